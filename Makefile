@@ -1,0 +1,51 @@
+# Every command of the project; `make help` lists them.
+VENV   := .venv
+PYTHON := python3
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+ROUNDS := 200
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format install samples docs faults powercut clean
+
+help: ## list the commands
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@
+
+install: $(STAMP) ## make the local environment with everything needed
+
+demo: $(STAMP) ## start the gateway with the sample studies; Ctrl-C ends it
+	$(BIN)/gateway demo
+
+test: $(STAMP) ## install what the tests need, then check and run everything
+	./tests/system-packages
+	$(MAKE) --no-print-directory check
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+check: $(STAMP) ## format check, lint, strict types, import contract
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP) ## format the code and fix what lint can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+samples: $(STAMP) ## generate the sample studies anew
+	$(BIN)/python -m sample_dicom.generate
+
+docs: $(STAMP) ## write the generated parts of the documents
+	$(BIN)/python -m docs.generate
+
+faults: $(STAMP) ## kill -9 at ROUNDS random moments of ingest, then simulated power cuts (root)
+	$(BIN)/python -m tests.faults.kill --rounds $(ROUNDS)
+	$(BIN)/python -m tests.faults.powercut --cuts 10
+
+clean: ## remove the local environment and the demo's data
+	rm -rf $(VENV) .demo

@@ -1,0 +1,1 @@
+"""The imaging gateway: faces, services, access, audit and imaging."""

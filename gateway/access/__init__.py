@@ -1,0 +1,1 @@
+"""Who may do what: principals, the policy, and the one door that every request passes."""

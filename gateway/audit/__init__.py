@@ -1,0 +1,1 @@
+"""The audit trail: every decision on a line, before it is carried out."""

@@ -1,0 +1,264 @@
+"""The settings tree: a TOML file plus ``GATEWAY_...`` environment, validated before a socket is opened."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+AeTitle = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[\x20-\x5b\x5d-\x7e]+$")]
+Port = Annotated[int, Field(ge=0, le=65535)]
+Workers = Annotated[int, Field(ge=1, le=64)]
+
+
+class HttpSettings(_Section):
+    """The DICOMweb face and the pages."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; loopback unless told otherwise."""
+    port: Port = 8080
+    """Port to listen on; 0 takes any free one."""
+    workers: Workers = 2
+    """Processes that serve HTTP."""
+    public_url: HttpUrl | None = None
+    """Where clients reach the service, for URLs in answers; without it they are made from the request's Host."""
+    cors_origins: tuple[str, ...] = ()
+    """Exact origins whose pages may call the service, such as https://viewer.example.org."""
+    max_request_bytes: int = Field(default=16 << 30, ge=1 << 20)
+    """Longest body of one STOW-RS request."""
+    max_results: int = Field(default=1000, ge=1, le=100_000)
+    """Most rows in one QIDO-RS answer."""
+    body_timeout_s: float = Field(default=60.0, gt=0)
+    """Longest pause between two blocks of a request's body."""
+    drain_s: float = Field(default=20.0, ge=0)
+    """How long requests under way may take to end after SIGTERM."""
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            if not origin.startswith(("http://", "https://")) or "/" in origin.partition("://")[2] or "*" in origin:
+                raise ValueError(f"an origin is scheme://host[:port], got {origin!r}")
+        return value
+
+
+class DimseSettings(_Section):
+    """The DIMSE face."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; loopback unless told otherwise."""
+    port: Port = 11112
+    """Port to listen on; 0 takes any free one."""
+    workers: Workers = 2
+    """Processes that serve associations."""
+    ae_title: AeTitle = "GATEWAY"
+    """Our AE title; an association that calls another one is rejected."""
+    max_associations: int = Field(default=25, ge=1, le=1000)
+    """Associations at the same time in each process."""
+    max_pdu_bytes: int = Field(default=131_072, ge=4096, le=1 << 20)
+    """Longest PDU that we offer to receive."""
+    network_timeout_s: float = Field(default=60.0, gt=0)
+    """An association without a message for so long is aborted."""
+    acse_timeout_s: float = Field(default=15.0, gt=0)
+    """Longest wait for association messages."""
+    dimse_timeout_s: float = Field(default=60.0, gt=0)
+    """Longest wait for the rest of a message."""
+    max_matches: int = Field(default=10_000, ge=1)
+    """Most matches of one C-FIND; more are answered with 0xA700."""
+    drain_s: float = Field(default=20.0, ge=0)
+    """How long associations may take to end after SIGTERM."""
+
+
+class StorageSettings(_Section):
+    """Where objects and rows are kept."""
+
+    objects: Literal["local", "s3"] = "local"
+    """Engine of the objects: a local directory or an S3-compatible store."""
+    directory: Path = Path("data")
+    """Directory of the local engines and the spool."""
+    conflict: Literal["version", "reject"] = "version"
+    """What to do with a known SOP Instance UID and other content: keep both, the newer current; or refuse."""
+    grace_s: float = Field(default=86_400.0, ge=60)
+    """Objects without a row are removed after so long; deleted ones can be restored until then."""
+    reap_interval_s: float = Field(default=3600.0, ge=1)
+    """How often the reaper looks."""
+    spool_memory_bytes: int = Field(default=1 << 20, ge=0)
+    """Instances up to this size are held in memory while they arrive, longer ones in the spool."""
+    max_instance_bytes: int = Field(default=8 << 30, ge=1 << 20)
+    """Longest instance that is taken."""
+    fsync: bool = True
+    """False gives up the promise that what was acknowledged survives a power cut; for benchmarks only."""
+
+
+class S3Section(_Section):
+    """The S3-compatible store, for ``storage.objects = "s3"``."""
+
+    endpoint_url: str = ""
+    """URL of the store; empty for AWS."""
+    bucket: str = ""
+    """Name of the bucket."""
+    prefix: str = ""
+    """Put before every key."""
+    region: str = "us-east-1"
+    """Region, as the store wants it in signatures."""
+    access_key_id: str = ""
+    """Empty: boto3's own chain (environment, profile, role)."""
+    secret_access_key: SecretStr = SecretStr("")
+    """Give it by GATEWAY_S3__SECRET_ACCESS_KEY rather than in the file."""
+    path_style: bool = True
+    """Bucket in the path rather than in the host name."""
+    ca_bundle: Path | None = None
+    """Certificates to trust in place of the system's."""
+    create_bucket: bool = False
+    """Make the bucket at start when it is not there."""
+
+
+class LimitSettings(_Section):
+    """Bounds on one arriving instance."""
+
+    max_depth: int = Field(default=64, ge=1, le=200)
+    """Sequences in sequences."""
+    max_elements: int = Field(default=4_000_000, ge=1000)
+    """Elements and items in all."""
+    max_metadata_bytes: int = Field(default=256 << 20, ge=1 << 20)
+    """Metadata of one instance."""
+    max_inflate_ratio: int = Field(default=100, ge=1)
+    """Ratio at which a deflated data set may inflate beyond the first 32 MiB."""
+
+
+class ImagingSettings(_Section):
+    """Decoding and rendering, in their own processes."""
+
+    workers: Workers = 1
+    """Decoding processes of each HTTP worker."""
+    memory_bytes: int = Field(default=2 << 30, ge=256 << 20)
+    """Memory of one decoding process."""
+    timeout_s: float = Field(default=30.0, gt=0)
+    """Longest decoding of one frame."""
+
+
+class AccessSettings(_Section):
+    """Who may do what."""
+
+    policy_file: Path | None = None
+    """The policy; without one, callers on this machine may do everything and nobody else anything."""
+
+
+class AuditSettings(_Section):
+    """The audit trail."""
+
+    directory: Path | None = None
+    """Where the audit files go; ``audit`` in the storage directory when absent."""
+
+
+class Settings(BaseSettings):
+    """All settings; the file's sections are the fields."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix="GATEWAY_", env_nested_delimiter="__", use_attribute_docstrings=True
+    )
+
+    http: HttpSettings = HttpSettings()
+    dimse: DimseSettings = DimseSettings()
+    storage: StorageSettings = StorageSettings()
+    s3: S3Section = S3Section()
+    limits: LimitSettings = LimitSettings()
+    imaging: ImagingSettings = ImagingSettings()
+    access: AccessSettings = AccessSettings()
+    audit: AuditSettings = AuditSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic-settings names them
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment wins over the file."""
+        return env_settings, init_settings
+
+    @model_validator(mode="after")
+    def _together(self) -> Settings:
+        if self.storage.objects == "s3" and not self.s3.bucket:
+            raise ValueError('s3.bucket: needed for storage.objects = "s3"')
+        beyond = [face for face in ("http", "dimse") if getattr(self, face).host not in LOOPBACK]
+        if beyond and self.access.policy_file is None:
+            raise ValueError(
+                f"access.policy_file: needed because {beyond[0]}.host listens beyond this machine; "
+                "see docs/operations.md"
+            )
+        return self
+
+
+class InvalidSettings(Exception):
+    """The settings cannot be used; ``faults`` has one line for each fault: where it is and what would be right."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = tuple(faults)
+
+
+def load(path: Path | None) -> Settings:
+    """Settings from a file, if any, and the environment.
+
+    Relative paths in a file are relative to the file.
+
+    Raises
+    ------
+    InvalidSettings
+        With every fault at once.
+    """
+    found: dict[str, Any] = {}
+    if path is not None:
+        try:
+            found = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise InvalidSettings([f"{path}: {error.strerror or error}"]) from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise InvalidSettings([f"{path}: not TOML: {error}"]) from error
+        _resolve(found, path.parent)
+    try:
+        return Settings(**found)
+    except ValidationError as error:
+        raise InvalidSettings([_fault(each) for each in error.errors()]) from error
+
+
+def _resolve(found: dict[str, Any], folder: Path) -> None:
+    for section, name in (
+        ("storage", "directory"),
+        ("access", "policy_file"),
+        ("audit", "directory"),
+        ("s3", "ca_bundle"),
+    ):
+        values = found.get(section)
+        if isinstance(values, dict) and isinstance(values.get(name), str):
+            values[name] = str(folder / values[name])
+
+
+def _fault(error: Any) -> str:
+    where = ".".join(str(part) for part in error["loc"])
+    kind, context, given = error["type"], error.get("ctx", {}), error.get("input")
+    if kind == "extra_forbidden":
+        return f"{where}: there is no such setting"
+    if kind == "value_error":
+        text = str(context["error"])
+        return f"{where}: {text}" if where else text
+    if kind == "string_too_long":
+        return f"{where}: at most {context['max_length']} characters, got {len(str(given))}"
+    if kind == "string_pattern_mismatch":
+        return f"{where}: printable ASCII without a backslash, got {given!r}"
+    shown = "" if isinstance(given, dict) or "secret" in where else f", got {given!r}"
+    return f"{where}: {error['msg'][0].lower()}{error['msg'][1:]}{shown}"

@@ -1,0 +1,50 @@
+"""Values that travel downwards with a request: who asks, from where, under which request id."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NewType
+
+RequestId = NewType("RequestId", str)
+
+
+def new_request_id() -> RequestId:
+    """A fresh request id: 16 hexadecimal digits."""
+    return RequestId(secrets.token_hex(8))
+
+
+class PrincipalKind(StrEnum):
+    """How a principal proves who it is."""
+
+    LOOPBACK = "loopback"
+    API_KEY = "api_key"
+    AE = "ae"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Somebody the policy knows, under its name there."""
+
+    name: str
+    kind: PrincipalKind
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a request came from. ``protocol`` is "DIMSE" or "DICOMweb"; AE titles are of DIMSE only."""
+
+    protocol: str
+    address: str
+    calling_ae_title: str = ""
+    called_ae_title: str = ""
+    request_id: RequestId = field(default_factory=new_request_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A principal at a source: what every service is given first."""
+
+    principal: Principal
+    source: Source

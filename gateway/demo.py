@@ -1,0 +1,141 @@
+"""The demo: the gateway on embedded engines, sending itself the sample studies as modality and web client."""
+
+from __future__ import annotations
+
+import http.client
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pydicom import dcmread
+from pynetdicom import AE
+from rich.console import Console
+from rich.panel import Panel
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from gateway import config, log
+from gateway.cli import FAILED, OK, stop_signal
+from gateway.config import Settings
+from gateway.supervisor import Supervisor, bind
+
+_out = Console(highlight=False)
+_CALLING_AE_TITLE = "SAMPLE_SCU"
+_BOUNDARY = "sample-instances"
+_INSTANCES_A_REQUEST = 20
+
+
+class SampleNotStored(Exception):
+    """The gateway did not take a sample."""
+
+
+def run(directory: Path, samples: Path, *, once: bool) -> int:
+    """Start, send, say where to look, wait for Ctrl-C."""
+    files = sorted(samples.rglob("*.dcm"))
+    if not files:
+        _out.print(f"[red]error[/] no samples in {samples}; run the demo in the repository, or name them by --samples")
+        return FAILED
+    log.configure("demo", logging.WARNING)
+    stop = stop_signal()
+    with Supervisor(_settings(directory)) as supervisor:
+        http_address, dimse_address = supervisor.http_address, supervisor.dimse_address
+        by_dimse, by_web = _split(files)
+        with Progress(
+            TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn(), console=_out
+        ) as progress:
+            for title, chosen, send, address in (
+                ("C-STORE, one association", by_dimse, _send_by_dimse, dimse_address),
+                ("STOW-RS", by_web, _send_by_web, http_address),
+            ):
+                task = progress.add_task(title, total=len(chosen))
+                try:
+                    send(chosen, address, lambda number, task=task: progress.advance(task, number))  # type: ignore[misc]
+                except SampleNotStored as error:
+                    _out.print(f"[red]error[/] {error}")
+                    return FAILED
+        _out.print(_welcome(http_address, dimse_address))
+        if once:
+            return OK
+        stop.wait()
+        _out.print("stopping")
+    return OK
+
+
+def _settings(directory: Path) -> Settings:
+    """The defaults, on other ports where the usual ones are taken."""
+    return Settings(
+        http=config.HttpSettings(port=_free(config.HttpSettings().port)),
+        dimse=config.DimseSettings(port=_free(config.DimseSettings().port)),
+        storage=config.StorageSettings(directory=directory),
+    )
+
+
+def _free(port: int) -> int:
+    try:
+        bind("127.0.0.1", port).close()
+    except OSError:
+        return 0
+    return port
+
+
+def _split(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """One study's worth by each protocol in turn, so that both are seen."""
+    folders = sorted({file.parent for file in files})
+    by_dimse = set(folders[::2])
+    return [f for f in files if f.parent in by_dimse], [f for f in files if f.parent not in by_dimse]
+
+
+def _send_by_dimse(files: Sequence[Path], address: tuple[str, int], advance: Callable[[int], None]) -> None:
+    ae = AE(ae_title=_CALLING_AE_TITLE)
+    headers = [dcmread(file, stop_before_pixels=True) for file in files]
+    for sop_class, syntax in sorted({(h.SOPClassUID, h.file_meta.TransferSyntaxUID) for h in headers}):
+        ae.add_requested_context(sop_class, syntax)
+    association = ae.associate(*address, ae_title=config.DimseSettings().ae_title)
+    if not association.is_established:
+        raise SampleNotStored("the association was not accepted")
+    try:
+        for file in files:
+            status = association.send_c_store(file)
+            if "Status" not in status or status.Status != 0:
+                raise SampleNotStored(f"{file}: C-STORE answered {status.get('Status', 'nothing')}")
+            advance(1)
+    finally:
+        association.release()
+
+
+def _send_by_web(files: Sequence[Path], address: tuple[str, int], advance: Callable[[int], None]) -> None:
+    connection = http.client.HTTPConnection(*address, timeout=60)
+    headers = {
+        "Content-Type": f'multipart/related; type="application/dicom"; boundary={_BOUNDARY}',
+        "Accept": "application/dicom+json",
+    }
+    for start in range(0, len(files), _INSTANCES_A_REQUEST):
+        chosen = files[start : start + _INSTANCES_A_REQUEST]
+        parts = [
+            f"--{_BOUNDARY}\r\nContent-Type: application/dicom\r\n\r\n".encode() + file.read_bytes() + b"\r\n"
+            for file in chosen
+        ]
+        connection.request("POST", "/dicomweb/studies", b"".join([*parts, f"--{_BOUNDARY}--".encode()]), headers)
+        answer = connection.getresponse()
+        body = answer.read()
+        if answer.status != http.client.OK:
+            raise SampleNotStored(f"STOW-RS answered {answer.status}: {body[:300].decode('utf-8', 'replace')}")
+        advance(len(chosen))
+    connection.close()
+
+
+def _welcome(http_address: tuple[str, int], dimse_address: tuple[str, int]) -> Panel:
+    web, (host, port) = f"http://{http_address[0]}:{http_address[1]}", dimse_address
+    title = config.DimseSettings().ae_title
+    text = f"""\
+Open      [bold cyan]{web}/[/]
+DICOMweb  {web}/dicomweb
+DIMSE     AE title {title}, {host} port {port}
+
+Try
+  storescu -aec {title} {host} {port} FILE.dcm
+  findscu -S -aec {title} {host} {port} -k QueryRetrieveLevel=STUDY -k PatientName -k StudyDate
+  curl '{web}/dicomweb/studies?PatientName=*&includefield=StudyDescription'
+  python -c "from dicomweb_client import DICOMwebClient as C; print(C('{web}/dicomweb').search_for_studies())"
+
+Ctrl-C ends it."""
+    return Panel(text, title="The gateway runs, with the sample studies in it", expand=False)

@@ -1,0 +1,191 @@
+"""Multipart/related, streamed both ways (RFC 2387, RFC 2046 5.1, PS3.18 8.6 "Multipart")."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from gateway.errors import InvalidRequest, PayloadTooLarge
+
+MAX_BOUNDARY_CHARACTERS = 70
+MAX_PART_HEADER_BYTES = 16_384
+MAX_PARTS = 100_000
+MAX_EMPTY_PARTS = 1_000
+_BOUNDARY = re.compile(rb"[0-9A-Za-z'()+_,\-./:=? ]{0,69}[0-9A-Za-z'()+_,\-./:=?]")
+
+
+@dataclass(frozen=True, slots=True)
+class PartBegin:
+    """A part begins; header names in lower case."""
+
+    headers: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class PartData:
+    """Bytes of the part."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PartEnd:
+    """The part is whole."""
+
+
+Event = PartBegin | PartData | PartEnd
+
+
+def boundary_of(content_type_boundary: str | None) -> bytes:
+    """Check the boundary parameter of a Content-Type; raises InvalidRequest."""
+    if not content_type_boundary:
+        raise InvalidRequest("Content-Type: multipart/related needs a boundary")
+    boundary = content_type_boundary.encode("utf-8", "replace")
+    if len(boundary) > MAX_BOUNDARY_CHARACTERS or not _BOUNDARY.fullmatch(boundary):
+        raise InvalidRequest("Content-Type: the boundary is not of RFC 2046's form")
+    return boundary
+
+
+class MultipartReader:
+    """Splits a body given in blocks of any size; memory is bounded by a block and a part's headers.
+
+    Tolerated, since clients do it: a preamble, bare line feeds around boundaries, a missing final boundary's dashes
+    are not. Empty parts are counted and limited: they cost a sender nothing.
+    """
+
+    def __init__(self, boundary: bytes) -> None:
+        self._delimiter = b"\r\n--" + boundary
+        # As if a line end stood before the body, so that the first boundary is like the others.
+        self._buffer = bytearray(b"\r\n")
+        self._state = self._preamble
+        self._parts = 0
+        self._empty = 0
+        self._part_bytes = 0
+        self.complete = False
+
+    def feed(self, block: bytes) -> Iterator[Event]:
+        """Take the next bytes; raises InvalidRequest or PayloadTooLarge."""
+        self._buffer += block
+        while not self.complete:
+            before = len(self._buffer), self._state
+            yield from self._state()
+            if (len(self._buffer), self._state) == before:
+                return
+
+    def close(self) -> None:
+        """Say that the body has ended; raises InvalidRequest when the multipart has not."""
+        if not self.complete:
+            raise InvalidRequest("the multipart body ends before its final boundary")
+
+    def _preamble(self) -> Iterator[Event]:
+        place = self._buffer.find(self._delimiter)
+        if place < 0:
+            if len(self._buffer) > MAX_PART_HEADER_BYTES:
+                raise InvalidRequest("the multipart body does not begin with its boundary")
+            return
+        del self._buffer[: place + len(self._delimiter)]
+        self._state = self._after_boundary
+        yield from ()
+
+    def _after_boundary(self) -> Iterator[Event]:
+        if self._buffer.startswith(b"--"):
+            self._buffer.clear()
+            self.complete = True
+            return
+        end = self._buffer.find(b"\n")
+        if end < 0:
+            if len(self._buffer) > MAX_PART_HEADER_BYTES:
+                raise InvalidRequest("a multipart boundary's line does not end")
+            return
+        if self._buffer[:end].strip(b" \t\r"):
+            raise InvalidRequest("a multipart boundary is followed by something else")
+        # The line end stays: a part without headers begins with an empty line of its own.
+        del self._buffer[: end + 1]
+        self._state = self._headers
+        yield from ()
+
+    def _headers(self) -> Iterator[Event]:
+        end, length = _headers_end(self._buffer)
+        if end < 0:
+            if len(self._buffer) > MAX_PART_HEADER_BYTES:
+                raise InvalidRequest("a multipart part's headers are too long")
+            return
+        if end > MAX_PART_HEADER_BYTES:
+            raise InvalidRequest("a multipart part's headers are too long")
+        headers = _parse_headers(bytes(self._buffer[:end]))
+        del self._buffer[: end + length]
+        self._parts += 1
+        if self._parts > MAX_PARTS:
+            raise PayloadTooLarge(f"more than {MAX_PARTS} parts in one request")
+        self._part_bytes = 0
+        # The delimiter's line end may follow at once, when the part is empty.
+        self._buffer[:0] = b"\r\n"
+        self._state = self._first_content
+        yield PartBegin(headers)
+
+    def _first_content(self) -> Iterator[Event]:
+        """Tell an empty part from content by what follows the added line end."""
+        if len(self._buffer) < len(self._delimiter):
+            return
+        if self._buffer.startswith(self._delimiter):
+            self._empty += 1
+            if self._empty > MAX_EMPTY_PARTS:
+                raise InvalidRequest(f"more than {MAX_EMPTY_PARTS} empty parts")
+            del self._buffer[: len(self._delimiter)]
+            self._state = self._after_boundary
+            yield PartEnd()
+            return
+        del self._buffer[:2]
+        self._state = self._content
+
+    def _content(self) -> Iterator[Event]:
+        place = self._buffer.find(self._delimiter)
+        keep = len(self._delimiter) - 1
+        if place < 0:
+            ready = len(self._buffer) - keep
+            if ready > 0:
+                data = bytes(self._buffer[:ready])
+                del self._buffer[:ready]
+                yield PartData(data)
+            return
+        if place:
+            yield PartData(bytes(self._buffer[:place]))
+        del self._buffer[: place + len(self._delimiter)]
+        self._state = self._after_boundary
+        yield PartEnd()
+
+
+def _headers_end(buffer: bytearray) -> tuple[int, int]:
+    """Where a part's headers end, and the length of what ends them."""
+    for ending in (b"\r\n", b"\n"):
+        if buffer.startswith(ending):
+            return 0, len(ending)
+    found = [(place, len(ending)) for ending in (b"\r\n\r\n", b"\n\n") if (place := buffer.find(ending)) >= 0]
+    return min(found, default=(-1, 0))
+
+
+def _parse_headers(raw: bytes) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for line in raw.replace(b"\r\n", b"\n").split(b"\n"):
+        name, colon, value = line.partition(b":")
+        if line and not colon:
+            raise InvalidRequest("a multipart part's header line has no colon")
+        headers[name.strip().lower().decode("ascii", "replace")] = value.strip().decode("latin-1")
+    return headers
+
+
+def part_header(boundary: str, content_type: str, location: str | None = None) -> bytes:
+    """What stands before a part's bytes."""
+    lines = [f"--{boundary}", f"Content-Type: {content_type}"]
+    if location is not None:
+        lines.append(f"Content-Location: {location}")
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+
+PART_END = b"\r\n"
+
+
+def closing(boundary: str) -> bytes:
+    """What stands after the last part."""
+    return f"--{boundary}--\r\n".encode("latin-1")

@@ -1,0 +1,191 @@
+"""Content negotiation (PS3.18 8.7.8 "Media Type Selection", RFC 9110 12.5.1 "Accept")."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from gateway.dicomweb import media_types as types
+from gateway.errors import InvalidParameter, NotAcceptable
+
+MAX_ACCEPT_CHARACTERS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class MediaRange:
+    """One element of an Accept header; ``type`` in lower case, parameters with lower-case names."""
+
+    type: str
+    parameters: tuple[tuple[str, str], ...]
+    q: float
+    position: int
+
+    def parameter(self, name: str) -> str | None:
+        """A parameter's first value; a client may send one twice."""
+        return next((value for found, value in self.parameters if found == name), None)
+
+    @property
+    def part_type(self) -> str:
+        """What the parts of a multipart are to be, or the type itself; wildcards stay."""
+        if self.type == types.MULTIPART:
+            return (self.parameter("type") or "*/*").lower()
+        return self.type
+
+    @property
+    def multipart(self) -> bool:
+        """Whether a multipart answer is asked for."""
+        return self.type == types.MULTIPART
+
+
+def parse(header: str) -> list[MediaRange]:
+    """Read an Accept header tolerantly, best first; what is no media range is passed over.
+
+    Quotes around parameter values may be missing, even around values with a slash, and parameters may repeat.
+    """
+    if len(header) > MAX_ACCEPT_CHARACTERS:
+        raise InvalidParameter("the Accept header is too long")
+    found = []
+    for position, element in enumerate(_split(header, ",")):
+        media_type, *pieces = _split(element, ";")
+        name = media_type.strip().lower()
+        if "/" not in name:
+            continue
+        parameters, q = [], 1.0
+        for piece in pieces:
+            key, _, value = piece.partition("=")
+            text = value.strip().strip('"').strip()
+            if key.strip().lower() == "q":
+                q = _q(text)
+            elif text:
+                parameters.append((key.strip().lower(), text))
+        found.append(MediaRange(name, tuple(parameters), q, position))
+    usable = [each for each in found if each.q > 0]
+    return sorted(usable, key=lambda each: (-each.q, _vagueness(each), each.position))
+
+
+def _split(text: str, separator: str) -> list[str]:
+    """Split outside of quotes."""
+    parts, quoted, start = [], False, 0
+    for place, character in enumerate(text):
+        if character == '"':
+            quoted = not quoted
+        elif character == separator and not quoted:
+            parts.append(text[start:place])
+            start = place + 1
+    parts.append(text[start:])
+    return parts
+
+
+def _q(text: str) -> float:
+    try:
+        return min(1.0, max(0.0, float(text)))
+    except ValueError:
+        return 1.0
+
+
+def _vagueness(media_range: MediaRange) -> int:
+    return 2 if media_range.type == "*/*" else 1 if media_range.type.endswith("/*") else 0
+
+
+def accepted(request: web.Request) -> list[MediaRange]:
+    """What a request accepts, best first: the ``accept`` query parameter, then the header, then anything."""
+    ranges = parse(",".join(request.query.getall("accept", [])))
+    header = ",".join(request.headers.getall("Accept", []))
+    ranges += parse(header)
+    return ranges if ranges or header.strip() else parse("*/*")
+
+
+def content_type(request: web.Request) -> MediaRange | None:
+    """The type of a request's body, read as tolerantly; None when there is none."""
+    return next(iter(parse(request.headers.get("Content-Type", ""))), None)
+
+
+def choose(request: web.Request, offered: Iterable[str]) -> str:
+    """The first acceptable one of some single-part media types, given in order of preference."""
+    offers = list(offered)
+    for media_range in accepted(request):
+        for offer in offers:
+            if media_range.type in ("*/*", offer) or media_range.type == offer.partition("/")[0] + "/*":
+                return offer
+    raise NotAcceptable(f"available as {', '.join(offers)}")
+
+
+def json_type(request: web.Request) -> str:
+    """DICOM JSON under the name that was asked for; ``transfer-syntax`` on it means nothing and is ignored."""
+    return choose(request, (types.DICOM_JSON, types.JSON))
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """How instances or frames are to go out.
+
+    ``transfer_syntax`` is a UID, "*" for as stored, or "" for the default of the type. ``media_type`` is the name
+    that the client used for the parts.
+    """
+
+    media_type: str
+    multipart: bool
+    transfer_syntax: str
+
+
+def instance_choices(request: web.Request, *, single: bool) -> list[Choice]:
+    """Acceptable forms of instances, best first. Single part needs a resource that is one instance."""
+    found = []
+    for media_range in accepted(request):
+        syntax = media_range.parameter("transfer-syntax") or ""
+        if media_range.part_type in (types.DICOM, "*/*", "application/*"):
+            if media_range.multipart or media_range.type in ("*/*", "application/*"):
+                found.append(Choice(types.DICOM, True, syntax))
+            elif single:
+                found.append(Choice(types.DICOM, False, syntax))
+    if not found:
+        raise NotAcceptable('instances are available as multipart/related; type="application/dicom"')
+    return found
+
+
+def frame_choices(request: web.Request, *, single: bool) -> list[Choice]:
+    """Acceptable forms of frames and bulk data, best first."""
+    found = []
+    for media_range in accepted(request):
+        part = media_range.part_type
+        syntax = media_range.parameter("transfer-syntax") or ""
+        multipart = media_range.multipart or "*" in media_range.type
+        if not multipart and not single:
+            continue
+        if part in ("*/*", "application/*"):
+            found.append(Choice(types.OCTET_STREAM, multipart, syntax))
+        elif types.ALIASES.get(part, part) in types.BULK:
+            found.append(Choice(part, multipart, syntax))
+        elif part == "image/*":
+            found.extend(Choice(name, multipart, syntax) for name in types.BULK if name.startswith("image/"))
+    if not found:
+        raise NotAcceptable('frames are available as multipart/related; type="application/octet-stream"')
+    return found
+
+
+def frame_syntax(choice: Choice, stored: str, explicit: str) -> str | None:
+    """The transfer syntax to send frames in: ``stored``, ``explicit``, or None when the choice fits neither.
+
+    An octet stream carries any syntax that is asked for; an image type carries its own ones. Without a transfer
+    syntax, lossless pixels go out uncompressed as octet stream, lossy ones as they are (PS3.18 8.7.3).
+    """
+    if choice.media_type != types.OCTET_STREAM:
+        carried = types.BULK[types.ALIASES.get(choice.media_type, choice.media_type)]
+        wanted = choice.transfer_syntax
+        return stored if stored in carried and wanted in ("", "*", stored) else None
+    return _syntax(choice.transfer_syntax, stored, explicit)
+
+
+def _syntax(wanted: str, stored: str, explicit: str) -> str | None:
+    if wanted in ("*", stored):
+        return stored
+    if wanted == "":
+        return stored if stored in types.LOSSY else explicit
+    return explicit if wanted == explicit else None
+
+
+def instance_syntax(choice: Choice, stored: str, explicit: str) -> str | None:
+    """The transfer syntax to send an instance in, or None when the choice does not fit it."""
+    return _syntax(choice.transfer_syntax, stored, explicit)

@@ -1,0 +1,11 @@
+"""All routes of the DICOMweb face."""
+
+from __future__ import annotations
+
+from gateway.dicomweb import qido, rendered, stow, wado
+from gateway.http.application import Route
+
+
+def routes() -> list[Route]:
+    """Search, retrieve, rendered resources, store."""
+    return [*qido.routes(), *wado.routes(), *rendered.routes(), *stow.routes()]

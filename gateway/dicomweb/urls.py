@@ -1,0 +1,45 @@
+"""URLs in answers, and identifiers in requests."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from gateway.http.application import CORE
+from storage.dicom import identifiers as ids
+
+PREFIX = "/dicomweb"
+
+
+def service_root(request: web.Request) -> str:
+    """The URL of the service as the client reaches it, without a slash at the end.
+
+    The configured public URL, else the request's Host. Python's dicomweb-client sends Host without the port: then our
+    own port is added, since such a request came to it.
+    """
+    public = request.app[CORE].settings.http.public_url
+    if public is not None:
+        return str(public).rstrip("/") + PREFIX
+    host = request.host
+    if not host.rpartition(":")[2].isdigit():
+        address = request.transport.get_extra_info("sockname") if request.transport is not None else None
+        default = {"http": 80, "https": 443}[request.scheme]
+        if address is not None and address[1] != default:
+            host = f"{host}:{address[1]}"
+    return f"{request.scheme}://{host}{PREFIX}"
+
+
+def study(request: web.Request) -> ids.StudyUid:
+    """The study that the path names; raises InvalidIdentifier."""
+    return ids.study_uid(request.match_info["study"])
+
+
+def series(request: web.Request) -> ids.SeriesUid | None:
+    """The series that the path names, if it does; raises InvalidIdentifier."""
+    text = request.match_info.get("series")
+    return None if text is None else ids.series_uid(text)
+
+
+def instance(request: web.Request) -> ids.SopUid | None:
+    """The instance that the path names, if it does; raises InvalidIdentifier."""
+    text = request.match_info.get("instance")
+    return None if text is None else ids.sop_uid(text)

@@ -1,0 +1,227 @@
+"""WADO-RS: Retrieve Transaction (PS3.18 10.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from gateway.access.policy import Action
+from gateway.dicomweb import answers, negotiation, urls
+from gateway.dicomweb import media_types as types
+from gateway.dicomweb.negotiation import Choice
+from gateway.dicomweb.urls import PREFIX, service_root
+from gateway.errors import InvalidParameter, NotAcceptable
+from gateway.http.application import CALLER, CORE, OFFLOAD, Route
+from gateway.http.offload import Lane
+from gateway.services.frames import Frame, FrameReader
+from gateway.services.retrieve import Form, Found, RetrieveService
+from storage.dicom.file_meta import EXPLICIT_VR_LITTLE_ENDIAN
+from storage.dicom.part10 import BulkItem
+from storage.index.base import Located
+
+_MAX_FRAME_LIST_CHARACTERS = 65_536
+
+
+async def _locate(request: web.Request, action: Action = Action.READ) -> Found:
+    return await request.app[OFFLOAD].run(
+        Lane.INDEX,
+        request.app[CORE].retrieve.locate,
+        request[CALLER],
+        urls.study(request),
+        urls.series(request),
+        urls.instance(request),
+        action=action,
+        detail=(request.match_info["frames"][:64],) if "frames" in request.match_info else (),
+    )
+
+
+# Instances
+
+
+@dataclass(frozen=True, slots=True)
+class _Sendable:
+    located: Located
+    form: Form
+    syntax: str
+
+
+def _sendable(service: RetrieveService, instances: Sequence[Located], choice: Choice) -> list[_Sendable]:
+    """The instances that can go out as a choice wants them."""
+    found = []
+    for located in instances:
+        stored = service.served_syntax(located, Form.STORED)
+        syntax = negotiation.instance_syntax(choice, stored, EXPLICIT_VR_LITTLE_ENDIAN)
+        if syntax is not None:
+            found.append(_Sendable(located, Form.STORED if syntax == stored else Form.EXPLICIT, syntax))
+    return found
+
+
+async def retrieve_instances(request: web.Request) -> web.StreamResponse:
+    """A study, series or instance as Part 10 files; 206 when some instances do not exist in the syntax asked for."""
+    found = await _locate(request)
+    service = request.app[CORE].retrieve
+    for choice in negotiation.instance_choices(request, single=urls.instance(request) is not None):
+        chosen = _sendable(service, found.instances, choice)
+        if chosen:
+            break
+    else:
+        raise NotAcceptable("no instance exists in an acceptable transfer syntax")
+    etag = found.etag("", "instances", choice.media_type, str(choice.multipart), choice.transfer_syntax)
+    if (unchanged := answers.not_modified(request, etag)) is not None:
+        return unchanged
+    if not choice.multipart:
+        only = chosen[0]
+        content_type = f"{types.DICOM}; transfer-syntax={only.syntax}"
+        blocks = service.part10(only.located, only.form)
+        return await answers.stream(request, blocks, answers.headers(etag, content_type))
+    answer = answers.MultipartAnswer(types.DICOM)
+    root = service_root(request)
+    parts = (
+        (
+            f"{types.DICOM}; transfer-syntax={each.syntax}",
+            _location(root, each.located),
+            service.part10(each.located, each.form),
+        )
+        for each in chosen
+    )
+    partial = len(chosen) < len(found.instances)
+    head = answers.headers(etag, answer.content_type)
+    if partial:
+        missing = len(found.instances) - len(chosen)
+        head["Warning"] = f'299 gateway "{missing} instances do not exist in an acceptable transfer syntax"'
+    return await answers.stream(request, answer.body(parts), head, status=206 if partial else 200)
+
+
+def _location(root: str, located: Located) -> str:
+    key = located.key
+    return f"{root}/studies/{key.study_uid}/series/{key.series_uid}/instances/{key.sop_uid}"
+
+
+# Metadata
+
+
+async def retrieve_metadata(request: web.Request) -> web.StreamResponse:
+    """Metadata of a study, series or instance in DICOM JSON (PS3.18 Annex F)."""
+    media_type = negotiation.json_type(request)
+    found = await _locate(request)
+    root = service_root(request)
+    etag = found.etag(root, "metadata", media_type)
+    if (unchanged := answers.not_modified(request, etag)) is not None:
+        return unchanged
+    service = request.app[CORE].retrieve
+    head = answers.headers(etag, media_type)
+    head["Vary"] = "Accept, Accept-Encoding, Authorization"
+    whole_series = urls.series(request) is not None and urls.instance(request) is None
+    if whole_series and "gzip" in request.headers.get("Accept-Encoding", "").lower():
+        body = await request.app[OFFLOAD].run(Lane.INDEX, service.series_metadata, found, root)
+        return web.Response(body=body, headers={**head, "Content-Encoding": "gzip"})
+    return await answers.stream(request, service.metadata(found.instances, root), head, lane=Lane.INDEX)
+
+
+# Frames and bulk data
+
+
+def frame_numbers(text: str) -> list[int]:
+    """A frame list, numbered from 1 (PS3.18 10.4.1.1.6); raises InvalidParameter."""
+    if len(text) > _MAX_FRAME_LIST_CHARACTERS:
+        raise InvalidParameter("the frame list is too long")
+    numbers = []
+    for part in text.split(","):
+        if not part.isascii() or not part.isdigit() or len(part) > 9 or int(part) == 0:
+            raise InvalidParameter("frames: numbers from 1, joined by commas")
+        numbers.append(int(part))
+    return numbers
+
+
+async def retrieve_frames(request: web.Request) -> web.StreamResponse:
+    """Frames, as stored or uncompressed."""
+    numbers = frame_numbers(request.match_info["frames"])
+    found = await _locate(request)
+    return await _send_frames(request, found, numbers)
+
+
+async def _send_frames(request: web.Request, found: Found, numbers: Sequence[int]) -> web.StreamResponse:
+    (located,) = found.instances
+    run = request.app[OFFLOAD].run
+    reader = await run(Lane.INDEX, request.app[CORE].retrieve.frames, located)
+    reader.check(numbers)
+    choice, syntax = _frame_choice(request, reader, single=len(numbers) == 1)
+    etag = found.etag("", "frames", str(numbers), choice.media_type, str(choice.multipart), syntax)
+    if (unchanged := answers.not_modified(request, etag)) is not None:
+        return unchanged
+    frames = reader.stored(numbers) if syntax == reader.stored_syntax else reader.decoded(numbers)
+    content_type = f"{choice.media_type}; transfer-syntax={syntax}"
+    if not choice.multipart:
+        frame: Frame = await run(Lane.OBJECTS, next, frames)
+        return web.Response(body=frame.data, headers=answers.headers(etag, content_type))
+    answer = answers.MultipartAnswer(choice.media_type)
+    location = f"{_location(service_root(request), located)}/frames"
+    if len(numbers) == 1:
+        frame = await run(Lane.OBJECTS, next, frames)
+        body = b"".join(answer.body([(content_type, f"{location}/{numbers[0]}", (frame.data,))]))
+        return web.Response(body=body, headers=answers.headers(etag, answer.content_type))
+    parts = ((content_type, f"{location}/{number}", (each.data,)) for number, each in zip(numbers, frames, strict=True))
+    return await answers.stream(request, answer.body(parts), answers.headers(etag, answer.content_type))
+
+
+def _frame_choice(request: web.Request, reader: FrameReader, *, single: bool) -> tuple[Choice, str]:
+    for choice in negotiation.frame_choices(request, single=single):
+        syntax = negotiation.frame_syntax(choice, reader.stored_syntax, EXPLICIT_VR_LITTLE_ENDIAN)
+        if syntax is not None:
+            return choice, syntax
+    raise NotAcceptable(f"the frames are stored in transfer syntax {reader.stored_syntax}")
+
+
+async def retrieve_bulk_data(request: web.Request) -> web.StreamResponse:
+    """The value behind a BulkDataURI. Compressed pixel data comes frame by frame, without item headers."""
+    found = await _locate(request)
+    (located,) = found.instances
+    core, run = request.app[CORE], request.app[OFFLOAD].run
+    path = request.match_info["path"]
+    item: BulkItem = await run(Lane.INDEX, core.retrieve.bulk_item, located, path)
+    if path == "7FE00010":
+        reader = await run(Lane.INDEX, core.retrieve.frames, located)
+        if reader.stored_syntax != EXPLICIT_VR_LITTLE_ENDIAN:
+            video = types.VIDEO.get(reader.stored_syntax)
+            if video is not None:
+                return await _send_video(request, found, video)
+            return await _send_frames(request, found, range(1, reader.count + 1))
+    choice = negotiation.frame_choices(request, single=True)[0]
+    if choice.media_type != types.OCTET_STREAM:
+        raise NotAcceptable("this value is available as application/octet-stream")
+    etag = found.etag("", "bulk", path, str(choice.multipart))
+    if (unchanged := answers.not_modified(request, etag)) is not None:
+        return unchanged
+    blocks = core.retrieve.bulk(located, item, 0, item.length)
+    if not choice.multipart:
+        head = answers.headers(etag, types.OCTET_STREAM) | {"Content-Length": str(item.length)}
+        return await answers.stream(request, blocks, head)
+    answer = answers.MultipartAnswer(types.OCTET_STREAM)
+    location = f"{_location(service_root(request), located)}/bulkdata/{path}"
+    body = answer.body([(types.OCTET_STREAM, location, blocks)])
+    return await answers.stream(request, body, answers.headers(etag, answer.content_type))
+
+
+async def _send_video(request: web.Request, found: Found, media_type: str) -> web.StreamResponse:
+    negotiation.choose(request, (media_type, types.OCTET_STREAM))
+    etag = found.etag("", "video")
+    if (unchanged := answers.not_modified(request, etag)) is not None:
+        return unchanged
+    blocks: Iterator[bytes] = request.app[CORE].retrieve.video(found.instances[0])
+    return await answers.stream(request, blocks, answers.headers(etag, media_type))
+
+
+def routes() -> list[Route]:
+    """Paths of PS3.18 Table 10.4.1-1; rendered resources have their own module."""
+    study = f"{PREFIX}/studies/{{study}}"
+    series = f"{study}/series/{{series}}"
+    instance = f"{series}/instances/{{instance}}"
+    found = []
+    for resource in (study, series, instance):
+        found.append(Route("GET", resource, retrieve_instances, Action.READ))
+        found.append(Route("GET", f"{resource}/metadata", retrieve_metadata, Action.READ))
+    found.append(Route("GET", f"{instance}/frames/{{frames}}", retrieve_frames, Action.READ))
+    found.append(Route("GET", f"{instance}/bulkdata/{{path}}", retrieve_bulk_data, Action.READ))
+    return found

@@ -1,0 +1,92 @@
+"""The error tree of the gateway, above storage's (``storage.errors``).
+
+GatewayError
+├── InvalidRequest           the request itself is at fault
+│   ├── InvalidQuery         an attribute, value or parameter of a search
+│   └── InvalidParameter     a parameter of a retrieval or rendering
+├── Unauthenticated          nobody the policy knows
+├── Forbidden                known, but the policy does not allow the action
+├── NotStored                an instance that the archive's own rules keep out
+│   ├── DuplicateRefused     known with other content, and the tenant keeps the first
+│   ├── Misplaced            contradicts what is known of its UID or study; kept in quarantine
+│   └── StudyMismatch        not of the study that the request named
+├── NotFound                 nothing there, or nothing the caller may know of
+├── Gone                     it was there and was deleted
+├── NotAcceptable            no representation that the caller accepts
+├── UnsupportedMediaType     the body is of a type that is not taken
+├── PayloadTooLarge          a configured bound on a request or instance
+├── Busy                     a bounded resource is used up; try again later
+└── AuditUnavailable         the decision cannot be recorded, so it is not carried out
+
+Faces map every leaf of both trees to a status, and a test proves that none is left out.
+"""
+
+from __future__ import annotations
+
+
+class GatewayError(Exception):
+    """Base of every error that the services raise by themselves. Messages never hold patient data."""
+
+
+class InvalidRequest(GatewayError):
+    """The request itself is at fault."""
+
+
+class InvalidQuery(InvalidRequest):
+    """An attribute, value or parameter of a search is not of the right form."""
+
+
+class InvalidParameter(InvalidRequest):
+    """A parameter of a retrieval or rendering is not of the right form."""
+
+
+class Unauthenticated(GatewayError):
+    """The caller is nobody that the policy knows."""
+
+
+class Forbidden(GatewayError):
+    """The policy does not allow the action."""
+
+
+class NotStored(GatewayError):
+    """The archive's own rules keep the instance out."""
+
+
+class DuplicateRefused(NotStored):
+    """The instance is known with other content, and the tenant keeps the first."""
+
+
+class Misplaced(NotStored):
+    """The instance contradicts what is known of its UID or study; it is kept in quarantine."""
+
+
+class StudyMismatch(NotStored):
+    """The instance is not of the study that the request named."""
+
+
+class NotFound(GatewayError):
+    """There is nothing there, or nothing that the caller may know of."""
+
+
+class Gone(GatewayError):
+    """It was there, within the caller's scope, and was deleted."""
+
+
+class NotAcceptable(GatewayError):
+    """No representation that the caller accepts can be made."""
+
+
+class UnsupportedMediaType(GatewayError):
+    """The request's body is of a type that is not taken."""
+
+
+class PayloadTooLarge(GatewayError):
+    """A request or instance exceeds a configured bound."""
+
+
+class Busy(GatewayError):
+    """A bounded resource is used up; the same request may succeed later."""
+
+
+class AuditUnavailable(GatewayError):
+    """The decision cannot be recorded, so it is not carried out."""

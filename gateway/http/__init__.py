@@ -1,0 +1,1 @@
+"""What the HTTP faces share: the application, callers, errors, crossing into threads."""

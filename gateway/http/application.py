@@ -1,0 +1,122 @@
+"""The aiohttp application: routes that declare their action, and what surrounds every request."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from aiohttp import web
+
+from gateway.access.policy import Action
+from gateway.assembly import Core
+from gateway.context import Caller, RequestId, new_request_id
+from gateway.errors import AuditUnavailable
+from gateway.http import callers, cors, problem
+from gateway.http.offload import Offload
+
+CORE = web.AppKey("core", Core)
+OFFLOAD = web.AppKey("offload", Offload)
+
+CALLER = web.RequestKey("caller", Caller)
+REQUEST_ID = web.RequestKey("request_id", RequestId)
+_ACTION = web.RequestKey("action", Action)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_log = logging.getLogger("gateway.http")
+
+_SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "X-Frame-Options": "SAMEORIGIN",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A method, a path and its handler. ``action`` is what a caller needs; None declares the route public."""
+
+    method: str
+    path: str
+    handler: Handler
+    action: Action | None
+
+
+def build(core: Core, routes: Sequence[Route]) -> web.Application:
+    """The application of one HTTP process."""
+    app = web.Application(middlewares=[_surround], client_max_size=1 << 20)
+    app[CORE] = core
+    app.cleanup_ctx.append(_offload)
+    app.on_response_prepare.append(_headers)
+    for route in routes:
+        app.router.add_route(route.method, route.path, _guarded(route))
+        if route.method == "GET":
+            app.router.add_route("HEAD", route.path, _guarded(route))
+    for path in {route.path for route in routes if route.action is not None}:
+        methods = sorted({route.method for route in routes if route.path == path})
+        app.router.add_route("OPTIONS", path, cors.preflight(core.settings.http.cors_origins, methods))
+    return app
+
+
+async def _offload(app: web.Application) -> AsyncIterator[None]:
+    app[OFFLOAD] = Offload()
+    yield
+    await asyncio.to_thread(app[OFFLOAD].close)
+
+
+def _guarded(route: Route) -> Handler:
+    """Identify the caller before the handler runs; a public route has none."""
+    if route.action is None:
+        return route.handler
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        request[CALLER] = callers.identify(request, request.app[CORE].door, request[REQUEST_ID])
+        return await route.handler(request)
+
+    return handler
+
+
+async def _headers(request: web.Request, response: web.StreamResponse) -> None:
+    for name, value in _SECURITY_HEADERS.items():
+        response.headers.setdefault(name, value)
+    response.headers["X-Request-Id"] = request.get(REQUEST_ID, "")
+    cors.allow(request.app[CORE].settings.http.cors_origins, request, response)
+
+
+@web.middleware
+async def _surround(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """A request id, errors as problems, one log line without patient data."""
+    request_id = request[REQUEST_ID] = new_request_id()
+    started_s = time.monotonic()
+    try:
+        response = await handler(request)
+    except web.HTTPException as error:
+        status = HTTPStatus(error.status)
+        response = problem.body(status, status.description or status.phrase, request_id)
+        if "Allow" in error.headers:
+            response.headers["Allow"] = error.headers["Allow"]
+    except asyncio.CancelledError:
+        _log.info("%s %s left by the client", request_id, request.method)
+        raise
+    except AuditUnavailable as error:
+        _log.critical("%s the audit trail cannot be written: %s", request_id, error.__cause__)
+        response = problem.response(error, request_id)
+    except Exception as error:  # the boundary: whatever it is becomes a problem document
+        response = problem.response(error, request_id)
+    _log.info("%s %s %s %d %.0f ms", request_id, request.method, _path(request), response.status, _ms(started_s))
+    return response
+
+
+def _path(request: web.Request) -> str:
+    """The route rather than the URL: a query may hold names and ids of patients."""
+    resource = request.match_info.route.resource
+    return resource.canonical if resource is not None else "(no route)"
+
+
+def _ms(started_s: float) -> float:
+    return (time.monotonic() - started_s) * 1000

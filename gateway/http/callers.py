@@ -1,0 +1,56 @@
+"""Who calls over HTTP: an API key, or somebody on this very machine."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from aiohttp import web
+
+from gateway.access.door import Door
+from gateway.audit.events import AuditEvent
+from gateway.context import Caller, Principal, PrincipalKind, RequestId, Source
+from gateway.errors import Unauthenticated
+
+_FORWARDING = ("Forwarded", "X-Forwarded-For", "X-Real-IP", "Via")
+
+
+def identify(request: web.Request, door: Door, request_id: RequestId) -> Caller:
+    """The caller of a request; raises Unauthenticated."""
+    address = request.remote or ""
+    source = Source(request.path.split("/", 2)[1] or "http", address, request_id=request_id)
+    key = _api_key(request)
+    if key is not None:
+        principal = door.policy.by_api_key(key, address)
+        if principal is None:
+            nobody = Caller(Principal("unknown", PrincipalKind.API_KEY), source)
+            door.record(AuditEvent("authenticate", "denied", nobody, detail="unknown API key"))
+            raise Unauthenticated("the API key is not known")
+        return Caller(principal, source)
+    principal = door.policy.by_loopback(address) if _is_direct(request) else None
+    if principal is None:
+        raise Unauthenticated("show an API key: Authorization: Bearer KEY")
+    return Caller(principal, source)
+
+
+def _api_key(request: web.Request) -> str | None:
+    scheme, _, value = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and value.strip():
+        return value.strip()
+    return request.headers.get("X-API-Key") or None
+
+
+def _is_direct(request: web.Request) -> bool:
+    """Whether the request comes from a program on this machine, for this machine.
+
+    A proxy on this machine speaks for others, and a web page of another site can make the browser here send requests
+    under a name that resolves to this machine; neither is let in as "this machine".
+    """
+    if any(name in request.headers for name in _FORWARDING):
+        return False
+    host = request.host.rpartition(":")[0] if request.host.rpartition(":")[2].isdigit() else request.host
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

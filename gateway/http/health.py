@@ -1,0 +1,31 @@
+"""Liveness, which asks nothing, and readiness, which asks every engine."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from aiohttp import web
+
+from gateway.http import problem
+from gateway.http.application import CORE, OFFLOAD, REQUEST_ID, Route
+from gateway.http.offload import Lane
+from storage.errors import StorageError
+
+
+async def live(_request: web.Request) -> web.StreamResponse:
+    """The process answers."""
+    return web.json_response({"status": "live"})
+
+
+async def ready(request: web.Request) -> web.StreamResponse:
+    """Index and objects answer; 503 otherwise."""
+    try:
+        await request.app[OFFLOAD].run(Lane.LONG, request.app[CORE].ping)
+    except StorageError as error:
+        return problem.body(HTTPStatus.SERVICE_UNAVAILABLE, str(error), request[REQUEST_ID])
+    return web.json_response({"status": "ready"})
+
+
+def routes() -> list[Route]:
+    """The health routes; public, since they tell nothing of the archive."""
+    return [Route("GET", "/health/live", live, None), Route("GET", "/health/ready", ready, None)]

@@ -1,0 +1,72 @@
+"""Crossing from the event loop into the synchronous core, through separate bounded pools.
+
+A stalled bucket fills the object pool and stops neither search nor health; work that takes seconds has threads of
+its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import AsyncGenerator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from enum import Enum
+from typing import ParamSpec, TypeVar
+
+from gateway.errors import Busy
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Lane(Enum):
+    """Which pool a call takes."""
+
+    INDEX = "index"
+    OBJECTS = "objects"
+    LONG = "long"
+
+
+_THREADS = {Lane.INDEX: 4, Lane.OBJECTS: 16, Lane.LONG: 8}
+_MAX_WAITING = {Lane.INDEX: 512, Lane.OBJECTS: 512, Lane.LONG: 128}
+
+
+class Offload:
+    """The pools of one HTTP process."""
+
+    def __init__(self) -> None:
+        self._pools = {
+            lane: ThreadPoolExecutor(threads, thread_name_prefix=f"http-{lane.value}")
+            for lane, threads in _THREADS.items()
+        }
+        self._waiting = dict.fromkeys(Lane, 0)
+
+    async def run(self, lane: Lane, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call in a thread of a lane; raises Busy when too many wait already."""
+        if self._waiting[lane] >= _MAX_WAITING[lane]:
+            raise Busy(f"too many requests wait for the {lane.value} threads")
+        self._waiting[lane] += 1
+        try:
+            context = contextvars.copy_context()
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._pools[lane], lambda: context.run(call, *args, **kwargs))
+        finally:
+            self._waiting[lane] -= 1
+
+    async def iterate(self, lane: Lane, blocks: Iterator[T]) -> AsyncGenerator[T, None]:
+        """Take an iterator's items one by one, each in a thread; no thread is held while the consumer is slow."""
+        try:
+            while True:
+                block = await self.run(lane, next, blocks, None)
+                if block is None:
+                    return
+                yield block
+        finally:
+            close = getattr(blocks, "close", None)
+            if close is not None:
+                await self.run(lane, close)
+
+    def close(self) -> None:
+        """End the threads; what runs is finished."""
+        for pool in self._pools.values():
+            pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,1 @@
+"""Pixels: decode frames, render them for people, inside bounded worker processes."""

@@ -1,0 +1,201 @@
+"""From stored values of a monochrome frame to 8-bit grey: modality, VOI, polarity."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from gateway.imaging.description import FloatKind, PixelDescription
+from gateway.imaging.native import Pixels
+from gateway.imaging.presentation import LookupTable, Presentation, VoiLutFunction, Window
+
+_TABLE_BITS = 16
+_BAND_PIXELS = 1 << 18
+
+
+def stored_patterns(pixels: Pixels, description: PixelDescription) -> Pixels:
+    """Return the Bits Stored bits below High Bit as unsigned numbers, without what shares the cell.
+
+    Overlay planes in unused high bits (retired, but stored in old archives) are removed by this.
+    """
+    unsigned: Pixels = pixels.view(np.dtype(f"<u{pixels.dtype.itemsize}"))
+    if description.bits_allocated in (1, description.bits_stored):
+        return unsigned
+    shift = description.high_bit + 1 - description.bits_stored
+    mask = unsigned.dtype.type((1 << description.bits_stored) - 1)
+    patterns: Pixels = (unsigned >> unsigned.dtype.type(shift)) & mask if shift else unsigned & mask
+    return patterns
+
+
+def pattern_values(patterns: Pixels, description: PixelDescription) -> npt.NDArray[np.float64]:
+    """Return the stored values, signed when Pixel Representation is 1, that bit patterns stand for."""
+    values = patterns.astype(np.float64)
+    if description.is_signed:
+        values[values >= 1 << (description.bits_stored - 1)] -= float(1 << description.bits_stored)
+    return values
+
+
+def render_grayscale(
+    pixels: Pixels, description: PixelDescription, presentation: Presentation, window: Window | None
+) -> npt.NDArray[np.uint8]:
+    """Show a monochrome frame.
+
+    Parameters
+    ----------
+    pixels
+        (rows, columns, 1), stored values of any dtype.
+    description
+        Of the decoded pixels.
+    presentation
+        Of this frame.
+    window
+        Takes the place of what the instance says about VOI; None: the instance's first window, else
+        its first VOI LUT, else the lowest to the highest value in the frame that is not padding.
+
+    Returns
+    -------
+    numpy.ndarray
+        (rows, columns), uint8, 0 black. Padding and values that are not numbers are black in either
+        polarity, so that a MONOCHROME1 radiograph has no white border.
+
+    References
+    ----------
+    PS3.4 N.2 "Pixel Transformation Sequence"
+    """
+    plane = pixels[:, :, 0]
+    if description.float_kind is FloatKind.NONE and description.bits_stored <= _TABLE_BITS:
+        patterns = stored_patterns(plane, description)
+        domain = np.arange(1 << description.bits_stored, dtype=np.uint32)
+        stored = pattern_values(domain, description)
+        tone = _Tone(presentation, window)
+        if tone.needs_range:
+            present = np.zeros(stored.size, np.bool_)
+            for band in _bands(patterns):
+                present[patterns[band]] = True
+            tone = tone.fitted(stored[present], (float(stored.min()), float(stored.max())))
+        return look_up(tone.apply(stored), patterns)
+    return _in_bands(plane, description, _Tone(presentation, window))
+
+
+def look_up(table: npt.NDArray[np.uint8], patterns: Pixels) -> npt.NDArray[np.uint8]:
+    """Return ``table[patterns]``, band by band: as an index, numpy widens a pattern to 8 bytes."""
+    shown = np.empty(patterns.shape + table.shape[1:], np.uint8)
+    for band in _bands(patterns):
+        shown[band] = table[patterns[band]]
+    return shown
+
+
+def _bands(pixels: Pixels) -> list[slice]:
+    height = max(_BAND_PIXELS // (pixels.size // pixels.shape[0]), 1)
+    return [slice(top, top + height) for top in range(0, pixels.shape[0], height)]
+
+
+def _in_bands(plane: Pixels, description: PixelDescription, tone: "_Tone") -> npt.NDArray[np.uint8]:
+    """Work on bands of rows, so that double precision copies stay small beside the frame."""
+    bands = _bands(plane)
+
+    def stored(band: slice) -> npt.NDArray[np.float64]:
+        if description.float_kind is not FloatKind.NONE:
+            return plane[band].astype(np.float64)
+        return pattern_values(stored_patterns(plane[band], description), description)
+
+    if tone.needs_range:
+        extremes = [tone.extremes(stored(band)) for band in bands]
+        found = np.array([value for pair in extremes for value in pair], dtype=np.float64)
+        tone = tone.fitted(found, (0.0, 1.0))
+    shown = np.empty(plane.shape, np.uint8)
+    for band in bands:
+        shown[band] = tone.apply(stored(band))
+    return shown
+
+
+@dataclass(frozen=True, slots=True)
+class _Tone:
+    """The whole chain from stored values to grey; the same code fills a table or maps pixels."""
+
+    presentation: Presentation
+    window: Window | None
+
+    @property
+    def needs_range(self) -> bool:
+        return self.window is None and not self.presentation.windows and not self.presentation.voi_luts
+
+    def fitted(self, stored: npt.NDArray[np.float64], otherwise: tuple[float, float]) -> "_Tone":
+        """Return the tone with a window over these values, or over the whole range when they are flat.
+
+        A flat frame has no range of its own: it keeps its place in the range of its type, so that an
+        empty segmentation is black and a saturated radiograph is not.
+        """
+        low, high = (float(bound) for bound in self._modality_range(stored))
+        if not low < high:
+            low, high = (float(bound) for bound in self._modality_range(np.array(otherwise)))
+        if not low < high:
+            low, high = 0.0, 1.0
+        # LINEAR maps center - 0.5 -/+ (width - 1) / 2 to black and white: exactly low and high.
+        return _Tone(self.presentation, Window((low + high) / 2 + 0.5, high - low + 1))
+
+    def extremes(self, stored: npt.NDArray[np.float64]) -> tuple[float, ...]:
+        usable = stored[np.isfinite(stored) & ~self._is_padding(stored)]
+        return (float(usable.min()), float(usable.max())) if usable.size else ()
+
+    def apply(self, stored: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
+        hidden = self._is_padding(stored) | ~np.isfinite(stored)
+        modality = self._modality(np.where(hidden, 0.0, stored))
+        fraction = self._voi(modality)
+        if self.presentation.inverted:
+            fraction = 1.0 - fraction
+        shown = np.rint(fraction * 255.0).astype(np.uint8)
+        shown[hidden] = 0
+        return shown
+
+    def _is_padding(self, stored: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+        if self.presentation.padding is None:
+            return np.zeros(stored.shape, np.bool_)
+        low, high = self.presentation.padding
+        return (stored >= low) & (stored <= high)
+
+    def _modality(self, stored: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        modality = self.presentation.modality
+        if isinstance(modality, LookupTable):
+            return modality.apply(stored)
+        return stored * modality.slope + modality.intercept
+
+    def _modality_range(self, stored: npt.NDArray[np.float64]) -> tuple[float, float]:
+        usable = stored[np.isfinite(stored) & ~self._is_padding(stored)]
+        if not usable.size:
+            return 0.0, 0.0
+        values = self._modality(usable)
+        return float(values.min()), float(values.max())
+
+    def _voi(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        window = self.window or next(iter(self.presentation.windows), None)
+        if window is not None:
+            return window_fraction(values, window)
+        table = self.presentation.voi_luts[0]
+        return table.apply(values) / float((1 << table.bits) - 1)
+
+
+def window_fraction(values: npt.NDArray[np.float64], window: Window) -> npt.NDArray[np.float64]:
+    """Apply a window with an output range of 0 to 1.
+
+    Parameters
+    ----------
+    values
+        Any shape, in the units of the window (after the modality transformation).
+    window
+        Must be valid.
+
+    References
+    ----------
+    PS3.3 C.11.2.1.2.1 "Default LINEAR Function", C.11.2.1.3.1 "SIGMOID Function",
+    C.11.2.1.3.2 "LINEAR_EXACT Function"
+    """
+    center, width = window.center, window.width
+    if window.function is VoiLutFunction.SIGMOID:
+        # Beyond +-500 the exponential would overflow and the result is 0 or 1 in double precision.
+        return 1.0 / (1.0 + np.exp(np.clip(-4.0 * (values - center) / width, -500.0, 500.0)))
+    if window.function is VoiLutFunction.LINEAR:
+        center, width = center - 0.5, width - 1.0
+    if width == 0:
+        return (values > center).astype(np.float64)
+    return np.clip((values - center) / width + 0.5, 0.0, 1.0)

@@ -1,0 +1,167 @@
+"""The two jobs a worker does, and how a job and its answer travel between processes.
+
+A job goes to the worker pickled. An answer comes back as JSON and bytes, never pickled: a codec that
+a hostile frame took over must not be able to run code in the gateway.
+"""
+
+import json
+import pickle
+import socket
+import struct
+import time
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from gateway.imaging.decode import EncodedFrame, decode, decoded_description, native_bytes
+from gateway.imaging.errors import ImagingError
+from gateway.imaging.presentation import Presentation
+from gateway.imaging.render import RenderedImage, RenderRequest, render
+
+_LENGTHS = struct.Struct(">IQ")
+_ERRORS = {error.__name__: error for error in ImagingError.__subclasses__()}
+
+
+class ConnectionClosed(Exception):
+    """The other process ended the conversation."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeJob:
+    """Decode a frame to Explicit VR Little Endian pixels."""
+
+    frame: EncodedFrame
+
+
+@dataclass(frozen=True, slots=True)
+class RenderJob:
+    """Decode and render a frame."""
+
+    frame: EncodedFrame
+    presentation: Presentation
+    request: RenderRequest
+
+
+Job: TypeAlias = DecodeJob | RenderJob
+Answer: TypeAlias = bytes | RenderedImage
+
+
+def perform(job: Job) -> Answer:
+    """Do a job in this process.
+
+    Raises
+    ------
+    ImagingError
+        As `decode` and `render`.
+    """
+    frame = job.frame
+    pixels = decode(frame.data, frame.transfer_syntax_uid, frame.description, frame.bit_offset)
+    description = decoded_description(frame.description, frame.transfer_syntax_uid)
+    if isinstance(job, DecodeJob):
+        return native_bytes(pixels, description)
+    return render(pixels, description, job.presentation, job.request)
+
+
+def send_job(channel: socket.socket, job: Job, timeout_s: float) -> None:
+    """Send a job, and the seconds it may take.
+
+    Raises
+    ------
+    OSError
+        The worker is gone, or takes none of it in this time (TimeoutError).
+    """
+    channel.settimeout(timeout_s)
+    _send(channel, pickle.dumps((job, timeout_s), pickle.HIGHEST_PROTOCOL), b"")
+
+
+def receive_job(channel: socket.socket, max_bytes: int) -> tuple[Job, float]:
+    """Wait for a job; the gateway's own pickle, from the process that started this one."""
+    head, _ = _receive(channel, max_bytes, 0, None)
+    job, timeout_s = pickle.loads(head)  # noqa: S301 - only the parent holds the other end
+    return job, timeout_s
+
+
+def send_answer(channel: socket.socket, answer: Answer | ImagingError) -> None:
+    """Send what came out of a job."""
+    match answer:
+        case ImagingError():
+            head: dict[str, Any] = {"error": type(answer).__name__, "message": str(answer)}
+            body = b""
+        case RenderedImage():
+            head = {"media_type": answer.media_type, "rows": answer.rows, "columns": answer.columns}
+            body = answer.data
+        case _:
+            head, body = {}, answer
+    _send(channel, json.dumps(head).encode(), body)
+
+
+def receive_answer(channel: socket.socket, max_bytes: int, deadline_s: float) -> Answer:
+    """Wait for an answer.
+
+    Parameters
+    ----------
+    channel
+        The gateway's end.
+    max_bytes
+        Longest result to accept.
+    deadline_s
+        On the clock of `time.monotonic`; counts for the answer as a whole.
+
+    Raises
+    ------
+    TimeoutError
+        The deadline passed.
+    ImagingError
+        The one that the worker reported.
+    ConnectionClosed
+        The worker is gone, or what it sent is not an answer.
+    """
+    head_bytes, body = _receive(channel, 65536, max_bytes, deadline_s)
+    try:
+        head = json.loads(head_bytes)
+        if "error" in head:
+            failure = _ERRORS[head["error"]](str(head["message"])[:300])
+        elif head:
+            return RenderedImage(str(head["media_type"]), bytes(body), int(head["rows"]), int(head["columns"]))
+        else:
+            return bytes(body)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConnectionClosed from error
+    raise failure
+
+
+def _send(channel: socket.socket, head: bytes, body: bytes) -> None:
+    channel.sendall(_LENGTHS.pack(len(head), len(body)))
+    channel.sendall(head)
+    if body:
+        channel.sendall(body)
+
+
+def _receive(
+    channel: socket.socket, max_head: int, max_body: int, deadline_s: float | None
+) -> tuple[bytearray, bytearray]:
+    head_length, body_length = _LENGTHS.unpack(_read(channel, _LENGTHS.size, deadline_s))
+    if head_length > max_head or body_length > max_body:
+        raise ConnectionClosed
+    return _read(channel, head_length, deadline_s), _read(channel, body_length, deadline_s)
+
+
+def _read(channel: socket.socket, length: int, deadline_s: float | None) -> bytearray:
+    try:
+        buffer = bytearray(length)
+    except MemoryError:
+        # The other side must finish sending before it can be told.
+        while length > 0 and (received := len(channel.recv(min(length, 65536)))):
+            length -= received
+        raise
+    view = memoryview(buffer)
+    while view:
+        if deadline_s is not None:
+            remaining_s = deadline_s - time.monotonic()
+            if remaining_s <= 0:
+                raise TimeoutError
+            channel.settimeout(remaining_s)
+        received = channel.recv_into(view)
+        if received == 0:
+            raise ConnectionClosed
+        view = view[received:]
+    return buffer

@@ -1,0 +1,252 @@
+"""Worker processes for pixels, bounded in number, memory and time.
+
+Decoders are large C libraries fed with other people's bytes. Each job runs in a process of its own that
+may be killed at any time; the callers see a domain error and the next job a fresh process.
+"""
+
+import os
+import queue
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+from gateway.imaging.decode import EncodedFrame
+from gateway.imaging.errors import FrameDamaged, FrameTooLarge, ImagingBusy, ImagingError, ImagingTimeout
+from gateway.imaging.jobs import (
+    Answer,
+    ConnectionClosed,
+    DecodeJob,
+    Job,
+    RenderJob,
+    receive_answer,
+    send_job,
+)
+from gateway.imaging.presentation import Presentation
+from gateway.imaging.render import RenderedImage, RenderRequest
+from gateway.imaging.worker import READY
+
+WORKER_COMMAND = (sys.executable, "-P", "-m", "gateway.imaging.worker")
+"""Without the shell, and without the current directory on the module path."""
+
+_START_TIMEOUT_S = 60.0
+
+
+class ImagingPool:
+    """Decodes and renders frames in worker processes. Every method may be called from any thread.
+
+    Parameters
+    ----------
+    workers
+        Processes at most. Each starts when first needed and then stays.
+    memory_bytes
+        What one job may use beyond the libraries' own memory: encoded frame, decoded frame, picture.
+    timeout_s
+        Seconds a caller waits for a free worker, and again seconds a job may take.
+    max_waiting
+        Callers that may wait for a worker at the same time; one more is refused at once.
+    command
+        The worker's command line, before its two arguments. For tests with a worker that misbehaves.
+    """
+
+    def __init__(
+        self,
+        workers: int,
+        memory_bytes: int,
+        timeout_s: float,
+        *,
+        max_waiting: int = 64,
+        command: Sequence[str] = WORKER_COMMAND,
+    ) -> None:
+        self._memory_bytes = memory_bytes
+        self._timeout_s = timeout_s
+        self._command = tuple(command)
+        # Last in, first out: under light load the same warm worker serves, the others stay unstarted.
+        self._slots: queue.LifoQueue[_Worker | None] = queue.LifoQueue()
+        for _ in range(workers):
+            self._slots.put(None)
+        self._places = threading.BoundedSemaphore(workers + max_waiting)
+        self._running: set[_Worker] = set()
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def decode(self, frame: EncodedFrame) -> bytes:
+        """Return the frame as native Explicit VR Little Endian pixels.
+
+        Returns
+        -------
+        bytes
+            In the form that `gateway.imaging.decode.decoded_description` of the frame describes, without
+            padding to an even length.
+
+        Raises
+        ------
+        ImagingError
+            Any of its kinds but InvalidRendering. FrameDamaged also when the decoder crashed.
+        """
+        answer = self._run(DecodeJob(frame))
+        if not isinstance(answer, bytes):
+            raise FrameDamaged("the worker answered with another kind of result")
+        return answer
+
+    def render(self, frame: EncodedFrame, presentation: Presentation, request: RenderRequest) -> RenderedImage:
+        """Return a picture of the frame; raises as `decode`, and InvalidRendering."""
+        answer = self._run(RenderJob(frame, presentation, request))
+        if not isinstance(answer, RenderedImage):
+            raise FrameDamaged("the worker answered with another kind of result")
+        return answer
+
+    def close(self) -> None:
+        """End every worker; callers that wait, or have a job running, get ImagingBusy."""
+        with self._lock:
+            self._closed = True
+            running = list(self._running)
+        for worker in running:
+            worker.kill()
+        idle = []
+        while True:
+            try:
+                idle.append(self._slots.get_nowait())
+            except queue.Empty:
+                break
+        for slot in idle:
+            if slot is not None:
+                self._forget(slot)
+            self._slots.put(None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _run(self, job: Job) -> Answer:
+        frame = job.frame
+        if frame.description.frame_bytes + len(frame.data) > self._memory_bytes:
+            raise FrameTooLarge(
+                f"the frame has {frame.description.frame_bytes} bytes decoded, a job may use {self._memory_bytes} bytes"
+            )
+        if not self._places.acquire(blocking=False):
+            raise ImagingBusy("too many callers wait for a worker")
+        try:
+            try:
+                worker = self._slots.get(timeout=self._timeout_s)
+            except queue.Empty:
+                raise ImagingBusy("no worker became free in time") from None
+            try:
+                worker = self._usable(worker)
+                return worker.ask(job, self._timeout_s, self._memory_bytes)
+            except FrameDamaged:
+                if self._closed:
+                    raise ImagingBusy("the imaging pool is closed") from None
+                raise
+            finally:
+                self._slots.put(self._kept(worker))
+        finally:
+            self._places.release()
+
+    def _usable(self, worker: "_Worker | None") -> "_Worker":
+        """Return a living worker: this one, or a new one in its place."""
+        if worker is not None and worker.is_alive:
+            return worker
+        if worker is not None:
+            self._forget(worker)
+        with self._lock:
+            if self._closed:
+                raise ImagingBusy("the imaging pool is closed")
+            started = _Worker(self._command, self._memory_bytes)
+            self._running.add(started)
+        try:
+            started.wait_until_ready()
+        except ImagingError:
+            self._forget(started)
+            raise
+        return started
+
+    def _kept(self, worker: "_Worker | None") -> "_Worker | None":
+        """Return the worker if it may serve again; one that failed in any way was ended by `ask`."""
+        if worker is None or (worker.is_alive and not self._closed):
+            return worker
+        self._forget(worker)
+        return None
+
+    def _forget(self, worker: "_Worker") -> None:
+        worker.end()
+        with self._lock:
+            self._running.discard(worker)
+
+
+class _Worker:
+    """One process and the socket to it; used by one thread at a time, killed by any."""
+
+    def __init__(self, command: tuple[str, ...], memory_bytes: int) -> None:
+        self._channel, theirs = socket.socketpair()
+        try:
+            self._process = subprocess.Popen(
+                [*command, str(theirs.fileno()), str(memory_bytes)],
+                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,  # codecs print about their input there
+                # Nothing is inherited: the gateway's environment may hold credentials.
+                env={
+                    "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
+                    "OPENBLAS_NUM_THREADS": "1",
+                    "OMP_NUM_THREADS": "1",
+                },
+            )
+        except OSError as error:
+            self._channel.close()
+            raise ImagingBusy("a worker process could not be started") from error
+        finally:
+            theirs.close()
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
+    def wait_until_ready(self) -> None:
+        self._channel.settimeout(_START_TIMEOUT_S)
+        try:
+            said = self._channel.recv(len(READY))
+        except OSError:
+            said = b""
+        if said != READY:
+            raise ImagingBusy("a worker process did not start")
+
+    def ask(self, job: Job, timeout_s: float, max_answer_bytes: int) -> Answer:
+        """Have a job done; whatever goes wrong with the process itself ends it."""
+        deadline_s = time.monotonic() + timeout_s
+        try:
+            send_job(self._channel, job, timeout_s)
+            return receive_answer(self._channel, max_answer_bytes, deadline_s)
+        except FrameTooLarge:
+            self.end()  # what little memory is left there is not for the next job
+            raise
+        except TimeoutError:
+            self.end()
+            raise ImagingTimeout(f"the job took longer than {timeout_s:g} s") from None
+        except (ConnectionClosed, OSError) as error:
+            self.end()
+            raise FrameDamaged("the decoder crashed on the frame") from error
+        except ImagingError:
+            raise
+        except BaseException:
+            self.end()  # its answer, still to come, would be read as the answer to the next job
+            raise
+
+    def kill(self) -> None:
+        """End the process; the thread that waits for its answer sees the connection close."""
+        self._process.kill()
+
+    def end(self) -> None:
+        """End the process and free the socket; for the thread that uses this worker."""
+        self._process.kill()
+        self._process.wait()
+        self._channel.close()

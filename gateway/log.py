@@ -1,0 +1,26 @@
+"""Logging of one process: lines for operators, on standard error, without patient data."""
+
+from __future__ import annotations
+
+import logging
+
+_ESCAPES = {code: f"\\x{code:02x}" for code in [*range(32), 127, *range(0x80, 0xA0)]} | {0x2028: " ", 0x2029: " "}
+
+
+class _OneLine(logging.Formatter):
+    """One line an event: control characters that a peer sent cannot start another line or colour a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        first, *trace = text.split("\n") if record.exc_info else [text]
+        return "\n".join([first.translate(_ESCAPES), *(line.translate(_ESCAPES) for line in trace)])
+
+
+def configure(worker: str, level: int = logging.INFO) -> None:
+    """Log this process's events under its name."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_OneLine(f"%(asctime)s %(levelname)-7s {worker:<10} %(name)s: %(message)s"))
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    # Their lines hold URLs with queries, and identifiers: patient data.
+    for name in ("aiohttp.access", "pynetdicom", "botocore", "boto3", "urllib3", "pydicom"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)

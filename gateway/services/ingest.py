@@ -1,0 +1,129 @@
+"""Ingest: what C-STORE and STOW-RS do with an instance that has arrived whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gateway.access.door import Decision, Door
+from gateway.access.policy import Action
+from gateway.audit.events import AuditEvent
+from gateway.context import Caller
+from gateway.errors import DuplicateRefused, Forbidden, Misplaced, StudyMismatch
+from gateway.services.spool import Spooled
+from storage.archive import Archive, Sender
+from storage.dicom import file_meta, part10
+from storage.dicom import identifiers as ids
+from storage.dicom.attributes import Level
+from storage.dicom.limits import Limits
+from storage.dicom.matching import matches
+from storage.index import rows
+from storage.index.base import Conflict, Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An instance that is durable and findable. ``outcome`` is STORED, NEW_VERSION, ALTERNATIVE or DUPLICATE."""
+
+    study_uid: ids.StudyUid
+    series_uid: ids.SeriesUid
+    sop_uid: ids.SopUid
+    sop_class_uid: ids.SopClassUid
+    outcome: Outcome
+
+
+class Identified(Exception):
+    """A failure to store an instance whose UIDs could be read; ``reason`` is the error."""
+
+    def __init__(self, reason: Exception, sop_class_uid: str, sop_uid: str) -> None:
+        super().__init__("the instance was not stored")
+        self.reason = reason
+        self.sop_class_uid = sop_class_uid
+        self.sop_uid = sop_uid
+
+
+class IngestService:
+    """Reads, checks and keeps instances."""
+
+    def __init__(self, archive: Archive, door: Door, limits: Limits, conflict: Conflict) -> None:
+        self._archive = archive
+        self._door = door
+        self._limits = limits
+        self._conflict = conflict
+
+    def enter(self, caller: Caller, subject: tuple[str, ...] = ()) -> Decision:
+        """Ask to store; one decision serves all instances of a request or association."""
+        return self._door.enter(caller, Action.STORE, subject)
+
+    def store(
+        self,
+        decision: Decision,
+        spooled: Spooled,
+        announced: part10.Announced | None = None,
+        study_uid: ids.StudyUid | None = None,
+    ) -> Stored:
+        """Keep one instance; on return it is durable and findable.
+
+        Parameters
+        ----------
+        spooled
+            A Part 10 file, or a bare data set.
+        announced
+            What a command set said of it; without it, what its File Meta Information says.
+        study_uid
+            The study that the request named, if it did.
+
+        Raises
+        ------
+        Identified
+            From the error, when the UIDs of the instance could be read.
+        storage.errors.Unreadable
+            When they could not.
+        """
+        with spooled.open() as stream:
+            meta, offset, _ = file_meta.read(stream, self._limits)
+            stream.seek(offset)
+            extract = part10.extract(
+                stream,
+                meta.transfer_syntax_uid,
+                self._limits,
+                announced or part10.Announced(meta.sop_class_uid, meta.sop_uid),
+            )
+        try:
+            return self._keep(decision, spooled, extract, offset, study_uid)
+        except Exception as error:
+            raise Identified(error, extract.sop_class_uid, extract.sop_uid) from error
+
+    def _keep(
+        self,
+        decision: Decision,
+        spooled: Spooled,
+        extract: part10.Extract,
+        offset: int,
+        study_uid: ids.StudyUid | None,
+    ) -> Stored:
+        if study_uid is not None and extract.study_uid != study_uid:
+            raise StudyMismatch("the instance is not of the study that the request names")
+        columns = rows.columns(extract.data_set, Level.PATIENT, Level.STUDY, Level.SERIES)
+        columns.update(study_uid=extract.study_uid, series_uid=extract.series_uid)
+        if not matches(decision.scope, columns):
+            raise Forbidden("the instance is outside of what the caller may store")
+        source = decision.caller.source
+        commit = self._archive.store(
+            decision.tenant,
+            self._archive.new_version(),
+            extract,
+            spooled.segments(offset),
+            Sender(source.calling_ae_title, source.called_ae_title),
+            self._conflict,
+        )
+        subject = (extract.study_uid, extract.series_uid, extract.sop_uid)
+        self._door.record(
+            AuditEvent(
+                Action.STORE.value, commit.outcome.value, decision.caller, decision.tenant, subject, commit.reason
+            )
+        )
+        if commit.outcome is Outcome.REJECTED:
+            raise DuplicateRefused(commit.reason)
+        if commit.outcome is Outcome.MISPLACED:
+            raise Misplaced(commit.reason)
+        return Stored(*subject, extract.sop_class_uid, commit.outcome)

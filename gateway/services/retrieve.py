@@ -1,0 +1,225 @@
+"""Retrieve: instances, metadata, frames and bulk data, as WADO-RS (and C-MOVE and C-GET after it) give them."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from gateway.access.door import Decision, Door
+from gateway.access.policy import Action
+from gateway.context import Caller
+from gateway.errors import Gone, NotFound
+from gateway.imaging.pool import ImagingPool
+from gateway.services.frames import FrameReader
+from gateway.services.representation import etag
+from storage.archive import Archive
+from storage.dicom import file_meta, json_model, reencode
+from storage.dicom import identifiers as ids
+from storage.dicom.frames import FrameKind
+from storage.dicom.limits import Limits
+from storage.dicom.part10 import BulkItem
+from storage.dicom.vr import WORD_BYTES
+from storage.index.base import Existence, Located, Target
+
+
+class Form(Enum):
+    """How an instance is to go out."""
+
+    STORED = "stored"  # its own transfer syntax, where that may be served
+    EXPLICIT = "explicit"  # Explicit VR Little Endian, decompressed
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Instances that a caller may have, and the decision that said so."""
+
+    decision: Decision
+    instances: Sequence[Located]
+
+    def etag(self, base_url: str, *parameters: str) -> str:
+        """The entity tag of a representation of these instances."""
+        return etag(self.decision.view, base_url, (each.version for each in self.instances), *parameters)
+
+
+class RetrieveService:
+    """Reads the archive for those who may."""
+
+    def __init__(self, archive: Archive, door: Door, pool: ImagingPool, limits: Limits) -> None:
+        self._archive = archive
+        self._door = door
+        self._pool = pool
+        self._limits = limits
+
+    def locate(
+        self,
+        caller: Caller,
+        study_uid: ids.StudyUid,
+        series_uid: ids.SeriesUid | None = None,
+        sop_uid: ids.SopUid | None = None,
+        *,
+        action: Action = Action.READ,
+        detail: tuple[str, ...] = (),
+    ) -> Found:
+        """Current instances under a target that the caller may have.
+
+        Raises
+        ------
+        NotFound
+            Nothing is there, or nothing within the caller's scope.
+        Gone
+            Everything there was deleted.
+        Forbidden, AuditUnavailable, storage.errors.StorageUnavailable
+        """
+        subject = tuple(uid for uid in (study_uid, series_uid, sop_uid) if uid is not None)
+        decision = self._door.enter(caller, action, (*subject, *detail))
+        target = Target(decision.tenant, study_uid, series_uid, sop_uid)
+        instances = self._archive.index.locate(target, decision.scope)
+        if not instances:
+            existence = self._archive.index.existence(target, decision.scope)
+            raise Gone("deleted") if existence is Existence.DELETED else NotFound("no such study, series or instance")
+        return Found(decision, instances)
+
+    def served_syntax(self, located: Located, form: Form) -> ids.TransferSyntaxUid:
+        """The transfer syntax in which ``part10`` gives an instance (PS3.18 8.7.3: never Implicit or Big Endian)."""
+        stored = located.transfer_syntax_uid
+        if form is Form.EXPLICIT or stored in (
+            file_meta.IMPLICIT_VR_LITTLE_ENDIAN,
+            file_meta.EXPLICIT_VR_BIG_ENDIAN,
+        ):
+            return ids.TransferSyntaxUid(file_meta.EXPLICIT_VR_LITTLE_ENDIAN)
+        return stored
+
+    def part10(self, located: Located, form: Form) -> Iterator[bytes]:
+        """An instance as a Part 10 file.
+
+        Raises
+        ------
+        gateway.imaging.errors.ImagingError
+            It has to be decompressed and cannot be.
+        """
+        served = self.served_syntax(located, form)
+        if served == located.transfer_syntax_uid:
+            yield from self._archive.blocks(located)
+            return
+        yield file_meta.write(file_meta.FileMeta(served, located.sop_class_uid, located.key.sop_uid))
+        pixels: reencode.NativePixels | None = None
+        replace: dict[int, bytes] = {}
+        if located.transfer_syntax_uid not in file_meta.NATIVE:
+            pixels, replace = self._decompressed(located)
+        # What ``data_set`` gives of a deflated one is inflated already.
+        encoding = file_meta.encoding_of(located.transfer_syntax_uid)
+        if encoding.deflated:
+            encoding = file_meta.encoding_of(file_meta.EXPLICIT_VR_LITTLE_ENDIAN)
+        source = _Blocks(self._archive.data_set(located))
+        yield from reencode.explicit_little_endian(source, encoding, self._limits, replace=replace, pixels=pixels)
+
+    def _decompressed(self, located: Located) -> tuple[reencode.NativePixels | None, dict[int, bytes]]:
+        reader = self.frames(located)
+        if reader.layout.frames.kind is FrameKind.NONE:
+            return None, {}
+        numbers = range(1, reader.count + 1)
+        reader.check(numbers)
+        description = reader.decoded_description
+        frame_bytes = (description.native_bits + 7) // 8
+        length = reader.count * frame_bytes
+        replace = {0x00280004: _even(description.photometric_interpretation.value.encode("ascii"))}
+
+        def blocks() -> Iterator[bytes]:
+            for frame in reader.decoded(numbers):
+                yield frame.data[:frame_bytes]
+            if length % 2:
+                yield b"\0"
+
+        vr = "OW" if description.bits_allocated > 8 else "OB"
+        return reencode.NativePixels(vr, length + length % 2, blocks()), replace
+
+    def frames(self, located: Located) -> FrameReader:
+        """A reader of an instance's frames."""
+        return FrameReader(self._archive, self._pool, located, self.data_set(located))
+
+    def data_set(self, located: Located) -> json_model.JsonDataSet:
+        """An instance's metadata, BulkDataURIs relative."""
+        (text,) = self._archive.index.metadata([located.version_id])
+        found: json_model.JsonDataSet = json_model.loads(text)
+        return found
+
+    def metadata(self, instances: Sequence[Located], base_url: str) -> Iterator[bytes]:
+        """Metadata of instances as a JSON array, BulkDataURIs absolute."""
+        begin = b"["
+        for text in self._archive.index.metadata([each.version_id for each in instances]):
+            yield begin + json_model.with_base(text, base_url)
+            begin = b","
+        yield b"]"
+
+    def series_metadata(self, found: Found, base_url: str) -> bytes:
+        """Metadata of a whole series as a gzip body, kept for the next one who asks.
+
+        Scopes speak of studies and series, never of single instances: whoever may have one instance of a series may
+        have all of it, so that one body serves every caller with the same view.
+        """
+        key = found.instances[0].key
+        target = Target(key.tenant, key.study_uid, key.series_uid)
+        # The generation is read before the instances: a change in between makes the body stale, never wrong.
+        generation = self._archive.index.generation(target)
+        kept = self._archive.index.series_metadata(target, base_url)
+        if kept is not None and kept[0] == generation:
+            return kept[1]
+        instances = self._archive.index.locate(target, found.decision.scope)
+        packer = zlib.compressobj(6, zlib.DEFLATED, 31)
+        body = b"".join([*(packer.compress(block) for block in self.metadata(instances, base_url)), packer.flush()])
+        self._archive.index.keep_series_metadata(target, base_url, generation, body)
+        return body
+
+    def bulk_item(self, located: Located, path: str) -> BulkItem:
+        """Where a bulk value lies; raises NotFound."""
+        layout = self._archive.index.layout(located.version_id)
+        for item in layout.bulk:
+            if item.path == path:
+                return item
+        raise NotFound("the instance has no such bulk value")
+
+    def bulk(self, located: Located, item: BulkItem, start: int, length: int) -> Iterator[bytes]:
+        """Bytes of a bulk value, as little endian."""
+        blocks = self._archive.data_set(located, item.offset + start, length)
+        word_bytes = WORD_BYTES.get(item.vr, 1) if self._big_endian(located) else 1
+        if word_bytes == 1:
+            yield from blocks
+            return
+        rest = b""
+        for block in blocks:
+            joined = rest + block
+            whole = len(joined) // word_bytes * word_bytes
+            rest = joined[whole:]
+            yield json_model.swap(joined[:whole], word_bytes)
+        yield rest
+
+    @staticmethod
+    def _big_endian(located: Located) -> bool:
+        return located.transfer_syntax_uid == file_meta.EXPLICIT_VR_BIG_ENDIAN
+
+    def video(self, located: Located) -> Iterator[bytes]:
+        """A stored video stream, its fragments joined (PS3.5 8.2.5 to 8.2.10)."""
+        for fragments in self._archive.index.fragments(located.version_id, [1]):
+            for offset, length in fragments.ranges:
+                yield from self._archive.data_set(located, offset, length)
+
+    def read_bulk(self, located: Located, uri: str) -> bytes:
+        """A bulk value by its relative BulkDataURI, in memory; for look-up tables and the like."""
+        item = self.bulk_item(located, uri.rpartition("/bulkdata/")[2])
+        return b"".join(self.bulk(located, item, 0, item.length))
+
+
+def _even(value: bytes) -> bytes:
+    return value + b" " * (len(value) % 2)
+
+
+class _Blocks:
+    """Blocks as a source to read from."""
+
+    def __init__(self, blocks: Iterator[bytes]) -> None:
+        self._blocks = blocks
+
+    def read(self, _size: int, /) -> bytes:
+        return next(self._blocks, b"")

@@ -1,0 +1,129 @@
+"""Where an arriving instance waits until it is whole: memory up to a size, a file beyond it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+from gateway.errors import PayloadTooLarge
+from storage.errors import StorageFull, StorageUnavailable
+from storage.objects.base import FileSegment, Segment
+
+
+class Spooled:
+    """Received bytes, whole: in memory, or in a file that leaving the ``with`` block removes."""
+
+    def __init__(self, data: bytes | None, path: Path | None, size: int) -> None:
+        self._data = data
+        self._path = path
+        self.size = size
+
+    @classmethod
+    def of_file(cls, path: Path) -> Spooled:
+        """Take over a file that somebody else received."""
+        return cls(None, path, path.stat().st_size)
+
+    def open(self) -> BinaryIO:
+        """The bytes as a file, from the start."""
+        if self._data is not None:
+            return io.BytesIO(self._data)
+        assert self._path is not None
+        return self._path.open("rb", buffering=0)
+
+    def segments(self, start: int) -> Sequence[Segment]:
+        """The bytes from ``start`` on, as part of an object's body."""
+        if self._data is not None:
+            return [memoryview(self._data)[start:]]
+        assert self._path is not None
+        return [FileSegment(self._path, start, self.size - start)]
+
+    def __enter__(self) -> Spooled:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+
+
+class Spooling:
+    """An arrival under way; ``finish`` or ``discard`` it."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+        self._memory = bytearray()
+        self._file: BinaryIO | None = None
+        self._path: Path | None = None
+        self.size = 0
+
+    def write(self, block: bytes) -> None:
+        """Take the next bytes. Raises PayloadTooLarge, StorageFull; the arrival is discarded then."""
+        self.size += len(block)
+        if self.size > self._spool.max_bytes:
+            self.discard()
+            raise PayloadTooLarge(f"an instance of more than {self._spool.max_bytes} bytes")
+        if self._file is None and len(self._memory) + len(block) <= self._spool.memory_bytes:
+            self._memory += block
+            return
+        try:
+            if self._file is None:
+                self._path, self._file = self._spool.new_file()
+                self._file.write(self._memory)
+                self._memory = bytearray()
+            self._file.write(block)
+        except OSError as error:
+            self.discard()
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise StorageFull("the spool has no room") from error
+            raise StorageUnavailable("the spool cannot be written") from error
+
+    def finish(self) -> Spooled:
+        """What arrived."""
+        if self._file is None:
+            return Spooled(bytes(self._memory), None, self.size)
+        self._file.close()
+        return Spooled(None, self._path, self.size)
+
+    def discard(self) -> None:
+        """Forget what arrived. Idempotent."""
+        self._memory = bytearray()
+        if self._file is not None:
+            with contextlib.suppress(OSError):  # a full disk may refuse the last flush of what is thrown away
+                self._file.close()
+            self._file = None
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+            self._path = None
+
+
+class Spool:
+    """The spool directory and its bounds."""
+
+    def __init__(self, directory: Path, memory_bytes: int, max_bytes: int) -> None:
+        self.directory = directory
+        self.memory_bytes = memory_bytes
+        self.max_bytes = max_bytes
+        directory.mkdir(parents=True, exist_ok=True, mode=0o750)
+
+    def begin(self) -> Spooling:
+        """Start an arrival."""
+        return Spooling(self)
+
+    def new_file(self) -> tuple[Path, BinaryIO]:
+        """A fresh file, readable by us alone."""
+        path = self.directory / f"{os.getpid()}-{os.urandom(8).hex()}.spool"
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        return path, os.fdopen(descriptor, "wb", buffering=1 << 18)
+
+    def clear(self) -> None:
+        """Remove what an earlier run left; to be called before any process receives."""
+        for path in self.directory.iterdir():
+            if path.suffix in (".spool", ".dcm"):
+                path.unlink(missing_ok=True)

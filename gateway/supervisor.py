@@ -1,0 +1,213 @@
+"""Starts the worker processes, replaces those that die, drains them all at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from types import TracebackType
+
+from gateway.config import Settings
+from gateway.services.spool import Spool
+from gateway.worker import Face, send_settings
+
+_log = logging.getLogger("gateway.supervisor")
+
+_START_TIMEOUT_S = 60.0
+_FIRST_PAUSE_S = 0.1
+_LONGEST_PAUSE_S = 10.0
+_STEADY_S = 10.0
+_KILL_MARGIN_S = 5.0
+_BACKLOG = 512
+
+
+class StartFailed(Exception):
+    """A worker did not come up; its own output says why."""
+
+
+@dataclass(slots=True)
+class _Slot:
+    """A place for one worker: whoever fills it dies, the next one takes it."""
+
+    face: Face
+    number: int
+    listening: socket.socket | None
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.face}-{self.number}"
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A bound and listening socket. Raises OSError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen(_BACKLOG)
+    except OSError:
+        listening.close()
+        raise
+    listening.set_inheritable(True)
+    return listening
+
+
+class Supervisor:
+    """The processes of one gateway. Use it as a context: leaving it drains everything.
+
+    Workers of one face inherit one listening socket: a worker that stalls takes no connection of the others, as it
+    would with a socket each.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stopping = threading.Event()
+        self._lock = threading.Lock()
+        self.http = bind(settings.http.host, settings.http.port)
+        try:
+            self.dimse = bind(settings.dimse.host, settings.dimse.port)
+        except OSError:
+            self.http.close()
+            raise
+        self._slots = [
+            *(_Slot(Face.HTTP, number, self.http) for number in range(1, settings.http.workers + 1)),
+            *(_Slot(Face.DIMSE, number, self.dimse) for number in range(1, settings.dimse.workers + 1)),
+            _Slot(Face.BACKGROUND, 1, None),
+        ]
+        self._watchers: list[threading.Thread] = []
+
+    @property
+    def http_address(self) -> tuple[str, int]:
+        """Where HTTP listens."""
+        host, port = self.http.getsockname()[:2]
+        return str(host), int(port)
+
+    @property
+    def dimse_address(self) -> tuple[str, int]:
+        """Where DIMSE listens."""
+        host, port = self.dimse.getsockname()[:2]
+        return str(host), int(port)
+
+    def processes(self) -> dict[str, int]:
+        """Names and process ids of the workers that run now."""
+        with self._lock:
+            return {
+                slot.name: slot.process.pid
+                for slot in self._slots
+                if slot.process is not None and slot.process.poll() is None
+            }
+
+    def __enter__(self) -> Supervisor:
+        storage = self._settings.storage
+        storage.directory.mkdir(parents=True, exist_ok=True, mode=0o750)
+        Spool(storage.directory / "spool", 0, 0).clear()
+        try:
+            readies = [self._start(slot) for slot in self._slots]
+            for slot, ready in zip(self._slots, readies, strict=True):
+                self._await_ready(slot, ready)
+        except BaseException:
+            self.stop()
+            raise
+        for slot in self._slots:
+            watcher = threading.Thread(target=self._watch, args=(slot,), name=f"watch-{slot.name}", daemon=True)
+            watcher.start()
+            self._watchers.append(watcher)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _start(self, slot: _Slot) -> int:
+        ready_read, ready_write = os.pipe()
+        os.set_inheritable(ready_write, True)
+        passed = [ready_write]
+        socket_fd = -1
+        if slot.listening is not None:
+            socket_fd = slot.listening.fileno()
+            passed.append(socket_fd)
+        command = [
+            sys.executable,
+            "-m",
+            "gateway.worker",
+            slot.face,
+            str(slot.number),
+            str(socket_fd),
+            str(ready_write),
+        ]
+        try:
+            # A session of its own: Ctrl-C reaches the supervisor alone, which then drains the workers.
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=passed, start_new_session=True)
+        finally:
+            os.close(ready_write)
+        assert process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # died at once; the ready pipe says so too
+            send_settings(process.stdin.fileno(), self._settings)
+        with self._lock:
+            slot.process = process
+        return ready_read
+
+    def _await_ready(self, slot: _Slot, ready: int) -> None:
+        with os.fdopen(ready, "rb", buffering=0) as pipe:
+            readable, _, _ = select.select([pipe], [], [], _START_TIMEOUT_S)
+            if not readable or pipe.read(1) != b"1":
+                raise StartFailed(f"worker {slot.name} did not start; its output says why")
+
+    def _watch(self, slot: _Slot) -> None:
+        pause_s = _FIRST_PAUSE_S
+        started_s = time.monotonic()
+        while True:
+            process = slot.process
+            assert process is not None
+            status = process.wait()
+            if self._stopping.is_set():
+                return
+            pause_s = _FIRST_PAUSE_S if time.monotonic() - started_s > _STEADY_S else min(2 * pause_s, _LONGEST_PAUSE_S)
+            _log.error("worker %s ended with status %d; starting another in %.1f s", slot.name, status, pause_s)
+            if self._stopping.wait(pause_s):
+                return
+            started_s = time.monotonic()
+            try:
+                self._await_ready(slot, self._start(slot))
+            except (StartFailed, OSError) as error:
+                _log.error("%s", error)
+            if self._stopping.is_set():
+                self._signal(slot, signal.SIGTERM)
+
+    def _signal(self, slot: _Slot, number: int) -> None:
+        if slot.process is not None and slot.process.poll() is None:
+            slot.process.send_signal(number)
+
+    def stop(self) -> None:
+        """Stop accepting, let what is under way end, then end every worker. Idempotent."""
+        self._stopping.set()
+        self.http.close()
+        self.dimse.close()
+        longest_s = max(self._settings.http.drain_s, self._settings.dimse.drain_s) + _KILL_MARGIN_S
+        deadline_s = time.monotonic() + longest_s
+        for slot in self._slots:
+            self._signal(slot, signal.SIGTERM)
+        for slot in self._slots:
+            if slot.process is None:
+                continue
+            try:
+                slot.process.wait(max(0.0, deadline_s - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                _log.error("worker %s did not end in time and is killed", slot.name)
+                slot.process.kill()
+                slot.process.wait()
+            if slot.process.stdin is not None:
+                slot.process.stdin.close()
+        for watcher in self._watchers:
+            watcher.join()

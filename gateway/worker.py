@@ -1,0 +1,155 @@
+"""One worker process: a face or the background work, until told to drain.
+
+Started by the supervisor as ``python -m gateway.worker FACE NUMBER SOCKET READY``; the settings come on standard
+input, which stays open as the lifeline: at its end the supervisor is gone, and the worker drains.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import pickle
+import signal
+import socket
+import struct
+import sys
+import threading
+from collections.abc import Callable
+from enum import StrEnum
+
+from aiohttp import web
+
+from gateway import assembly, log
+from gateway.config import Settings
+from gateway.console.pages import routes as console_routes
+from gateway.dicomweb.routes import routes as dicomweb_routes
+from gateway.dimse.server import DimseServer
+from gateway.http import application, health
+from storage import reconcile
+from storage.errors import StorageError
+
+_log = logging.getLogger("gateway.worker")
+
+
+class Face(StrEnum):
+    """What a worker does."""
+
+    HTTP = "http"
+    DIMSE = "dimse"
+    BACKGROUND = "background"
+
+
+def send_settings(pipe: int, settings: Settings) -> None:
+    """Give a worker its settings; secrets go through the pipe only, never to a command line or environment."""
+    body = pickle.dumps(settings)
+    os.write(pipe, struct.pack("<I", len(body)))
+    written = 0
+    while written < len(body):
+        written += os.write(pipe, body[written:])
+
+
+def _receive_settings() -> Settings:
+    (length,) = struct.unpack("<I", sys.stdin.buffer.read(4))
+    settings = pickle.loads(sys.stdin.buffer.read(length))  # noqa: S301 - from our own parent
+    assert isinstance(settings, Settings)
+    return settings
+
+
+class Stop:
+    """Becomes set by SIGTERM, SIGINT or the end of the lifeline."""
+
+    def __init__(self) -> None:
+        self.event = threading.Event()
+        self._call: Callable[[], None] = lambda: None
+
+    def watch(self) -> None:
+        """Install the signals and watch the lifeline."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._set())
+        threading.Thread(target=self._lifeline, name="lifeline", daemon=True).start()
+
+    def on_set(self, call: Callable[[], None]) -> None:
+        """Have a function called, from any thread, when it is set."""
+        self._call = call
+        if self.event.is_set():
+            call()
+
+    def _set(self) -> None:
+        self.event.set()
+        self._call()
+
+    def _lifeline(self) -> None:
+        # Unbuffered: a daemon thread inside a buffered read would hold its lock at exit.
+        while os.read(0, 1):
+            pass
+        self._set()
+
+
+def run_http(core: assembly.Core, listening: socket.socket, ready: Callable[[], None], stop: Stop) -> None:
+    """Serve HTTP on an inherited socket."""
+
+    async def serve() -> None:
+        app = application.build(core, [*dicomweb_routes(), *console_routes(), *health.routes()])
+        # No access log of aiohttp's: its lines hold the query, and a query holds patients' names.
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=core.settings.http.drain_s)
+        await runner.setup()
+        await web.SockSite(runner, listening).start()
+        ended, loop = asyncio.Event(), asyncio.get_running_loop()
+        stop.on_set(lambda: loop.call_soon_threadsafe(ended.set))
+        ready()
+        await ended.wait()
+        await runner.cleanup()
+
+    asyncio.run(serve())
+
+
+def run_dimse(core: assembly.Core, listening: socket.socket, ready: Callable[[], None], stop: Stop) -> None:
+    """Serve associations on an inherited socket."""
+    server = DimseServer(core, listening)
+    server.start()
+    ready()
+    stop.event.wait()
+    server.stop(core.settings.dimse.drain_s)
+
+
+def run_background(core: assembly.Core, ready: Callable[[], None], stop: Stop) -> None:
+    """Remove orphans from time to time."""
+    ready()
+    storage = core.settings.storage
+    while not stop.event.wait(storage.reap_interval_s):
+        try:
+            report = reconcile.reap_orphans(core.archive.objects, core.archive.index, storage.grace_s)
+        except StorageError:
+            _log.warning("the reaper was interrupted; it will try again", exc_info=True)
+        else:
+            _log.info("reaper: %d objects seen, %d orphans removed", report.objects, report.removed)
+
+
+def main(arguments: list[str]) -> int:
+    """Run one worker to its end."""
+    face, number, socket_fd, ready_fd = Face(arguments[0]), arguments[1], int(arguments[2]), int(arguments[3])
+    name = f"{face}-{number}"
+    log.configure(name)
+    settings = _receive_settings()
+    stop = Stop()
+    stop.watch()
+    core = assembly.build(settings, name)
+
+    def ready() -> None:
+        os.write(ready_fd, b"1")
+        os.close(ready_fd)
+
+    try:
+        if face is Face.BACKGROUND:
+            run_background(core, ready, stop)
+        else:
+            listening = socket.socket(fileno=socket_fd)
+            (run_http if face is Face.HTTP else run_dimse)(core, listening, ready, stop)
+    finally:
+        core.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""Bytes and rows: the DICOM data model, the object store and the index."""

@@ -1,0 +1,162 @@
+"""The pair of bucket and index: durable put, then index commit; ranged reads; deletion by record.
+
+The order is the promise: an object is durable before its row, a record object before the row it explains, and the
+caller hears of success after both. What a crash leaves between the two is an object without a row, which the
+reaper removes.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from storage import records
+from storage.dicom import file_meta
+from storage.dicom import identifiers as ids
+from storage.dicom.elements import InflatingSource
+from storage.dicom.limits import Limits
+from storage.dicom.part10 import Extract
+from storage.errors import ObjectDamaged
+from storage.index.base import Arrival, Commit, Conflict, Index, Located, Outcome, Quarantined, Target
+from storage.objects.base import ByteRange, ObjectReader, ObjectStore, Segment
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who an instance came from, as its File Meta Information will say (PS3.10 Table 7.1-1)."""
+
+    sending_ae_title: str = ""
+    receiving_ae_title: str = ""
+
+
+class Archive:
+    """Objects and their rows, kept in step."""
+
+    def __init__(self, objects: ObjectStore, index: Index, limits: Limits) -> None:
+        self.objects = objects
+        self.index = index
+        self._limits = limits
+        self._clock = ids.VersionClock()
+
+    def new_version(self) -> ids.Version:
+        """A version for an instance that arrives now."""
+        return self._clock.next()
+
+    def store(
+        self,
+        tenant: ids.Tenant,
+        version: ids.Version,
+        extract: Extract,
+        data_set: Sequence[Segment],
+        sender: Sender,
+        conflict: Conflict,
+    ) -> Commit:
+        """Keep an instance; returns when it is durable and findable, or refused.
+
+        Parameters
+        ----------
+        version
+            Given at reception.
+        extract
+            Of this very data set.
+        data_set
+            The bytes as received, without File Meta Information.
+
+        Raises
+        ------
+        StorageUnavailable, StorageFull, StaleObject
+            Nothing was acknowledged; an object that may be left is the reaper's.
+        """
+        key = ids.InstanceKey(tenant, extract.study_uid, extract.series_uid, extract.sop_uid)
+        if self.index.holds(key, extract.canonical_digest):
+            return Commit(Outcome.DUPLICATE)
+        prefix = file_meta.write(
+            file_meta.FileMeta(
+                transfer_syntax_uid=extract.transfer_syntax_uid,
+                sop_class_uid=extract.sop_class_uid,
+                sop_uid=extract.sop_uid,
+                source_ae_title=sender.sending_ae_title,
+                sending_ae_title=sender.sending_ae_title,
+                receiving_ae_title=sender.receiving_ae_title,
+            )
+        )
+        object_key = key.object_key(version)
+        info = self.objects.put(object_key, [prefix, *data_set])
+        assert info.sha256 is not None
+        commit = self.index.commit(Arrival(key, version, extract, len(prefix), info.size, info.sha256, conflict))
+        if commit.outcome in (Outcome.DUPLICATE, Outcome.REJECTED):
+            self.objects.delete(object_key)
+        elif commit.outcome is Outcome.MISPLACED:
+            self._quarantine(Quarantined(key, version, object_key, commit.reason))
+        return commit
+
+    def _quarantine(self, item: Quarantined) -> None:
+        record = self._clock.next()
+        body = records.Quarantine(item.object_key, item.reason).dumps()
+        self.objects.put(records.key(item.key.tenant, record), [body])
+        self.index.quarantine(item)
+
+    def delete(self, target: Target, versions: Sequence[ids.Version]) -> None:
+        """Turn versions under a target into tombstones; their objects stay until the reaper's grace time is over."""
+        record = self._clock.next()
+        body = records.Deletion(target.study_uid, target.series_uid, target.sop_uid, tuple(versions)).dumps()
+        self.objects.put(records.key(target.tenant, record), [body])
+        self.index.delete(target.tenant, record, body, versions)
+
+    def blocks(self, located: Located) -> Iterator[bytes]:
+        """The whole object as stored: a Part 10 file."""
+        with self.objects.open(located.object_key) as reader:
+            yield from reader.blocks()
+
+    def data_set(self, located: Located, start: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """Bytes of the data set, inflated when it is deflated; all of it from ``start`` when no length is given.
+
+        Raises
+        ------
+        ObjectDamaged
+            The data set ends before the range does.
+        """
+        if located.transfer_syntax_uid == file_meta.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN:
+            yield from self._inflated(located, start, length)
+            return
+        begin = located.data_offset + start
+        end = located.size if length is None else begin + length
+        with self.objects.open(located.object_key, ByteRange(begin, end)) as reader:
+            yield from reader.blocks()
+
+    def read(self, located: Located, start: int, length: int) -> bytes:
+        """Bytes of the data set, in memory."""
+        if located.transfer_syntax_uid == file_meta.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN:
+            return b"".join(self._inflated(located, start, length))
+        begin = located.data_offset + start
+        return self.objects.get(located.object_key, ByteRange(begin, begin + length))
+
+    def _inflated(self, located: Located, start: int, length: int | None) -> Iterator[bytes]:
+        end = None if length is None else start + length
+        position = 0
+        with self.objects.open(located.object_key, ByteRange(located.data_offset, located.size)) as reader:
+            source = InflatingSource(_Blocks(reader), self._limits)
+            while end is None or position < end:
+                try:
+                    block = source.read(1 << 18)
+                except zlib.error as error:
+                    raise ObjectDamaged("the deflated data set is damaged") from error
+                if not block:
+                    if end is not None:
+                        raise ObjectDamaged("the data set ends before the range does")
+                    return
+                wanted = block[max(0, start - position) : None if end is None else end - position]
+                position += len(block)
+                if wanted:
+                    yield wanted
+
+
+class _Blocks:
+    """An object reader's blocks as a source to read from."""
+
+    def __init__(self, reader: ObjectReader) -> None:
+        self._blocks = reader.blocks()
+
+    def read(self, _size: int, /) -> bytes:
+        return next(self._blocks, b"")

@@ -1,0 +1,1 @@
+"""The DICOM data model, pure: no input or output beyond the stream it is given."""

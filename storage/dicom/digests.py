@@ -1,0 +1,125 @@
+"""The canonical digests: whether two arrivals are the same data, however they were written.
+
+Senders rewrite bytes without changing anything: group lengths appear or go, sequences change between defined and
+undefined length, values are padded with a space or a NUL, Implicit VR becomes Explicit VR, offset tables are made.
+The digest sees none of that. Two digests are kept: ``canonical`` covers everything, ``header`` leaves out Pixel
+Data and the attributes that describe its encoding, so that a lossless transcoding of an instance is recognised.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+
+from storage.dicom import vr as vrs
+from storage.dicom.elements import Event, Kind
+from storage.dicom.json_model import swap
+
+_HEADER = struct.Struct(">IQ")
+_TAG = struct.Struct(">I")
+_FLUSH_BYTES = 1 << 16
+
+_OFFSET_TABLES = frozenset((0x7FE00001, 0x7FE00002))
+# Photometric Interpretation and Planar Configuration change with the codec, not with the picture.
+_PIXEL_ENCODING = frozenset((0x00280004, 0x00280006))
+_PIXEL_DATA = frozenset((0x7FE00008, 0x7FE00009, 0x7FE00010))
+_DATA_SET_TRAILING_PADDING = 0xFFFCFFFC
+
+
+class Digests:
+    """Takes a data set's events in order; ``update`` takes the blocks of a value left in the stream."""
+
+    def __init__(self, *, big_endian: bool) -> None:
+        self._big_endian = big_endian
+        self._canonical = hashlib.sha256()
+        self._header = hashlib.sha256()
+        self._waiting: list[bytes] = []
+        self._waiting_bytes = 0
+        self._depth = 0
+        self._word_bytes = 1
+        self._odd = b""
+        self._into_header = True
+        self._ignored = False
+
+    def event(self, event: Event) -> None:
+        """One event; after LARGE and FRAGMENT give the value's blocks to ``update``."""
+        kind, tag, vr, value, _, length = event
+        if kind is Kind.ELEMENT:
+            if tag & 0xFFFF == 0 or tag in _OFFSET_TABLES or tag == _DATA_SET_TRAILING_PADDING:
+                return
+            # By the dictionary, not by the element's own VR: Implicit VR has none, and knows no private ones.
+            if vrs.of_tag(tag) in vrs.TEXT and not tag >> 16 & 1:
+                value = value.rstrip(b" \0")
+            elif self._big_endian and vr in vrs.WORD_BYTES:
+                value = swap(value, vrs.WORD_BYTES[vr])
+            token = _HEADER.pack(tag, len(value)) + value
+            if self._depth == 0 and (tag in _PIXEL_ENCODING or tag in _PIXEL_DATA):
+                self._flush()
+                self._canonical.update(token)
+            else:
+                self._add(token)
+        elif kind is Kind.SEQUENCE:
+            self._depth += 1
+            self._add(_TAG.pack(tag) + b"[")
+        elif kind is Kind.SEQUENCE_END:
+            self._depth -= 1
+            self._add(b"]")
+        elif kind is Kind.ITEM:
+            self._add(b"{")
+        elif kind is Kind.ITEM_END:
+            self._add(b"}")
+        elif kind is Kind.EMPTY_ITEMS:
+            for start in range(0, length, _FLUSH_BYTES):
+                self._add(b"{}" * min(_FLUSH_BYTES, length - start))
+        elif kind is Kind.LARGE:
+            self._flush()
+            self._ignored = tag in _OFFSET_TABLES or tag == _DATA_SET_TRAILING_PADDING
+            self._into_header = not (self._depth == 0 and tag in _PIXEL_DATA)
+            self._word_bytes = vrs.WORD_BYTES.get(vr, 1) if self._big_endian else 1
+            self._odd = b""
+            self.update(_HEADER.pack(tag, length), swap_words=False)
+        elif kind is Kind.FRAGMENTS:
+            self._flush()
+            self._ignored = False
+            self._into_header = self._depth > 0 or tag not in _PIXEL_DATA
+            self._word_bytes = 1
+            self.update(_TAG.pack(tag) + b"<", swap_words=False)
+        elif kind is Kind.FRAGMENTS_END:
+            self.update(b">", swap_words=False)
+
+    def update(self, block: bytes, *, swap_words: bool = True) -> None:
+        """A block of the value of the LARGE or FRAGMENT event given last."""
+        if self._ignored:
+            return
+        if swap_words and self._word_bytes > 1:
+            block = self._odd + block
+            whole = len(block) // self._word_bytes * self._word_bytes
+            self._odd = block[whole:]
+            block = swap(block[:whole], self._word_bytes)
+        self._canonical.update(block)
+        if self._into_header:
+            self._header.update(block)
+
+    def _add(self, token: bytes) -> None:
+        self._waiting.append(token)
+        self._waiting_bytes += len(token)
+        if self._waiting_bytes > _FLUSH_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._waiting:
+            joined = b"".join(self._waiting)
+            self._canonical.update(joined)
+            self._header.update(joined)
+            self._waiting.clear()
+            self._waiting_bytes = 0
+
+    def canonical(self) -> str:
+        """Digest of the whole data set, hexadecimal."""
+        self._flush()
+        return self._canonical.hexdigest()
+
+    def header(self) -> str:
+        """Digest without Pixel Data and what describes its encoding, hexadecimal."""
+        self._flush()
+        return self._header.hexdigest()

@@ -1,0 +1,383 @@
+"""One pass over an arriving instance: everything the archive will ever ask of it, before any library sees the bytes."""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from storage.dicom import charsets, file_meta, frames, json_model
+from storage.dicom import identifiers as ids
+from storage.dicom import vr as vrs
+from storage.dicom.attributes import PIXEL_DATA_TAGS, describe
+from storage.dicom.digests import Digests
+from storage.dicom.elements import Encoding, Event, Kind, Readable, Tokenizer
+from storage.dicom.limits import Limits
+from storage.errors import (
+    AnnouncedOtherwise,
+    FramesNotLocatable,
+    InvalidIdentifier,
+    LimitExceeded,
+    MalformedDataSet,
+    MissingAttribute,
+)
+
+EXTRACTOR_VERSION = 1
+"""Rises when an extract holds more or other than before; rows of an older one are extracted again."""
+
+_PIXEL_REPRESENTATION = 0x00280103
+_SPECIFIC_CHARACTER_SET = 0x00080005
+_EXTENDED_OFFSET_TABLE = 0x7FE00001
+_EXTENDED_OFFSET_TABLE_LENGTHS = 0x7FE00002
+_VIDEO = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (100, 101, 102, 103, 104, 105, 106, 107, 108))
+
+
+@dataclass(frozen=True, slots=True)
+class BulkItem:
+    """A value that stands behind a BulkDataURI; ``offset`` counts from the start of the (inflated) data set."""
+
+    path: str
+    vr: str
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """What a command set or File Meta Information says of an instance; it stands in for UIDs the data set lacks.
+
+    A command set is ``binding``: a data set that contradicts it is refused (PS3.4 B.2.3, 0xA900). File Meta
+    Information is not: the archive writes its own, and the data set is what was meant.
+    """
+
+    sop_class_uid: str = ""
+    sop_uid: str = ""
+    binding: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Extract:
+    """All that one pass yields.
+
+    ``data_set`` is the DICOM JSON of the top level (sequences already as text), ``metadata`` the same as JSON
+    text in UTF-8, its BulkDataURIs relative. ``frame_chunks`` are those of ``frames.pack_chunks``.
+    """
+
+    study_uid: ids.StudyUid
+    series_uid: ids.SeriesUid
+    sop_uid: ids.SopUid
+    sop_class_uid: ids.SopClassUid
+    transfer_syntax_uid: ids.TransferSyntaxUid
+    data_set: json_model.JsonDataSet
+    metadata: bytes
+    canonical_digest: str
+    header_digest: str
+    frames: frames.FrameTable
+    frame_chunks: tuple[bytes, ...]
+    bulk: tuple[BulkItem, ...]
+    size_bytes: int
+
+
+@dataclass(slots=True)
+class _Pixels:
+    """What is noted of the top-level pixel data on the way."""
+
+    tag: str = ""
+    vr: str = ""
+    offset: int = 0
+    length: int = 0
+    recorder: frames.FragmentRecorder | None = None
+    extended: dict[int, array[int]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Level:
+    """One open data set: the top level or an item."""
+
+    data_set: json_model.JsonDataSet
+    path: str
+    codecs: charsets.Encodings
+    signed: bool
+    items: list[orjson.Fragment] = field(default_factory=list)
+    sequence_tag: str = ""
+
+
+def extract(
+    source: Readable,
+    transfer_syntax_uid: str,
+    limits: Limits,
+    announced: Announced,
+) -> Extract:
+    """Read one data set to its end.
+
+    Parameters
+    ----------
+    source
+        The bytes after the File Meta Information.
+    transfer_syntax_uid
+        How they are written.
+    limits
+        Bounds; the data set never decides how much is held in memory.
+    announced
+        What was said of the instance before its data set came.
+
+    Raises
+    ------
+    Truncated, MalformedDataSet, LimitExceeded
+        Its structure cannot be followed to the end.
+    MissingAttribute
+        A UID that gives the instance its place is absent or invalid, or differs from a binding announcement.
+    """
+    encoding = file_meta.encoding_of(transfer_syntax_uid)
+    try:
+        syntax = ids.transfer_syntax_uid(transfer_syntax_uid)
+    except InvalidIdentifier as error:
+        raise MalformedDataSet(str(error)) from error
+    pass_ = _Pass(Tokenizer(source, encoding, limits), encoding, limits)
+    pass_.run()
+    data_set = pass_.top.data_set
+    class_uid = ids.SopClassUid(_uid(data_set, "00080016", announced.sop_class_uid))
+    instance_uid = ids.SopUid(_uid(data_set, "00080018", announced.sop_uid))
+    study_uid = ids.StudyUid(_uid(data_set, "0020000D"))
+    series_uid = ids.SeriesUid(_uid(data_set, "0020000E"))
+    if announced.binding:
+        for tag, ours, theirs in (
+            ("00080018", instance_uid, announced.sop_uid),
+            ("00080016", class_uid, announced.sop_class_uid),
+        ):
+            if ours != theirs:
+                raise AnnouncedOtherwise(f"{describe(tag)} differs from the one that was announced")
+    prefix = f"studies/{study_uid}/series/{series_uid}/instances/{instance_uid}/bulkdata/"
+    table, chunks = _frame_table(pass_.pixels, data_set, encoding, syntax)
+    metadata = json_model.dumps(data_set)
+    if len(metadata) > limits.max_metadata_bytes:
+        raise LimitExceeded(f"more than {limits.max_metadata_bytes} bytes of metadata")
+    return Extract(
+        study_uid=study_uid,
+        series_uid=series_uid,
+        sop_uid=instance_uid,
+        sop_class_uid=class_uid,
+        transfer_syntax_uid=syntax,
+        data_set=data_set,
+        metadata=json_model.with_base(metadata, prefix),
+        canonical_digest=pass_.digests.canonical(),
+        header_digest=pass_.digests.header(),
+        frames=table,
+        frame_chunks=chunks,
+        bulk=tuple(pass_.bulk),
+        size_bytes=pass_.tokenizer.offset,
+    )
+
+
+def _uid(data_set: json_model.JsonDataSet, tag: str, stand_in: str = "") -> str:
+    if len(data_set.get(tag, {}).get("Value", ())) > 1:
+        raise MissingAttribute(f"{describe(tag)} has more than one value")
+    text = json_model.text_of(data_set, tag) or stand_in
+    if not text:
+        raise MissingAttribute(f"{describe(tag)} is missing")
+    try:
+        return ids.checked_uid(text, describe(tag))
+    except InvalidIdentifier as error:
+        raise MissingAttribute(str(error)) from error
+
+
+class _Pass:
+    """The state of one pass; its methods are the reactions to the tokenizer's events."""
+
+    def __init__(self, tokenizer: Tokenizer, encoding: Encoding, limits: Limits) -> None:
+        self.tokenizer = tokenizer
+        self.digests = Digests(big_endian=encoding.big_endian)
+        self.top = _Level({}, "", charsets.DEFAULT, signed=False)
+        self.pixels = _Pixels()
+        self.bulk: list[BulkItem] = []
+        self._encoding = encoding
+        self._limits = limits
+        self._levels = [self.top]
+        self._metadata_bytes = 0
+        self._encapsulated_offset = 0
+        self._first_fragment = False
+
+    def run(self) -> None:
+        digest = self.digests.event
+        for event in self.tokenizer:
+            digest(event)
+            kind = event.kind
+            if kind is Kind.ELEMENT:
+                self._element(event)
+            elif kind is Kind.LARGE:
+                self._large(event)
+            elif kind is Kind.SEQUENCE:
+                self._sequence(event)
+            elif kind is Kind.ITEM:
+                self._item()
+            elif kind is Kind.ITEM_END:
+                self._item_end()
+            elif kind is Kind.EMPTY_ITEMS:
+                self._levels[-1].items.extend([orjson.Fragment(b"{}")] * event.length)
+            elif kind is Kind.SEQUENCE_END:
+                self._sequence_end()
+            elif kind is Kind.FRAGMENTS:
+                self._fragments(event)
+            elif kind is Kind.FRAGMENT:
+                self._fragment(event)
+            elif kind is Kind.FRAGMENTS_END:
+                self._fragments_end(event)
+
+    def _new(self, level: _Level, tag: int) -> str:
+        name = f"{tag:08X}"
+        if name in level.data_set:
+            # Two readers of such a data set could see two different patients.
+            raise MalformedDataSet(f"{describe(name)} stands twice in one data set")
+        return name
+
+    def _element(self, event: Event) -> None:
+        tag, vr, value = event.tag, event.vr, event.value
+        if tag & 0xFFFF == 0:
+            return
+        level = self._levels[-1]
+        name = self._new(level, tag)
+        if vr == "UN" and not tag >> 16 & 1:
+            known = vrs.of_tag(tag)
+            vr = known if known != "SQ" else vr
+        if vr == "US" and level.signed and tag in vrs.SIGNED_BY_PIXEL_REPRESENTATION:
+            vr = "SS" if self._encoding.implicit else vr
+        if level is self.top and name in PIXEL_DATA_TAGS:
+            self._native_pixels(name, event)
+            level.data_set[name] = self._bulk_element(level, name, event)
+            return
+        if tag in (_EXTENDED_OFFSET_TABLE, _EXTENDED_OFFSET_TABLE_LENGTHS) and level is self.top:
+            self._extended(tag, value)
+        if vr in vrs.BYTES and event.length > self._limits.inline_binary_bytes:
+            level.data_set[name] = self._bulk_element(level, name, event)
+            return
+        found = json_model.element(vr, value, level.codecs, big_endian=self._encoding.big_endian)
+        level.data_set[name] = found
+        self._spend(len(value) + 32)
+        if tag == _SPECIFIC_CHARACTER_SET:
+            level.codecs = charsets.encodings(charsets.character_sets(found.get("Value", ())))
+        elif tag == _PIXEL_REPRESENTATION:
+            level.signed = found.get("Value") == [1]
+
+    def _spend(self, size: int) -> None:
+        self._metadata_bytes += size
+        if self._metadata_bytes > self._limits.max_metadata_bytes:
+            raise LimitExceeded(f"more than {self._limits.max_metadata_bytes} bytes of metadata")
+
+    def _bulk_element(self, level: _Level, name: str, event: Event) -> json_model.JsonElement:
+        path = level.path + name
+        self.bulk.append(BulkItem(path, event.vr, event.offset, event.length))
+        self._spend(len(path) + 64)
+        return {"vr": event.vr, "BulkDataURI": path}
+
+    def _large(self, event: Event) -> None:
+        level = self._levels[-1]
+        name = self._new(level, event.tag)
+        if level is self.top and name in PIXEL_DATA_TAGS:
+            self._native_pixels(name, event)
+        extended = level is self.top and event.tag in (_EXTENDED_OFFSET_TABLE, _EXTENDED_OFFSET_TABLE_LENGTHS)
+        if extended and event.length > self._limits.max_fragments * 8:
+            raise LimitExceeded("the Extended Offset Table is too long")
+        kept = bytearray()
+        for block in self.tokenizer.blocks():
+            self.digests.update(block)
+            if extended:
+                kept += block
+        if extended:
+            self._extended(event.tag, bytes(kept))
+        level.data_set[name] = self._bulk_element(level, name, event)
+
+    def _extended(self, tag: int, value: bytes) -> None:
+        entries = array("Q")
+        entries.frombytes(value[: len(value) // 8 * 8])
+        self.pixels.extended[tag] = entries
+
+    def _native_pixels(self, name: str, event: Event) -> None:
+        self.pixels.tag, self.pixels.vr = name, event.vr
+        self.pixels.offset, self.pixels.length = event.offset, event.length
+
+    def _sequence(self, event: Event) -> None:
+        level = self._levels[-1]
+        level.sequence_tag = self._new(level, event.tag)
+        level.items = []
+
+    def _item(self) -> None:
+        parent = self._levels[-1]
+        path = f"{parent.path}{parent.sequence_tag}.{len(parent.items) + 1}."
+        self._levels.append(_Level({}, path, parent.codecs, parent.signed))
+
+    def _item_end(self) -> None:
+        item = self._levels.pop()
+        # Text at once: a million items as dictionaries would take a gigabyte.
+        self._levels[-1].items.append(orjson.Fragment(json_model.dumps(item.data_set)))
+
+    def _sequence_end(self) -> None:
+        level = self._levels[-1]
+        found: dict[str, Any] = {"vr": "SQ"}
+        if level.items:
+            found["Value"] = orjson.Fragment(orjson.dumps(level.items)) if level is not self.top else level.items
+        level.data_set[level.sequence_tag] = found
+        level.items = []
+        self._spend(32)
+
+    def _fragments(self, event: Event) -> None:
+        level = self._levels[-1]
+        name = self._new(level, event.tag)
+        level.data_set[name] = {"vr": event.vr if event.vr in vrs.BYTES else "OB"}
+        self._encapsulated_offset = event.offset
+        self._first_fragment = True
+        if level is self.top:
+            self.pixels.tag, self.pixels.vr, self.pixels.offset = name, "OB", event.offset
+            self.pixels.recorder = frames.FragmentRecorder()
+
+    def _fragment(self, event: Event) -> None:
+        recorder = self.pixels.recorder if self._levels[-1] is self.top else None
+        if self._first_fragment:
+            # The Basic Offset Table: other senders write another one for the same data, so no digest sees it.
+            self._first_fragment = False
+            table = b"".join(self.tokenizer.blocks()) if event.length <= self._limits.max_fragments * 4 else b""
+            if recorder is not None:
+                recorder.basic_offset_table = table
+            return
+        if recorder is not None:
+            recorder.add(event.offset, event.length, self.tokenizer.peek(6))
+        for block in self.tokenizer.blocks():
+            self.digests.update(block)
+
+    def _fragments_end(self, event: Event) -> None:
+        level = self._levels[-1]
+        name = f"{event.tag:08X}"
+        start = self._encapsulated_offset
+        if level is self.top:
+            self.pixels.length = event.offset - start
+        path = level.path + name
+        level.data_set[name]["BulkDataURI"] = path
+        self.bulk.append(BulkItem(path, level.data_set[name]["vr"], start, event.offset - start))
+
+
+def _frame_table(
+    pixels: _Pixels, data_set: json_model.JsonDataSet, encoding: Encoding, transfer_syntax_uid: str
+) -> tuple[frames.FrameTable, tuple[bytes, ...]]:
+    if not pixels.tag:
+        return frames.FrameTable(frames.FrameKind.NONE), ()
+    declared = max(1, json_model.number_of(data_set, "00280008", 1))
+    if pixels.recorder is None:
+        addressable = "deflated" if encoding.deflated else ""
+        if encoding.big_endian and (pixels.vr == "OW" or json_model.number_of(data_set, "00280100", 8) > 8):
+            addressable = "big endian"
+        return frames.native_table(data_set, pixels.offset, pixels.length, addressable=addressable), ()
+    if transfer_syntax_uid in _VIDEO:
+        return frames.FrameTable(
+            frames.FrameKind.DECODE, declared, pixels.offset, pixels.length, 0, "a video stream"
+        ), tuple(frames.pack_chunks(pixels.recorder, array("I", [0])))
+    tables = pixels.extended
+    extended = None
+    if _EXTENDED_OFFSET_TABLE in tables and _EXTENDED_OFFSET_TABLE_LENGTHS in tables:
+        extended = (tables[_EXTENDED_OFFSET_TABLE], tables[_EXTENDED_OFFSET_TABLE_LENGTHS])
+    try:
+        first = frames.first_fragments(pixels.recorder, declared, extended)
+    except FramesNotLocatable as error:
+        return frames.FrameTable(frames.FrameKind.DECODE, declared, pixels.offset, pixels.length, 0, str(error)), ()
+    table = frames.FrameTable(frames.FrameKind.ENCAPSULATED, len(first), pixels.offset, pixels.length)
+    return table, tuple(frames.pack_chunks(pixels.recorder, first))

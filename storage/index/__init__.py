@@ -1,0 +1,1 @@
+"""The index contract and its backends."""

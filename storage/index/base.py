@@ -1,0 +1,239 @@
+"""What an index promises, whatever engine is behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from storage.dicom.attributes import Computed, Level
+from storage.dicom.frames import Fragments, FrameTable
+from storage.dicom.identifiers import (
+    InstanceKey,
+    SeriesUid,
+    SopClassUid,
+    SopUid,
+    StudyUid,
+    Tenant,
+    TransferSyntaxUid,
+    Version,
+)
+from storage.dicom.matching import EVERYTHING, Condition
+from storage.dicom.part10 import BulkItem, Extract
+
+
+class Conflict(StrEnum):
+    """What happens when an instance arrives again with other content."""
+
+    VERSION = "version"  # the newer becomes current, the older is kept
+    REJECT = "reject"
+
+
+class Role(StrEnum):
+    """What a version is to its instance."""
+
+    CURRENT = "current"
+    SUPERSEDED = "superseded"
+    ALTERNATIVE = "alternative"  # the current data in another transfer syntax
+
+
+class Outcome(StrEnum):
+    """What became of an arrival."""
+
+    STORED = "stored"
+    NEW_VERSION = "new version"
+    ALTERNATIVE = "alternative"
+    DUPLICATE = "duplicate"
+    REJECTED = "rejected"  # no row was written
+    MISPLACED = "misplaced"  # no row was written: to be quarantined
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A durable object that asks for its row. ``data_offset`` is where the data set begins in the object."""
+
+    key: InstanceKey
+    version: Version
+    extract: Extract
+    data_offset: int
+    size: int
+    sha256: str
+    conflict: Conflict = Conflict.VERSION
+    deletion_record: str = ""
+    """During a reindex: the record that deleted this version."""
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """The outcome of an arrival; ``reason`` says why one was rejected or misplaced, without patient data."""
+
+    outcome: Outcome
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A study, series or instance of a tenant."""
+
+    tenant: Tenant
+    study_uid: StudyUid
+    series_uid: SeriesUid | None = None
+    sop_uid: SopUid | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """A question to the index.
+
+    ``conditions`` may be of any level; those below ``level`` ask that some series or instance satisfies them.
+    ``scope`` limits what exists for the caller. ``limit`` rows come after ``offset`` in a stable order.
+    """
+
+    tenant: Tenant
+    level: Level
+    conditions: tuple[Condition, ...] = ()
+    modalities_in_study: tuple[str, ...] = ()
+    scope: Condition = EVERYTHING
+    limit: int = 1000
+    offset: int = 0
+    computed: frozenset[Computed] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One result. ``attributes`` are JSON texts (DICOM JSON Model), one each level down to the question's."""
+
+    study_uid: StudyUid
+    series_uid: SeriesUid | None
+    sop_uid: SopUid | None
+    attributes: tuple[bytes, ...]
+    computed: dict[Computed, int | tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """The current version of an instance, as retrieval needs it."""
+
+    key: InstanceKey
+    sop_class_uid: SopClassUid
+    version_id: int
+    version: Version
+    object_key: str
+    data_offset: int
+    size: int
+    sha256: str
+    transfer_syntax_uid: TransferSyntaxUid
+    instance_number: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where pixel data, frames and bulk values lie in the data set."""
+
+    frames: FrameTable
+    bulk: tuple[BulkItem, ...]
+
+
+class Existence(StrEnum):
+    """Whether a target is there for a caller."""
+
+    LIVE = "live"
+    DELETED = "deleted"
+    ABSENT = "absent"
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """An arrival that is kept but stands in no study."""
+
+    key: InstanceKey
+    version: Version
+    object_key: str
+    reason: str
+
+
+class Index(Protocol):
+    """The index. Every method is synchronous and safe to call from several threads, and may raise StorageUnavailable.
+
+    A method that writes returns after its transaction is durable.
+    """
+
+    def commit(self, arrival: Arrival) -> Commit:
+        """Give an arrival its row, by the rules of sameness and conflict. Raises StaleObject, StorageFull.
+
+        Arrivals that wait at the same time are committed together.
+        """
+        ...
+
+    def holds(self, key: InstanceKey, canonical_digest: str) -> bool:
+        """Whether a live version of the instance, at that place, has this content."""
+        ...
+
+    def quarantine(self, item: Quarantined) -> None:
+        """Keep a row for an arrival that stands in no study."""
+        ...
+
+    def quarantined(self, tenant: Tenant) -> Sequence[Quarantined]:
+        """All of a tenant's quarantine, oldest first."""
+        ...
+
+    def search(self, search: Search) -> Sequence[Row]:
+        """The rows that satisfy a search. Raises InvalidCondition."""
+        ...
+
+    def count(self, search: Search) -> int:
+        """How many rows a search would give without limit and offset."""
+        ...
+
+    def locate(self, target: Target, scope: Condition) -> Sequence[Located]:
+        """Current versions under a target, in series and instance number order."""
+        ...
+
+    def existence(self, target: Target, scope: Condition) -> Existence:
+        """Whether anything is, or was, under a target within the scope."""
+        ...
+
+    def metadata(self, version_ids: Sequence[int]) -> Iterator[bytes]:
+        """JSON metadata of versions in the order asked, BulkDataURIs relative."""
+        ...
+
+    def layout(self, version_id: int) -> Layout:
+        """Layout of a version's data set."""
+        ...
+
+    def fragments(self, version_id: int, frames: Iterable[int]) -> Iterator[Fragments]:
+        """Fragments of encapsulated frames, numbered from 1, in the order asked. Raises FramesNotLocatable."""
+        ...
+
+    def generation(self, target: Target) -> int:
+        """Generation of a series: the highest change sequence number over its instances, deleted ones included."""
+        ...
+
+    def series_metadata(self, target: Target, base: str) -> tuple[int, bytes] | None:
+        """The consolidated metadata of a series for a service root and the generation it was made of."""
+        ...
+
+    def keep_series_metadata(self, target: Target, base: str, generation: int, body: bytes) -> None:
+        """Keep a consolidated body; the caller read ``generation`` before it read the instances."""
+        ...
+
+    def versions(self, target: Target, scope: Condition) -> Sequence[Version]:
+        """Every version under a target that is not deleted, whatever its role."""
+        ...
+
+    def delete(self, tenant: Tenant, record: Version, body: bytes, versions: Sequence[Version]) -> None:
+        """Turn versions into tombstones; ``record`` and ``body`` are those of the record object."""
+        ...
+
+    def known_objects(self, object_keys: Sequence[str]) -> frozenset[str]:
+        """Those of the keys that a row, live or tombstone or quarantined, names."""
+        ...
+
+    def ping(self) -> None:
+        """Return when the index answers; raise StorageUnavailable when not."""
+        ...
+
+    def close(self) -> None:
+        """Let go of connections and threads. Idempotent."""
+        ...

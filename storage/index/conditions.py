@@ -1,0 +1,94 @@
+"""Conditions as SQL: the second evaluator of ``storage.dicom.matching``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from storage.dicom.attributes import Level
+from storage.dicom.matching import AllOf, AnyOf, Condition, Not, OneOf, Range, Wildcard, attribute_of
+
+ALIASES = {Level.PATIENT: "s", Level.STUDY: "s", Level.SERIES: "e", Level.INSTANCE: "i"}
+"""Table aliases: study ``s`` (with its patient's attributes), series ``e``, instance ``i``."""
+
+
+@dataclass(slots=True)
+class Sql:
+    """A piece of SQL being written, with its bound parameters in order."""
+
+    parts: list[str] = field(default_factory=list)
+    parameters: list[object] = field(default_factory=list)
+
+    def add(self, text: str, *parameters: object) -> Sql:
+        """Append text and the parameters of its placeholders."""
+        self.parts.append(text)
+        self.parameters.extend(parameters)
+        return self
+
+    def extend(self, other: Sql) -> Sql:
+        """Append another piece."""
+        self.parts.extend(other.parts)
+        self.parameters.extend(other.parameters)
+        return self
+
+    @property
+    def text(self) -> str:
+        """The SQL so far."""
+        return " ".join(self.parts)
+
+
+def level_of(condition: Condition) -> Level:
+    """The lowest level that a condition looks at; STUDY when it looks at none."""
+    if isinstance(condition, AllOf | AnyOf):
+        return max((level_of(part) for part in condition.conditions), default=Level.STUDY)
+    if isinstance(condition, Not):
+        return level_of(condition.condition)
+    return max(attribute_of(condition.keyword).level, Level.STUDY)
+
+
+def sql(condition: Condition) -> Sql:
+    """A boolean expression over the aliases; never NULL, so that it may be negated."""
+    if isinstance(condition, AllOf | AnyOf):
+        word, empty = ("AND", "1") if isinstance(condition, AllOf) else ("OR", "0")
+        return _joined(word, [sql(part) for part in condition.conditions], empty)
+    if isinstance(condition, Not):
+        return Sql().add("NOT (").extend(sql(condition.condition)).add(")")
+    attribute = attribute_of(condition.keyword)
+    alias = ALIASES[attribute.level]
+    return _joined("OR", [_column(condition, f"{alias}.{column}") for column in attribute.columns], "0")
+
+
+def _joined(word: str, pieces: list[Sql], empty: str) -> Sql:
+    if not pieces:
+        return Sql().add(empty)
+    joined = Sql().add("(")
+    for number, piece in enumerate(pieces):
+        if number:
+            joined.add(word)
+        joined.extend(piece)
+    return joined.add(")")
+
+
+def _column(condition: OneOf | Wildcard | Range, column: str) -> Sql:
+    found = Sql().add(f"({column} IS NOT NULL AND")
+    if isinstance(condition, OneOf):
+        if len(condition.values) == 1:
+            found.add(f"{column} = ?", condition.values[0])
+        else:
+            marks = ", ".join("?" * len(condition.values))
+            found.add(f"{column} IN ({marks})", *condition.values)
+    elif isinstance(condition, Wildcard):
+        found.add(f"{column} GLOB ?", glob(condition.pattern))
+    else:
+        low, high = condition.low, condition.high
+        if low is not None:
+            found.add(f"{column} >= ?", low)
+        if high is not None:
+            found.add(f"AND {column} <= ?" if low is not None else f"{column} <= ?", high)
+        if low is None and high is None:
+            found.add("1")
+    return found.add(")")
+
+
+def glob(pattern: str) -> str:
+    """A DICOM wildcard pattern as SQLite's GLOB: ``*`` and ``?`` mean the same there, ``[`` has to be quoted."""
+    return pattern.replace("[", "[[]")

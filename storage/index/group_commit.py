@@ -1,0 +1,106 @@
+"""Group commit: changes that wait at the same time share one transaction and one fsync."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from storage.errors import StorageUnavailable
+
+Connection = TypeVar("Connection")
+Result = TypeVar("Result")
+
+MAX_GROUP = 256
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting(Generic[Connection]):
+    change: Callable[[Connection], object]
+    done: Future[object]
+
+
+class GroupCommit(Generic[Connection]):
+    """One writing thread of a process.
+
+    ``transact`` runs a group of changes in one transaction and returns each one's result, or an exception in its
+    place; it raises when the transaction as a whole failed. A caller of ``run`` gets its result only after that.
+    """
+
+    def __init__(
+        self,
+        transact: Callable[[Sequence[Callable[[Connection], object]]], Sequence[object]],
+        *,
+        timeout_s: float,
+    ) -> None:
+        self._transact = transact
+        self._timeout_s = timeout_s
+        self._queue: queue.Queue[_Waiting[Connection] | None] = queue.Queue(maxsize=4 * MAX_GROUP)
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def run(self, change: Callable[[Connection], Result]) -> Result:
+        """Apply a change; returns its result when it is durable. Raises StorageUnavailable when it takes too long."""
+        self._start()
+        done: Future[object] = Future()
+        try:
+            self._queue.put(_Waiting(change, done), timeout=self._timeout_s)
+            return done.result(timeout=self._timeout_s)  # type: ignore[return-value]
+        except (queue.Full, TimeoutError) as error:
+            raise StorageUnavailable("the index is too busy to write") from error
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._closed:
+                raise StorageUnavailable("the index is closed")
+            if self._thread is None:
+                # On first use, so that a process that forks before it writes takes no thread along.
+                self._thread = threading.Thread(target=self._work, name="index-writer", daemon=True)
+                self._thread.start()
+
+    def _work(self) -> None:
+        while True:
+            first = self._queue.get()
+            if first is None:
+                return
+            group = [first]
+            while len(group) < MAX_GROUP:
+                try:
+                    following = self._queue.get_nowait()
+                except queue.Empty:
+                    break
+                if following is None:
+                    self._queue.put(None)
+                    break
+                group.append(following)
+            self._commit([waiting for waiting in group if waiting.done.set_running_or_notify_cancel()])
+
+    def _commit(self, group: list[_Waiting[Connection]]) -> None:
+        if not group:
+            return
+        try:
+            results = self._transact([waiting.change for waiting in group])
+        except Exception as error:  # every waiting caller must learn of it, whatever it is
+            for waiting in group:
+                waiting.done.set_exception(error)
+            return
+        for waiting, result in zip(group, results, strict=True):
+            if isinstance(result, Exception):
+                waiting.done.set_exception(result)
+            else:
+                waiting.done.set_result(result)
+
+    def close(self) -> None:
+        """Finish what waits and end the thread."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            thread = self._thread
+        if thread is not None:
+            self._queue.put(None)
+            thread.join()

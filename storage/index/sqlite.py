@@ -1,0 +1,348 @@
+"""The index on SQLite: one host, any number of processes, writers in turn."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from storage.dicom import frames, json_model
+from storage.dicom import identifiers as ids
+from storage.dicom.attributes import Computed
+from storage.dicom.matching import Condition
+from storage.errors import FramesNotLocatable, StaleObject, StorageFull, StorageUnavailable
+from storage.index import migrations, queries, rows
+from storage.index.base import (
+    Arrival,
+    Commit,
+    Existence,
+    Layout,
+    Located,
+    Quarantined,
+    Row,
+    Search,
+    Target,
+)
+from storage.index.conditions import Sql
+from storage.index.group_commit import GroupCommit
+from storage.index.turnstile import Turnstile
+from storage.index.writing import Writer
+
+_CHECKPOINT_BYTES = 16 << 20
+_TRUNCATE_BYTES = 256 << 20
+_UNDER = "FROM study s JOIN series e ON e.study = s.id JOIN instance i ON i.series = e.id"
+
+
+class SqliteIndex:
+    """The index in one file.
+
+    Parameters
+    ----------
+    path
+        The database file; made, with its folder, when absent.
+    max_age_s
+        A commit refuses an object received longer ago: the reaper of orphans may be about to take it.
+    fsync
+        False gives up durability; for benchmarks only.
+    timeout_s
+        How long a writer waits before it answers that the index is busy.
+    """
+
+    def __init__(self, path: Path, *, max_age_s: float = 43_200.0, fsync: bool = True, timeout_s: float = 30.0) -> None:
+        self._path = path
+        self._max_age_s = max_age_s
+        self._synchronous = "FULL" if fsync else "OFF"
+        self._timeout_s = timeout_s
+        self._local = threading.local()
+        self._readers: list[sqlite3.Connection] = []
+        self._readers_lock = threading.Lock()
+        self._writing: sqlite3.Connection | None = None
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+        self._turnstile = Turnstile(path)
+        self._group: GroupCommit[Writer] = GroupCommit(self._transact, timeout_s=timeout_s)
+        with self._turnstile.turn(), _translated():
+            connection = self._connect()
+            migrations.migrate(connection)
+            connection.close()
+            _sync_folder(path.parent)
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._path, timeout=self._timeout_s, isolation_level=None, check_same_thread=False)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
+        connection.execute("PRAGMA cache_size = -16384")
+        connection.execute("PRAGMA mmap_size = 268435456")
+        return connection
+
+    def _reader(self) -> sqlite3.Connection:
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._connect()
+            connection.execute("PRAGMA query_only = ON")
+            self._local.connection = connection
+            with self._readers_lock:
+                self._readers.append(connection)
+        return connection
+
+    def _read(self, statement: Sql) -> list[tuple[object, ...]]:
+        with _translated():
+            return self._reader().execute(statement.text, statement.parameters).fetchall()
+
+    # Writing
+
+    def _transact(self, changes: Sequence[Callable[[Writer], object]]) -> Sequence[object]:
+        with self._turnstile.turn(), _translated():
+            if self._writing is None:
+                self._writing = self._connect()
+            connection = self._writing
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                results = [self._apply(connection, change) for change in changes]
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+            self._checkpoint(connection)
+            return results
+
+    def _apply(self, connection: sqlite3.Connection, change: Callable[[Writer], object]) -> object:
+        """One change in a savepoint: a defect in one arrival must not take the group along."""
+        connection.execute("SAVEPOINT change")
+        try:
+            result = change(Writer(connection))
+        except sqlite3.OperationalError:
+            raise
+        except Exception as error:
+            connection.execute("ROLLBACK TO change")
+            result = error
+        connection.execute("RELEASE change")
+        return result
+
+    def _checkpoint(self, connection: sqlite3.Connection) -> None:
+        """Keep the write-ahead log short; readers that are in the way only put it off."""
+        try:
+            size = self._path.with_name(self._path.name + "-wal").stat().st_size
+        except FileNotFoundError:
+            return
+        if size > _TRUNCATE_BYTES:
+            connection.execute("PRAGMA busy_timeout = 100")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            connection.execute(f"PRAGMA busy_timeout = {int(self._timeout_s * 1000)}")
+        elif size > _CHECKPOINT_BYTES:
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+    def commit(self, arrival: Arrival) -> Commit:
+        return self._group.run(lambda writer: self._store(writer, arrival))
+
+    def _store(self, writer: Writer, arrival: Arrival) -> Commit:
+        # Looked at inside the transaction: however long the arrival waited for it, the reaper waits longer.
+        age_s = time.time() - ids.version_time_s(arrival.version)
+        if age_s > self._max_age_s:
+            raise StaleObject(f"received {age_s:.0f} s ago")
+        return writer.store(arrival)
+
+    def quarantine(self, item: Quarantined) -> None:
+        key = item.key
+        values = (
+            item.version, key.tenant, item.object_key, key.study_uid, key.series_uid, key.sop_uid, item.reason,
+        )  # fmt: skip
+        self._group.run(lambda writer: writer.quarantine(values))
+
+    def delete(self, tenant: ids.Tenant, record: ids.Version, body: bytes, versions: Sequence[ids.Version]) -> None:
+        self._group.run(lambda writer: writer.delete(tenant, record, body, versions))
+
+    def keep_series_metadata(self, target: Target, base: str, generation: int, body: bytes) -> None:
+        self._group.run(lambda writer: writer.keep_series_metadata(target, base, generation, body))
+
+    # Reading
+
+    def holds(self, key: ids.InstanceKey, canonical_digest: str) -> bool:
+        found = self._read(
+            Sql().add(
+                "SELECT 1 FROM instance i JOIN version v ON v.instance = i.id JOIN study s ON s.id = i.study"
+                " JOIN series e ON e.id = i.series WHERE i.tenant = ? AND i.sop_uid = ? AND s.study_uid = ?"
+                " AND e.series_uid = ? AND v.canonical = ? AND v.deleted IS NULL",
+                key.tenant, key.sop_uid, key.study_uid, key.series_uid, canonical_digest,
+            )
+        )  # fmt: skip
+        return bool(found)
+
+    def quarantined(self, tenant: ids.Tenant) -> Sequence[Quarantined]:
+        found = self._read(
+            Sql().add(
+                "SELECT study_uid, series_uid, sop_uid, version, object_key, reason FROM quarantine"
+                " WHERE tenant = ? ORDER BY version",
+                tenant,
+            )
+        )
+        return [
+            Quarantined(
+                ids.InstanceKey(tenant, ids.StudyUid(str(study)), ids.SeriesUid(str(series)), ids.SopUid(str(sop))),
+                ids.Version(str(version)),
+                str(object_key),
+                str(reason),
+            )
+            for study, series, sop, version, object_key, reason in found
+        ]
+
+    def search(self, search: Search) -> Sequence[Row]:
+        computed = sorted(search.computed)
+        return [_row(found, computed) for found in self._read(queries.page(search))]
+
+    def count(self, search: Search) -> int:
+        return int(str(self._read(queries.count(search))[0][0]))
+
+    def locate(self, target: Target, scope: Condition) -> Sequence[Located]:
+        statement = Sql().add(
+            "SELECT s.study_uid, e.series_uid, i.sop_uid, i.sop_class_uid, v.id, v.version, v.object_key,"
+            f" v.data_offset, v.size, v.sha256, v.transfer_syntax, i.instance_number {_UNDER}"
+            " JOIN version v ON v.id = i.current_version WHERE"
+        )
+        statement.extend(queries.under(target, scope))
+        statement.add("ORDER BY e.series_number, e.series_uid, i.instance_number, i.sop_uid")
+        return [_located(target.tenant, found) for found in self._read(statement)]
+
+    def existence(self, target: Target, scope: Condition) -> Existence:
+        statement = Sql().add(f"SELECT max(i.current_version IS NOT NULL) {_UNDER} WHERE")
+        ((live,),) = self._read(statement.extend(queries.under(target, scope)))
+        if live is None:
+            return Existence.ABSENT
+        return Existence.LIVE if live else Existence.DELETED
+
+    def metadata(self, version_ids: Sequence[int]) -> Iterator[bytes]:
+        for identifier in version_ids:
+            ((body,),) = self._read(Sql().add("SELECT metadata FROM document WHERE version = ?", identifier))
+            assert isinstance(body, bytes)
+            yield rows.unpack(body)
+
+    def layout(self, version_id: int) -> Layout:
+        ((body,),) = self._read(Sql().add("SELECT layout FROM document WHERE version = ?", version_id))
+        assert isinstance(body, bytes)
+        return rows.layout_of(body)
+
+    def fragments(self, version_id: int, frames_wanted: Iterable[int]) -> Iterator[frames.Fragments]:
+        number, chunk = -1, b""
+        for frame in frames_wanted:
+            wanted = (frame - 1) // frames.CHUNK_FRAMES
+            if wanted != number:
+                found = self._read(
+                    Sql().add("SELECT body FROM frame_chunk WHERE version = ? AND chunk = ?", version_id, wanted)
+                )
+                if not found:
+                    raise FramesNotLocatable(f"frame {frame} is not in the frame table")
+                number, chunk = wanted, bytes(found[0][0])  # type: ignore[call-overload]
+            yield frames.unpack_frame(chunk, frame)
+
+    def generation(self, target: Target) -> int:
+        statement = Sql().add(f"SELECT max(i.change) {_UNDER} WHERE s.tenant = ? AND s.study_uid = ?")
+        statement.parameters.extend((target.tenant, target.study_uid))
+        ((change,),) = self._read(statement.add("AND e.series_uid = ?", target.series_uid))
+        return int(str(change or 0))
+
+    def series_metadata(self, target: Target, base: str) -> tuple[int, bytes] | None:
+        found = self._read(
+            Sql().add(
+                "SELECT m.generation, m.body FROM study s JOIN series e ON e.study = s.id"
+                " JOIN series_metadata m ON m.series = e.id"
+                " WHERE s.tenant = ? AND s.study_uid = ? AND e.series_uid = ? AND m.base = ?",
+                target.tenant, target.study_uid, target.series_uid, base,
+            )
+        )  # fmt: skip
+        if not found:
+            return None
+        generation, body = found[0]
+        assert isinstance(generation, int)
+        assert isinstance(body, bytes)
+        return generation, body
+
+    def versions(self, target: Target, scope: Condition) -> Sequence[ids.Version]:
+        statement = Sql().add(f"SELECT v.version {_UNDER} JOIN version v ON v.instance = i.id WHERE")
+        statement.extend(queries.under(target, scope)).add("AND v.deleted IS NULL ORDER BY v.version")
+        return [ids.Version(str(version)) for (version,) in self._read(statement)]
+
+    def known_objects(self, object_keys: Sequence[str]) -> frozenset[str]:
+        versions = {}
+        for object_key in object_keys:
+            _, version = ids.parse_object_key(object_key)
+            versions[version] = object_key
+        found: set[str] = set()
+        for table in ("version", "quarantine"):
+            statement = Sql().add(f"SELECT version FROM {table} WHERE version IN (SELECT value FROM json_each(?))")
+            statement.parameters.append(json_model.dumps(list(versions)).decode())
+            found.update(versions[ids.Version(str(version))] for (version,) in self._read(statement))
+        return frozenset(found)
+
+    def ping(self) -> None:
+        self._read(Sql().add("SELECT last FROM change_sequence"))
+
+    def close(self) -> None:
+        self._group.close()
+        with self._readers_lock:
+            connections, self._readers = [*self._readers, self._writing], []
+            self._writing = None
+        if not connections:
+            return
+        for connection in connections:
+            if connection is not None:
+                connection.close()
+        self._turnstile.close()
+
+
+def _row(found: tuple[object, ...], computed: Sequence[Computed]) -> Row:
+    study, series, sop, *attributes = found[:6]
+    values: dict[Computed, int | tuple[str, ...]] = {}
+    for name, value in zip(computed, found[6:], strict=True):
+        if name in queries.LISTS:
+            values[name] = tuple(sorted(text for text in json_model.loads(str(value)) if text))
+        else:
+            values[name] = int(str(value))
+    return Row(
+        ids.StudyUid(str(study)),
+        ids.SeriesUid(str(series)) if series is not None else None,
+        ids.SopUid(str(sop)) if sop is not None else None,
+        tuple(bytes(part) for part in attributes if isinstance(part, bytes)),
+        values,
+    )
+
+
+def _located(tenant: ids.Tenant, found: tuple[object, ...]) -> Located:
+    study, series, sop, sop_class, row, version, object_key, offset, size, sha256, syntax, number = found
+    return Located(
+        ids.InstanceKey(tenant, ids.StudyUid(str(study)), ids.SeriesUid(str(series)), ids.SopUid(str(sop))),
+        ids.SopClassUid(str(sop_class)),
+        int(str(row)),
+        ids.Version(str(version)),
+        str(object_key),
+        int(str(offset)),
+        int(str(size)),
+        str(sha256),
+        ids.TransferSyntaxUid(str(syntax)),
+        number if isinstance(number, int) else None,
+    )
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Raise SQLite's errors as ours."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL:
+            raise StorageFull("the index has no room") from error
+        raise StorageUnavailable(f"the index does not answer: {error.sqlite_errorname}") from error
+    except sqlite3.DatabaseError as error:
+        raise StorageUnavailable(f"the index cannot be used: {type(error).__name__}") from error
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

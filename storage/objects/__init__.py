@@ -1,0 +1,1 @@
+"""The object store contract and its backends."""

@@ -1,0 +1,74 @@
+"""Record objects: what belongs to the archive but stands in no DICOM object, immutable, beside the instances."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from storage.dicom import identifiers as ids
+from storage.dicom import json_model
+from storage.errors import ObjectDamaged
+
+_FOLDER = "records"
+
+
+def key(tenant: ids.Tenant, record: ids.Version) -> str:
+    """The object key of a record; no instance's key has this form, since ``records`` is no UID."""
+    return f"{tenant}/{_FOLDER}/{record}.json"
+
+
+def prefix(tenant: ids.Tenant) -> str:
+    """The common beginning of a tenant's record keys."""
+    return f"{tenant}/{_FOLDER}/"
+
+
+def is_record(object_key: str) -> bool:
+    """Whether an object is a record."""
+    return object_key.split("/")[1:2] == [_FOLDER]
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantine:
+    """An object that is kept but stands in no study."""
+
+    object_key: str
+    reason: str
+
+    def dumps(self) -> bytes:
+        """The record's body."""
+        return json_model.dumps({"record": "quarantine", "object": self.object_key, "reason": self.reason})
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """Versions that were deleted, by name: what arrives later under the same UIDs is not meant."""
+
+    study_uid: str
+    series_uid: str | None
+    sop_uid: str | None
+    versions: tuple[str, ...]
+
+    def dumps(self) -> bytes:
+        """The record's body."""
+        return json_model.dumps(
+            {
+                "record": "deletion",
+                "study": self.study_uid,
+                "series": self.series_uid,
+                "instance": self.sop_uid,
+                "versions": self.versions,
+            }
+        )
+
+
+def loads(body: bytes) -> Quarantine | Deletion:
+    """A record from its body; raises ObjectDamaged when it is none that this release knows."""
+    try:
+        found: dict[str, Any] = json_model.loads(body)
+        if found["record"] == "quarantine":
+            return Quarantine(str(found["object"]), str(found["reason"]))
+        if found["record"] == "deletion":
+            return Deletion(found["study"], found["series"], found["instance"], tuple(found["versions"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ObjectDamaged("a record object is damaged") from error
+    raise ObjectDamaged(f"a record of unknown kind: {str(found['record'])[:32]}")

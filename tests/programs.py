@@ -1,0 +1,26 @@
+"""System programs that some tests need, and what happens where one is missing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+
+def need_program(name: str, package: str) -> pytest.MarkDecorator:
+    """Mark a test that runs the system program ``name``.
+
+    Where the program is missing the test is skipped; under ``CI=true`` it fails instead, so that a check
+    cannot fall silent on the machine that guards the main branch.
+    """
+    reason = f"needs {name} (Debian package {package})"
+    missing = shutil.which(name) is None
+    if missing and in_ci():
+        pytest.fail(reason, pytrace=False)
+    return pytest.mark.skipif(missing, reason=reason)
+
+
+def in_ci() -> bool:
+    """Whether this run is the one that must not skip anything."""
+    return os.environ.get("CI") == "true"

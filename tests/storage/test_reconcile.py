@@ -1,0 +1,193 @@
+"""Reindex, reaper, and the bucket's format that they freeze."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from storage import reconcile, records
+from storage.archive import Archive, Sender
+from storage.dicom import identifiers as ids
+from storage.dicom.attributes import Computed, Level
+from storage.dicom.limits import Limits
+from storage.dicom.matching import EVERYTHING
+from storage.index.base import Conflict, Index, Search, Target
+from storage.index.sqlite import SqliteIndex
+from storage.objects.base import ObjectStore
+from storage.objects.local import LocalObjectStore
+from storage.objects.memory import MemoryObjectStore
+from storage.objects.s3 import S3ObjectStore, S3Settings
+from tests.instances import data_set, encapsulated, encode, extract, text
+
+TENANTS = (ids.tenant("main"), ids.tenant("other"))
+
+
+@pytest.fixture(params=["local", "memory", "s3"])
+def objects(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ObjectStore]:
+    if request.param == "s3":
+        settings: S3Settings = request.getfixturevalue("seaweedfs_bucket")
+        store: ObjectStore = S3ObjectStore(settings)
+    else:
+        store = LocalObjectStore(tmp_path / "archive") if request.param == "local" else MemoryObjectStore()
+    yield store
+    store.close()
+
+
+def store(
+    archive: Archive,
+    tenant: ids.Tenant = TENANTS[0],
+    syntax: str = "1.2.840.10008.1.2.1",
+    extra: bytes = b"",
+    **values: Any,
+) -> ids.StudyUid:
+    body = encode(data_set(**values)) + extra
+    extracted = extract(body, syntax)
+    archive.store(tenant, archive.new_version(), extracted, [body], Sender("A", "B"), Conflict.VERSION)
+    return extracted.study_uid
+
+
+def fill(archive: Archive) -> None:
+    """Everything that can happen: versions, alternatives, duplicates, quarantine, deletions, returns, tenants."""
+    same = {"SOPInstanceUID": "1.1.1", "StudyInstanceUID": "1.1", "SeriesInstanceUID": "1.1.0"}
+    for description in ("first", "second", "first"):
+        store(archive, StudyDescription=description, **same)
+    store(
+        archive,
+        StudyInstanceUID="1.1",
+        SeriesInstanceUID="1.1.5",
+        SOPInstanceUID="1.1.5.1",
+        Modality="MR",
+        InstanceNumber=2,
+    )
+    store(archive, StudyInstanceUID="9.9", SOPInstanceUID="1.1.1", SeriesInstanceUID="9.9.9")
+    store(archive, StudyInstanceUID="1.1", PatientID="somebody else")
+    packed = {"StudyInstanceUID": "2.2", "SeriesInstanceUID": "2.2.1", "SOPInstanceUID": "2.2.1.1", "PixelData": None}
+    store(archive, extra=text(0x7FE00010, "OB", "aa"), **packed)
+    store(archive, syntax="1.2.840.10008.1.2.4.70", extra=encapsulated(b"\xff\xd8\xff!"), **packed)
+    for number in range(3):
+        store(
+            archive,
+            StudyInstanceUID="3.3",
+            SeriesInstanceUID=f"3.3.{number}",
+            StudyDescription=f"series {number}",
+            PatientID=None,
+        )
+    delete(archive, Target(TENANTS[0], ids.study_uid("3.3"), ids.series_uid("3.3.0")))
+    returning = {"StudyInstanceUID": "4.4", "SeriesInstanceUID": "4.4.1", "SOPInstanceUID": "4.4.1.1"}
+    store(archive, **returning)
+    delete(archive, Target(TENANTS[0], ids.study_uid("4.4")))
+    store(archive, **returning)
+    store(archive, StudyInstanceUID="5.5")
+    delete(archive, Target(TENANTS[0], ids.study_uid("5.5")))
+    store(archive, TENANTS[1], **same)
+
+
+def delete(archive: Archive, target: Target) -> None:
+    archive.delete(target, archive.index.versions(target, EVERYTHING))
+
+
+def answers(index: Index) -> list[object]:
+    """Everything that an index answers, but for its own numbers."""
+    everything: list[object] = []
+    computed = {
+        Level.PATIENT: (Computed.PATIENT_STUDIES, Computed.PATIENT_SERIES, Computed.PATIENT_INSTANCES),
+        Level.STUDY: (
+            Computed.MODALITIES_IN_STUDY,
+            Computed.STUDY_SERIES,
+            Computed.STUDY_INSTANCES,
+            Computed.SOP_CLASSES_IN_STUDY,
+        ),
+        Level.SERIES: (Computed.SERIES_INSTANCES,),
+        Level.INSTANCE: (Computed.TRANSFER_SYNTAXES,),
+    }
+    for tenant in TENANTS:
+        for level in Level:
+            everything += index.search(Search(tenant, level, computed=frozenset(computed[level])))
+        for study in ("1.1", "2.2", "3.3", "4.4", "5.5", "9.9"):
+            target = Target(tenant, ids.study_uid(study))
+            everything.append((study, index.existence(target, EVERYTHING), index.versions(target, EVERYTHING)))
+            for located in index.locate(target, EVERYTHING):
+                frames = index.layout(located.version_id).frames
+                everything += [
+                    (
+                        located.key,
+                        located.version,
+                        located.object_key,
+                        located.data_offset,
+                        located.size,
+                        located.sha256,
+                    ),
+                    (located.transfer_syntax_uid, located.instance_number, located.sop_class_uid),
+                    list(index.metadata([located.version_id])),
+                    index.layout(located.version_id),
+                    [f.ranges for f in index.fragments(located.version_id, range(1, frames.count + 1))]
+                    if frames.kind.value == "encapsulated"
+                    else None,
+                ]
+        everything += index.quarantined(tenant)
+    return everything
+
+
+def test_a_reindex_from_the_bucket_alone_gives_the_same_answers(objects: ObjectStore, tmp_path: Path) -> None:
+    index = SqliteIndex(tmp_path / "before.sqlite")
+    fill(Archive(objects, index, Limits()))
+    before = answers(index)
+    index.close()
+    assert len(before) > 60
+    again = SqliteIndex(tmp_path / "after.sqlite", max_age_s=float("inf"))
+    seen = []
+    report = reconcile.reindex(objects, again, Limits(), lambda so_far: seen.append(so_far.objects))
+    assert answers(again) == before
+    assert report.damaged == []
+    assert (report.quarantined, report.records) == (2, 5)
+    assert seen == list(range(1, report.objects + 1))
+    again.close()
+
+
+def test_a_second_reindex_into_the_same_index_changes_nothing(tmp_path: Path) -> None:
+    objects, index = MemoryObjectStore(), SqliteIndex(tmp_path / "index.sqlite", max_age_s=float("inf"))
+    archive = Archive(objects, index, Limits())
+    store(archive, StudyInstanceUID="1.1")
+    before = answers(index)
+    reconcile.reindex(objects, index, Limits())
+    assert answers(index) == before
+    index.close()
+
+
+def test_damaged_and_foreign_objects_are_reported_and_left_alone(tmp_path: Path) -> None:
+    objects, index = MemoryObjectStore(), SqliteIndex(tmp_path / "index.sqlite", max_age_s=float("inf"))
+    archive = Archive(objects, index, Limits())
+    study = store(archive)
+    (located,) = index.locate(Target(TENANTS[0], study), EVERYTHING)
+    clock = ids.VersionClock()
+    objects.put(located.key.object_key(clock.next()), [objects.get(located.object_key)[:-10]])
+    elsewhere = ids.InstanceKey(TENANTS[0], ids.study_uid("7.7"), ids.series_uid("7.8"), ids.sop_uid("7.9"))
+    objects.put(elsewhere.object_key(clock.next()), [objects.get(located.object_key)])
+    objects.put("main/notes.txt", [b"hello"])
+    objects.put(records.key(TENANTS[0], clock.next()), [b"not a record"])
+    again = SqliteIndex(tmp_path / "again.sqlite", max_age_s=float("inf"))
+    report = reconcile.reindex(objects, again, Limits())
+    assert len(report.damaged) == 4
+    assert report.indexed == 1
+    assert report.objects == len(list(objects.list("")))
+    index.close()
+    again.close()
+
+
+def test_the_reaper_takes_old_objects_without_a_row_and_nothing_else(tmp_path: Path) -> None:
+    objects, index = MemoryObjectStore(), SqliteIndex(tmp_path / "index.sqlite")
+    archive = Archive(objects, index, Limits())
+    fill(archive)
+    kept = {info.key for info in objects.list("")}
+    key = ids.InstanceKey(TENANTS[0], ids.study_uid("7.7"), ids.series_uid("7.8"), ids.sop_uid("7.9"))
+    orphan = key.object_key(ids.VersionClock().next())
+    objects.put(orphan, [b"half of an ingest"])
+    assert reconcile.reap_orphans(objects, index, grace_s=3600).removed == 0
+    report = reconcile.reap_orphans(objects, index, grace_s=3600, now_s=time.time() + 3601)
+    assert report.removed == 1
+    assert {info.key for info in objects.list("")} == kept
+    index.close()

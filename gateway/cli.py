@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
-import signal
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from gateway import assembly, config, log
 from gateway.config import InvalidSettings, Settings
-from gateway.supervisor import StartFailed, Supervisor
+from gateway.supervisor import StartFailed, Supervisor, stop_signal
 from storage import reconcile
 from storage.errors import StorageError
 
@@ -136,14 +134,6 @@ def off(settings: Settings) -> list[str]:
     return found
 
 
-def stop_signal() -> threading.Event:
-    """An event that SIGTERM and SIGINT set."""
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    return stop
-
-
 def _reindex(options: argparse.Namespace) -> int:
     settings = config.load(options.config)
     aside = assembly.set_index_aside(settings)
@@ -176,7 +166,7 @@ def _reindex(options: argparse.Namespace) -> int:
 def _demo(options: argparse.Namespace) -> int:
     from gateway import demo  # noqa: PLC0415 - a client's libraries, which no server needs
 
-    return demo.run(options.directory, options.samples, once=options.once)
+    return OK if demo.run(options.directory, options.samples, once=options.once) else FAILED
 
 
 if __name__ == "__main__":

@@ -14,9 +14,8 @@ from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from gateway import config, log
-from gateway.cli import FAILED, OK, stop_signal
 from gateway.config import Settings
-from gateway.supervisor import Supervisor, bind
+from gateway.supervisor import Supervisor, bind, stop_signal
 
 _out = Console(highlight=False)
 _CALLING_AE_TITLE = "SAMPLE_SCU"
@@ -28,12 +27,12 @@ class SampleNotStored(Exception):
     """The gateway did not take a sample."""
 
 
-def run(directory: Path, samples: Path, *, once: bool) -> int:
-    """Start, send, say where to look, wait for Ctrl-C."""
+def run(directory: Path, samples: Path, *, once: bool) -> bool:
+    """Start, send, say where to look, wait for Ctrl-C. False when the samples could not be stored."""
     files = sorted(samples.rglob("*.dcm"))
     if not files:
         _out.print(f"[red]error[/] no samples in {samples}; run the demo in the repository, or name them by --samples")
-        return FAILED
+        return False
     log.configure("demo", logging.WARNING)
     stop = stop_signal()
     with Supervisor(_settings(directory)) as supervisor:
@@ -51,13 +50,13 @@ def run(directory: Path, samples: Path, *, once: bool) -> int:
                     send(chosen, address, lambda number, task=task: progress.advance(task, number))  # type: ignore[misc]
                 except SampleNotStored as error:
                     _out.print(f"[red]error[/] {error}")
-                    return FAILED
+                    return False
         _out.print(_welcome(http_address, dimse_address))
         if once:
-            return OK
+            return True
         stop.wait()
         _out.print("stopping")
-    return OK
+    return True
 
 
 def _settings(directory: Path) -> Settings:

@@ -23,7 +23,7 @@ _log = logging.getLogger("gateway.supervisor")
 
 _START_TIMEOUT_S = 60.0
 _FIRST_PAUSE_S = 0.1
-_LONGEST_PAUSE_S = 10.0
+_LONGEST_PAUSE_S = 2.0
 _STEADY_S = 10.0
 _KILL_MARGIN_S = 5.0
 _BACKLOG = 512
@@ -45,6 +45,14 @@ class _Slot:
     @property
     def name(self) -> str:
         return f"{self.face}-{self.number}"
+
+
+def stop_signal() -> threading.Event:
+    """An event that SIGTERM and SIGINT set."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -96,7 +96,11 @@ def run_http(core: assembly.Core, listening: socket.socket, ready: Callable[[], 
         await runner.setup()
         await web.SockSite(runner, listening).start()
         ended, loop = asyncio.Event(), asyncio.get_running_loop()
-        stop.on_set(lambda: loop.call_soon_threadsafe(ended.set))
+
+        def wake() -> None:
+            loop.call_soon_threadsafe(ended.set)
+
+        stop.on_set(wake)
         ready()
         await ended.wait()
         await runner.cleanup()

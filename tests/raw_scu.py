@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import itertools
 from pathlib import Path
 from types import TracebackType
 
 from pydicom.uid import UID
 from pynetdicom import AE
 from pynetdicom.association import Association
+from pynetdicom.dimse_messages import C_STORE_RQ
 from pynetdicom.dimse_primitives import C_STORE
 
-from storage.dicom import file_meta
+from storage.dicom import file_meta, part10
 from storage.dicom.limits import Limits
+from storage.errors import Unreadable
 
 
 class RawScu:
@@ -46,6 +50,18 @@ class RawScu:
 
     def send(self, sop_uid: str, data_set: bytes | None, sop_class_uid: str = "") -> None:
         """Send one C-STORE request and do not wait; None sends no data set at all."""
+        self.association.dimse.send_msg(self._request(sop_uid, data_set, sop_class_uid), self._context_id())
+
+    def send_beginning(self, sop_uid: str, data_set: bytes) -> None:
+        """Send the command set and the first fragment of the data set, and no more."""
+        message = C_STORE_RQ()
+        message.primitive_to_message(self._request(sop_uid, data_set, ""))
+        message.context_id = self._context_id()
+        fragments = message.encode_msg(message.context_id, self.association.dimse.maximum_pdu_size)
+        for fragment in itertools.islice(fragments, 2):
+            self.association.dul.send_pdu(fragment)
+
+    def _request(self, sop_uid: str, data_set: bytes | None, sop_class_uid: str) -> C_STORE:
         request = C_STORE()
         self._message_id += 1
         request.MessageID = self._message_id
@@ -53,9 +69,12 @@ class RawScu:
         request.AffectedSOPInstanceUID = UID(sop_uid)
         request.Priority = 2
         request.DataSet = None if data_set is None else io.BytesIO(data_set)
-        context = self.association.accepted_contexts[0]
-        assert context.context_id is not None
-        self.association.dimse.send_msg(request, context.context_id)
+        return request
+
+    def _context_id(self) -> int:
+        context_id = self.association.accepted_contexts[0].context_id
+        assert context_id is not None
+        return context_id
 
     def store(self, sop_uid: str, data_set: bytes | None, sop_class_uid: str = "") -> C_STORE | None:
         """Send one C-STORE request; the response, or None when the association ended instead."""
@@ -83,10 +102,13 @@ def data_set_of(path: Path) -> tuple[file_meta.FileMeta, bytes]:
 def send_file(address: tuple[str, int], path: Path, called: str = "GATEWAY") -> int:
     """Store a Part 10 file as it stands; the status of the response."""
     meta, data_set = data_set_of(path)
-    with RawScu(address, meta.sop_class_uid, meta.transfer_syntax_uid, called=called) as scu:
+    announced: part10.Announced | part10.Extract = part10.Announced(meta.sop_class_uid, meta.sop_uid)
+    with contextlib.suppress(Unreadable):
+        # As the data set has them: some files' meta information says otherwise.
+        announced = part10.extract(io.BytesIO(data_set), meta.transfer_syntax_uid, Limits(), announced)
+    with RawScu(address, announced.sop_class_uid, meta.transfer_syntax_uid, called=called) as scu:
         assert scu.association.is_established
-        assert scu.association.accepted_contexts, meta.transfer_syntax_uid
-        response = scu.store(meta.sop_uid, data_set)
+        response = scu.store(announced.sop_uid, data_set)
     assert response is not None
     assert response.Status is not None
     return response.Status

@@ -119,25 +119,27 @@ class MultipartReader:
         if self._parts > MAX_PARTS:
             raise PayloadTooLarge(f"more than {MAX_PARTS} parts in one request")
         self._part_bytes = 0
-        # The delimiter's line end may follow at once, when the part is empty.
-        self._buffer[:0] = b"\r\n"
         self._state = self._first_content
         yield PartBegin(headers)
 
     def _first_content(self) -> Iterator[Event]:
-        """Tell an empty part from content by what follows the added line end."""
-        if len(self._buffer) < len(self._delimiter):
+        """An empty part may lack the line end before its boundary: its headers' last one has to serve."""
+        boundary = self._delimiter[2:]
+        if len(self._buffer) < len(boundary):
             return
-        if self._buffer.startswith(self._delimiter):
+        if self._buffer.startswith(boundary):
+            del self._buffer[: len(boundary)]
+            yield self._end_of_part()
+            return
+        self._state = self._content
+
+    def _end_of_part(self) -> PartEnd:
+        if self._part_bytes == 0:
             self._empty += 1
             if self._empty > MAX_EMPTY_PARTS:
                 raise InvalidRequest(f"more than {MAX_EMPTY_PARTS} empty parts")
-            del self._buffer[: len(self._delimiter)]
-            self._state = self._after_boundary
-            yield PartEnd()
-            return
-        del self._buffer[:2]
-        self._state = self._content
+        self._state = self._after_boundary
+        return PartEnd()
 
     def _content(self) -> Iterator[Event]:
         place = self._buffer.find(self._delimiter)
@@ -147,13 +149,14 @@ class MultipartReader:
             if ready > 0:
                 data = bytes(self._buffer[:ready])
                 del self._buffer[:ready]
+                self._part_bytes += ready
                 yield PartData(data)
             return
         if place:
+            self._part_bytes += place
             yield PartData(bytes(self._buffer[:place]))
         del self._buffer[: place + len(self._delimiter)]
-        self._state = self._after_boundary
-        yield PartEnd()
+        yield self._end_of_part()
 
 
 def _headers_end(buffer: bytearray) -> tuple[int, int]:

@@ -98,7 +98,11 @@ async def search(request: web.Request, level: Level) -> web.StreamResponse:
     core = request.app[CORE]
     query, notes = parse(request, level, core.settings.http.max_results)
     media_type = negotiation.json_type(request)
-    answer = await request.app[OFFLOAD].run(Lane.INDEX, core.query.search, request[CALLER], query)
+
+    def ask() -> Answer:
+        return core.query.search(core.query.enter(request[CALLER], query), query)
+
+    answer = await request.app[OFFLOAD].run(Lane.INDEX, ask)
     if answer.remaining:
         notes.append(f"There are {answer.remaining} additional results that can be requested")
     if answer.unmatched:

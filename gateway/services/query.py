@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.access.door import Door
+from gateway.access.door import Decision, Door
 from gateway.access.policy import Action
 from gateway.context import Caller
 from gateway.errors import InvalidQuery
@@ -58,17 +58,20 @@ class QueryService:
         self._index = index
         self._door = door
 
-    def search(self, caller: Caller, query: Query) -> Answer:
-        """Answer a question.
+    def enter(self, caller: Caller, query: Query) -> Decision:
+        """Ask to search; one decision serves all pages of a question. Raises Forbidden, AuditUnavailable."""
+        subject = tuple(text for path, text in query.keys if path in ("0020000D", "0020000E") and len(text) <= 64)
+        return self._door.enter(caller, Action.SEARCH, (query.level.name, *subject))
+
+    def search(self, decision: Decision, query: Query) -> Answer:
+        """Answer a question, or a page of one.
 
         Raises
         ------
         InvalidQuery
             A key's value is not of its attribute's form, or there are too many.
-        Forbidden, AuditUnavailable, storage.errors.StorageUnavailable
+        storage.errors.StorageUnavailable
         """
-        subject = tuple(text for path, text in query.keys if path in ("0020000D", "0020000E") and len(text) <= 64)
-        decision = self._door.enter(caller, Action.SEARCH, (query.level.name, *subject))
         conditions, modalities, unmatched = _conditions(query)
         wanted = _wanted(query)
         search = Search(

@@ -1,0 +1,171 @@
+"""DIMSE statuses as data, and the one mapping from domain errors to them.
+
+References
+----------
+PS3.4 B.2.3 "Statuses", PS3.4 C.4.1.1.4 "Status", PS3.7 Annex C "Status Type Encoding".
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pydicom.dataset import Dataset
+
+from gateway import errors
+from gateway.context import RequestId
+from gateway.imaging import errors as imaging
+from gateway.services.ingest import Identified
+from storage import errors as storage
+
+LOGGER = logging.getLogger(__name__)
+
+_COMMENT_LENGTH = 64
+_TAG = re.compile(r"\(([0-9A-F]{4}),([0-9A-F]{4})\)")
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """One status. The text of an error goes along as Error Comment where it is about the request (``told``)."""
+
+    code: int
+    meaning: str
+    reference: str
+    told: bool = False
+
+
+SUCCESS = Status(0x0000, "Success", "PS3.7 C.1.1")
+PENDING = Status(0xFF00, "Matches are continuing", "PS3.4 C.4.1.1.4")
+PENDING_WARNING = Status(0xFF01, "Matches are continuing; optional keys were not supported", "PS3.4 C.4.1.1.4")
+CANCEL = Status(0xFE00, "Matching terminated due to Cancel request", "PS3.4 C.4.1.1.4")
+
+PROCESSING_FAILURE = Status(0x0110, "Processing failure", "PS3.7 C.5.15")
+DUPLICATE_INSTANCE = Status(0x0111, "Duplicate SOP Instance", "PS3.7 C.5.6")
+INVALID_INSTANCE = Status(0x0117, "Invalid SOP Instance UID", "PS3.7 C.5.11")
+CLASS_NOT_SUPPORTED = Status(0x0122, "Refused: SOP Class not supported", "PS3.7 C.5.23")
+NOT_AUTHORIZED = Status(0x0124, "Refused: not authorized", "PS3.7 C.5.25")
+
+STORE_OUT_OF_RESOURCES = Status(0xA700, "Refused: out of resources", "PS3.4 B.2.3")
+STORE_MISMATCH = Status(0xA900, "Data Set does not match SOP Class", "PS3.4 B.2.3", told=True)
+STORE_CANNOT_UNDERSTAND = Status(0xC000, "Cannot understand", "PS3.4 B.2.3", told=True)
+STORE_MISPLACED = Status(0xC001, "Contradicts what is known; quarantined", "PS3.4 B.2.3")
+
+FIND_OUT_OF_RESOURCES = Status(0xA700, "Refused: out of resources", "PS3.4 C.4.1.1.4")
+FIND_MISMATCH = Status(0xA900, "Identifier does not match SOP Class", "PS3.4 C.4.1.1.4", told=True)
+FIND_UNABLE = Status(0xC000, "Unable to process", "PS3.4 C.4.1.1.4")
+FIND_UNREADABLE = Status(0xC001, "Identifier cannot be read", "PS3.4 C.4.1.1.4", told=True)
+
+STATUSES = tuple(value for value in list(globals().values()) if isinstance(value, Status))
+
+_Errors = Mapping[type[Exception], Status]
+
+OF_STORE: _Errors = {
+    errors.InvalidRequest: STORE_CANNOT_UNDERSTAND,
+    errors.Unauthenticated: NOT_AUTHORIZED,
+    errors.Forbidden: NOT_AUTHORIZED,
+    errors.DuplicateRefused: DUPLICATE_INSTANCE,
+    errors.Misplaced: STORE_MISPLACED,
+    errors.StudyMismatch: STORE_MISMATCH,
+    errors.NotFound: PROCESSING_FAILURE,
+    errors.Gone: PROCESSING_FAILURE,
+    errors.NotAcceptable: PROCESSING_FAILURE,
+    errors.UnsupportedMediaType: PROCESSING_FAILURE,
+    errors.PayloadTooLarge: STORE_OUT_OF_RESOURCES,
+    errors.Busy: STORE_OUT_OF_RESOURCES,
+    errors.AuditUnavailable: STORE_OUT_OF_RESOURCES,
+    storage.InvalidIdentifier: INVALID_INSTANCE,
+    storage.Unreadable: STORE_CANNOT_UNDERSTAND,
+    storage.AnnouncedOtherwise: STORE_MISMATCH,
+    storage.FramesNotLocatable: PROCESSING_FAILURE,
+    storage.InvalidCondition: PROCESSING_FAILURE,
+    storage.ObjectNotFound: PROCESSING_FAILURE,
+    storage.ObjectExists: PROCESSING_FAILURE,
+    storage.ObjectDamaged: PROCESSING_FAILURE,
+    storage.StorageFull: STORE_OUT_OF_RESOURCES,
+    storage.StorageUnavailable: STORE_OUT_OF_RESOURCES,
+    storage.SchemaMismatch: PROCESSING_FAILURE,
+    storage.StaleObject: STORE_OUT_OF_RESOURCES,
+    imaging.ImagingError: PROCESSING_FAILURE,
+}
+
+OF_FIND: _Errors = {
+    errors.InvalidRequest: FIND_MISMATCH,
+    errors.Unauthenticated: NOT_AUTHORIZED,
+    errors.Forbidden: NOT_AUTHORIZED,
+    errors.NotStored: FIND_UNABLE,
+    errors.NotFound: SUCCESS,
+    errors.Gone: SUCCESS,
+    errors.NotAcceptable: FIND_UNABLE,
+    errors.UnsupportedMediaType: FIND_UNABLE,
+    errors.PayloadTooLarge: FIND_OUT_OF_RESOURCES,
+    errors.Busy: FIND_OUT_OF_RESOURCES,
+    errors.AuditUnavailable: FIND_OUT_OF_RESOURCES,
+    storage.InvalidIdentifier: FIND_MISMATCH,
+    storage.Unreadable: FIND_UNREADABLE,
+    storage.FramesNotLocatable: FIND_UNABLE,
+    storage.InvalidCondition: FIND_MISMATCH,
+    storage.ObjectNotFound: FIND_UNABLE,
+    storage.ObjectExists: FIND_UNABLE,
+    storage.ObjectDamaged: FIND_UNABLE,
+    storage.StorageFull: FIND_OUT_OF_RESOURCES,
+    storage.StorageUnavailable: FIND_OUT_OF_RESOURCES,
+    storage.SchemaMismatch: FIND_UNABLE,
+    storage.StaleObject: FIND_OUT_OF_RESOURCES,
+    imaging.ImagingError: FIND_UNABLE,
+}
+
+
+def nearest(table: _Errors, kind: type[BaseException], defect: Status) -> Status:
+    """The status of the nearest class above an error; ``defect`` when it is in no tree of ours."""
+    return next((table[above] for above in kind.__mro__ if above in table), defect)
+
+
+def of_store(error: Exception, request_id: RequestId) -> Dataset:
+    """What a C-STORE response says of an error, after it is logged."""
+    return _answer("C-STORE", OF_STORE, PROCESSING_FAILURE, error, request_id)
+
+
+def of_find(error: Exception, request_id: RequestId) -> Dataset:
+    """What the final C-FIND response says of an error, after it is logged."""
+    return _answer("C-FIND", OF_FIND, FIND_UNABLE, error, request_id)
+
+
+def of_echo(error: Exception, request_id: RequestId) -> Dataset:
+    """What a C-ECHO response says of an error, after it is logged."""
+    return _answer("C-ECHO", OF_STORE, PROCESSING_FAILURE, error, request_id)
+
+
+def _answer(message: str, table: _Errors, defect: Status, error: Exception, request_id: RequestId) -> Dataset:
+    cause = error.reason if isinstance(error, Identified) else error
+    known = any(above in table for above in type(cause).__mro__)
+    status = nearest(table, type(cause), defect)
+    LOGGER.log(
+        logging.INFO if known else logging.ERROR,
+        "request %s: %s answered 0x%04X (%s)",
+        request_id,
+        message,
+        status.code,
+        type(cause).__name__,
+    )
+    if not known:
+        # The frames alone: the message of a foreign error may quote the data set.
+        LOGGER.error("request %s: %s", request_id, "".join(traceback.format_tb(cause.__traceback__)))
+    return response(status, str(cause) if status.told else "")
+
+
+def response(status: Status, text: str = "") -> Dataset:
+    """The status elements of a response: Status, Error Comment, Offending Element (PS3.7 E.2)."""
+    found = Dataset()
+    found.Status = status.code
+    if status in (SUCCESS, CANCEL):
+        return found
+    # LO: at most 64 characters of the default repertoire, and a backslash would make two values of it.
+    comment = (text or status.meaning).replace("\\", "/").encode("ascii", "replace").decode("ascii")
+    found.ErrorComment = comment[:_COMMENT_LENGTH]
+    offending = _TAG.search(text)
+    if offending is not None:
+        found.OffendingElement = int(offending[1] + offending[2], 16)
+    return found

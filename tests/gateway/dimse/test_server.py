@@ -1,0 +1,218 @@
+"""Associations: who is let in, how they end, and what they leave."""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+from pathlib import Path
+
+import pytest
+from pynetdicom import AE
+from pynetdicom.association import Association
+from pynetdicom.pdu_primitives import P_DATA
+
+from gateway import assembly
+from gateway.assembly import Core
+from gateway.config import AccessSettings, Settings
+from gateway.dimse.server import DimseServer
+from storage.dicom.file_meta import IMPLEMENTATION_CLASS_UID
+from tests import instances
+from tests.gateway.dimse.conftest import Serve, eventually, find
+
+VERIFICATION = "1.2.840.10008.1.1"
+
+
+def associate(server: DimseServer, calling: str = "ECHOSCU", called: str = "GATEWAY") -> Association:
+    application_entity = AE(ae_title=calling)
+    application_entity.add_requested_context(VERIFICATION)
+    return application_entity.associate(*server.address, ae_title=called)
+
+
+def audited(core: Core) -> list[dict[str, object]]:
+    files = sorted((core.settings.storage.directory / "audit").iterdir())
+    return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+
+
+def with_policy(settings: Settings, tmp_path: Path, text: str) -> Settings:
+    file = tmp_path / "policy.toml"
+    file.write_text(text)
+    return settings.model_copy(update={"access": AccessSettings(policy_file=file)})
+
+
+def test_an_echo_is_answered_and_audited(server: DimseServer, core: Core) -> None:
+    association = associate(server)
+    assert association.send_c_echo().Status == 0x0000
+    assert association.acceptor.implementation_class_uid == IMPLEMENTATION_CLASS_UID
+    association.release()
+    line = audited(core)[-1]
+    assert (line["action"], line["outcome"], line["calling"], line["protocol"]) == (
+        "echo",
+        "allowed",
+        "ECHOSCU",
+        "DIMSE",
+    )
+
+
+def test_another_called_ae_title_is_rejected_and_audited(server: DimseServer, core: Core) -> None:
+    association = associate(server, called="SOMEBODY")
+    assert association.is_rejected
+    answer = association.acceptor.primitive
+    assert answer is not None
+    assert (answer.result, answer.result_source, answer.diagnostic) == (1, 1, 7)
+    assert audited(core)[-1]["detail"] == "called AE title not recognised"
+
+
+def test_an_unknown_calling_ae_title_is_rejected_and_audited(settings: Settings, tmp_path: Path, serve: Serve) -> None:
+    policy = '[[principal]]\nname = "ct"\nkind = "ae"\nae_title = "CT1"\nactions = ["echo"]\n'
+    core = assembly.build(with_policy(settings, tmp_path, policy), "test")
+    with serve(core) as server:
+        association = associate(server)
+        assert association.is_rejected
+        answer = association.acceptor.primitive
+        assert answer is not None
+        assert (answer.result, answer.result_source, answer.diagnostic) == (1, 1, 3)
+        line = audited(core)[-1]
+        assert (line["action"], line["outcome"], line["calling"]) == ("associate", "denied", "ECHOSCU")
+        known = associate(server, calling="CT1")
+        assert known.send_c_echo().Status == 0x0000
+        known.release()
+    core.close()
+
+
+def test_an_echo_without_the_permission_is_not_authorized(settings: Settings, tmp_path: Path, serve: Serve) -> None:
+    policy = '[[principal]]\nname = "ct"\nkind = "ae"\nae_title = "CT1"\nactions = ["store"]\n'
+    core = assembly.build(with_policy(settings, tmp_path, policy), "test")
+    with serve(core) as server:
+        association = associate(server, calling="CT1")
+        assert association.send_c_echo().Status == 0x0124
+        association.release()
+    core.close()
+
+
+def test_an_association_that_cannot_be_audited_is_rejected(settings: Settings, tmp_path: Path, serve: Serve) -> None:
+    policy = '[[principal]]\nname = "ct"\nkind = "ae"\nae_title = "CT1"\nactions = ["echo"]\n'
+    core = assembly.build(with_policy(settings, tmp_path, policy), "test")
+    audit = core.settings.storage.directory / "audit"
+    audit.rmdir()
+    with serve(core) as server:
+        assert associate(server).is_rejected
+        association = associate(server, calling="CT1")
+        assert association.send_c_echo().Status == 0xA700
+        association.release()
+    core.close()
+
+
+def test_more_associations_than_allowed_are_rejected(settings: Settings, serve: Serve) -> None:
+    dimse = settings.dimse.model_copy(update={"max_associations": 1})
+    core = assembly.build(settings.model_copy(update={"dimse": dimse}), "test")
+    with serve(core) as server:
+        first = associate(server)
+        second = associate(server)
+        assert first.is_established
+        assert second.is_rejected
+        assert audited(core)[-1]["detail"] == "local limit exceeded"
+        first.release()
+    core.close()
+
+
+def test_stopping_ends_associations_that_stay_idle(core: Core) -> None:
+    server = DimseServer(core, socket.create_server(("127.0.0.1", 0)))
+    server.start()
+    association = associate(server)
+    server.stop(0.0)
+    association.join(10)
+    assert association.is_aborted
+    assert server.active == 0
+
+
+def test_two_servers_accept_on_one_socket(core: Core) -> None:
+    listening = socket.create_server(("127.0.0.1", 0))
+    first, second = DimseServer(core, listening.dup()), DimseServer(core, listening)
+    first.start()
+    second.start()
+    for _ in range(5):
+        association = associate(second)
+        assert association.send_c_echo().Status == 0x0000
+        association.release()
+    # The other goes on when one stops.
+    first.stop(1.0)
+    association = associate(second)
+    assert association.send_c_echo().Status == 0x0000
+    association.release()
+    second.stop(1.0)
+
+
+def test_accepted_connections_do_not_wait_to_fill_segments(server: DimseServer) -> None:
+    association = associate(server)
+    ours = next(iter(server.associations))
+    assert ours.dul.socket is not None
+    assert ours.dul.socket.socket is not None
+    assert ours.dul.socket.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    association.release()
+
+
+@pytest.mark.parametrize("kind", [b"\x01", b"\x04"])
+def test_a_pdu_longer_than_any_allowed_closes_the_connection(server: DimseServer, kind: bytes) -> None:
+    with socket.create_connection(server.address, timeout=10) as connection:
+        connection.sendall(kind + b"\0" + (1 << 30).to_bytes(4, "big"))
+        assert connection.recv(16) == b""
+
+
+def test_a_pdu_that_drips_closes_the_connection(settings: Settings, serve: Serve) -> None:
+    dimse = settings.dimse.model_copy(update={"dimse_timeout_s": 0.05})
+    core = assembly.build(settings.model_copy(update={"dimse": dimse}), "test")
+    with serve(core) as server, socket.create_connection(server.address, timeout=0.01) as connection:
+        connection.sendall(b"\x01\0" + (1 << 10).to_bytes(4, "big"))
+        assert any(_closed_after(connection, b"\0") for _ in range(1000))
+    core.close()
+
+
+def _closed_after(connection: socket.socket, data: bytes) -> bool:
+    try:
+        connection.sendall(data)
+        return connection.recv(1) == b""
+    except TimeoutError:
+        return False
+    except ConnectionError:
+        return True
+
+
+def test_connections_that_only_open_and_close_hold_no_place(server: DimseServer) -> None:
+    for _ in range(40):
+        socket.create_connection(server.address, timeout=10).close()
+    eventually(lambda: server.active == 0)
+
+
+def test_stopping_closes_connections_that_ask_for_nothing(core: Core, serve: Serve) -> None:
+    with serve(core) as server, socket.create_connection(server.address, timeout=10) as connection:
+        eventually(lambda: server.active == 1)
+        server.stop(0.0)
+        assert connection.recv(1) == b""
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        b"",
+        b"\0" * 12,
+        instances.element(0x00000100, "UL", b"\x01\0"),
+        b"\0\0\0\x01\x02\0\0\0\x01\0",
+        b"\0\0\0\x01\x02\0\0\0\x50\x01",
+    ],
+    ids=["empty", "zeros", "explicit", "incomplete", "not served"],
+)
+def test_a_command_set_that_cannot_be_served_aborts(server: DimseServer, command: bytes) -> None:
+    association = associate(server)
+    data = P_DATA()
+    data.presentation_data_value_list = [[association.accepted_contexts[0].context_id, b"\x03" + command]]
+    association.dul.send_pdu(data)
+    association.join(10)
+    assert association.is_aborted
+
+
+def test_logs_hold_no_identifier_and_no_data_set(caplog: pytest.LogCaptureFixture, server: DimseServer) -> None:
+    with caplog.at_level(logging.DEBUG):
+        find(server, QueryRetrieveLevel="STUDY", PatientName="Marked^Person")
+    ours = [r for r in caplog.records if r.threadName is not None and "Acceptor" in r.threadName]
+    assert not any("Marked" in record.getMessage() for record in ours)

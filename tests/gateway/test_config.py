@@ -1,0 +1,77 @@
+"""Settings: sources, faults, and the reference page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gateway import cli, config
+from gateway.config import InvalidSettings
+
+
+def faults(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "gateway.toml"
+    path.write_text(text)
+    with pytest.raises(InvalidSettings) as caught:
+        config.load(path)
+    return str(caught.value)
+
+
+def test_the_defaults_listen_on_this_machine_only() -> None:
+    settings = config.load(None)
+    assert settings.http.host == settings.dimse.host == "127.0.0.1"
+    assert settings.http.workers >= 2
+    assert settings.dimse.workers >= 2
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ('[dimse]\nae_title = "A_TITLE_TOO_LONG_BY_3"', "dimse.ae_title: at most 16 characters, got 21"),
+        ("[dimse]\nport = 70000", "dimse.port: input should be less than or equal to 65535, got 70000"),
+        ("[dimse]\nprot = 1", "dimse.prot: there is no such setting"),
+        ("[http]\ncors_origins = ['*']", "http.cors_origins: an origin is scheme://host[:port], got '*'"),
+        ('[storage]\nobjects = "s3"', 's3.bucket: needed for storage.objects = "s3"'),
+        ('[http]\nhost = "0.0.0.0"', "access.policy_file: needed because http.host listens beyond this machine"),
+        ('[storage]\nconflict = "overwrite"', "storage.conflict: input should be 'version' or 'reject'"),
+        ("[http\n", "not TOML"),
+    ],
+)
+def test_a_fault_says_where_it_is_and_what_would_be_right(tmp_path: Path, text: str, fault: str) -> None:
+    assert fault in faults(tmp_path, text)
+
+
+def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
+    assert len(faults(tmp_path, "[http]\nport = -1\nworkers = 0\n[dimse]\nport = 'x'").splitlines()) == 3
+
+
+def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gateway.toml").write_text("[http]\nport = 1000\nworkers = 3")
+    monkeypatch.setenv("GATEWAY_HTTP__PORT", "2000")
+    settings = config.load(tmp_path / "gateway.toml")
+    assert (settings.http.port, settings.http.workers) == (2000, 3)
+
+
+def test_paths_in_a_file_are_relative_to_it(tmp_path: Path) -> None:
+    (tmp_path / "gateway.toml").write_text("[storage]\ndirectory = 'kept'")
+    assert config.load(tmp_path / "gateway.toml").storage.directory == tmp_path / "kept"
+
+
+def test_secrets_are_never_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATEWAY_S3__SECRET_ACCESS_KEY", "hush-hush")
+    assert "hush-hush" not in repr(config.load(None))
+    monkeypatch.delenv("GATEWAY_S3__SECRET_ACCESS_KEY")
+    assert "hush" not in faults(tmp_path, "[s3]\nsecret_access_key = ['hush']")
+
+
+def test_check_config_answers_by_exit_status_and_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good, bad = tmp_path / "good.toml", tmp_path / "bad.toml"
+    good.write_text(f"[storage]\ndirectory = '{tmp_path}'")
+    bad.write_text("[http]\nport = 'x'\n[access]\npolicy_file = 'nowhere.toml'")
+    assert cli.main(["check-config", "-c", str(good)]) == 0
+    assert cli.main(["check-config", "-c", str(bad)]) == 1
+    assert "http.port" in capsys.readouterr().err
+    bad.write_text("[access]\npolicy_file = 'nowhere.toml'")
+    assert cli.main(["check-config", "-c", str(bad)]) == 1
+    assert "nowhere.toml" in capsys.readouterr().err

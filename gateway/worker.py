@@ -92,9 +92,10 @@ def run_http(core: assembly.Core, listening: socket.socket, ready: Callable[[], 
     async def serve() -> None:
         app = application.build(core, [*dicomweb_routes(), *console_routes(), *health.routes()])
         # No access log of aiohttp's: its lines hold the query, and a query holds patients' names.
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=core.settings.http.drain_s)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await runner.setup()
-        await web.SockSite(runner, listening).start()
+        site = web.SockSite(runner, listening)
+        await site.start()
         ended, loop = asyncio.Event(), asyncio.get_running_loop()
 
         def wake() -> None:
@@ -103,6 +104,8 @@ def run_http(core: assembly.Core, listening: socket.socket, ready: Callable[[], 
         stop.on_set(wake)
         ready()
         await ended.wait()
+        await site.stop()
+        await app[application.UNDER_WAY].drained(core.settings.http.drain_s)
         await runner.cleanup()
 
     asyncio.run(serve())

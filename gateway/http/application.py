@@ -47,10 +47,47 @@ class Route:
     action: Action | None
 
 
+class UnderWay:
+    """Counts requests, so that a process can end between them.
+
+    aiohttp's own shutdown drops what still arrives of a body, and an upload under way would never end.
+    """
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._none = asyncio.Event()
+        self._none.set()
+        self.draining = False
+
+    def begin(self) -> None:
+        """A request begins."""
+        self._count += 1
+        self._none.clear()
+
+    def end(self) -> None:
+        """A request has been answered, or its client has gone."""
+        self._count -= 1
+        if not self._count:
+            self._none.set()
+
+    async def drained(self, within_s: float) -> None:
+        """Wait until no request is under way, or the time is over; connections close after their answers."""
+        self.draining = True
+        try:
+            async with asyncio.timeout(within_s):
+                await self._none.wait()
+        except TimeoutError:
+            _log.warning("%d requests were not over in %.0f s and are cut off", self._count, within_s)
+
+
+UNDER_WAY = web.AppKey("under_way", UnderWay)
+
+
 def build(core: Core, routes: Sequence[Route]) -> web.Application:
     """The application of one HTTP process."""
     app = web.Application(middlewares=[_surround], client_max_size=1 << 20)
     app[CORE] = core
+    app[UNDER_WAY] = UnderWay()
     app.cleanup_ctx.append(_offload)
     app.on_response_prepare.append(_headers)
     for route in routes:
@@ -84,6 +121,8 @@ def _guarded(route: Route) -> Handler:
 async def _headers(request: web.Request, response: web.StreamResponse) -> None:
     for name, value in _SECURITY_HEADERS.items():
         response.headers.setdefault(name, value)
+    if request.app[UNDER_WAY].draining:
+        response.force_close()
     response.headers["X-Request-Id"] = request.get(REQUEST_ID, "")
     cors.allow(request.app[CORE].settings.http.cors_origins, request, response)
 
@@ -93,6 +132,17 @@ async def _surround(request: web.Request, handler: Handler) -> web.StreamRespons
     """A request id, errors as problems, one log line without patient data."""
     request_id = request[REQUEST_ID] = new_request_id()
     started_s = time.monotonic()
+    under_way = request.app[UNDER_WAY]
+    under_way.begin()
+    try:
+        return await _answered(request, handler, request_id, started_s)
+    finally:
+        under_way.end()
+
+
+async def _answered(
+    request: web.Request, handler: Handler, request_id: RequestId, started_s: float
+) -> web.StreamResponse:
     try:
         response = await handler(request)
     except web.HTTPException as error:

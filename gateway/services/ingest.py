@@ -79,6 +79,26 @@ class IngestService:
         storage.errors.Unreadable
             When they could not.
         """
+        try:
+            extract, offset = self._read(spooled, announced)
+        except Exception as error:
+            self._refused(decision, error, ())
+            raise
+        try:
+            return self._keep(decision, spooled, extract, offset, study_uid)
+        except Exception as error:
+            self._refused(decision, error, (extract.study_uid, extract.series_uid, extract.sop_uid))
+            raise Identified(error, extract.sop_class_uid, extract.sop_uid) from error
+
+    def _refused(self, decision: Decision, error: Exception, subject: tuple[str, ...]) -> None:
+        """Leave a line about an instance that was not stored; which error it was, never what was in it."""
+        event = AuditEvent(
+            Action.STORE.value, "refused", decision.caller, decision.tenant, subject, type(error).__name__
+        )
+        self._door.record(event)
+
+    def _read(self, spooled: Spooled, announced: part10.Announced | None) -> tuple[part10.Extract, int]:
+        """The extract, and how many bytes stand before the data set."""
         with spooled.open() as stream:
             meta, offset, _ = file_meta.read(stream, self._limits)
             stream.seek(offset)
@@ -88,10 +108,7 @@ class IngestService:
                 self._limits,
                 announced or part10.Announced(meta.sop_class_uid, meta.sop_uid),
             )
-        try:
-            return self._keep(decision, spooled, extract, offset, study_uid)
-        except Exception as error:
-            raise Identified(error, extract.sop_class_uid, extract.sop_uid) from error
+        return extract, offset
 
     def _keep(
         self,
@@ -117,13 +134,11 @@ class IngestService:
             self._conflict,
         )
         subject = (extract.study_uid, extract.series_uid, extract.sop_uid)
-        self._door.record(
-            AuditEvent(
-                Action.STORE.value, commit.outcome.value, decision.caller, decision.tenant, subject, commit.reason
-            )
-        )
         if commit.outcome is Outcome.REJECTED:
             raise DuplicateRefused(commit.reason)
         if commit.outcome is Outcome.MISPLACED:
             raise Misplaced(commit.reason)
+        self._door.record(
+            AuditEvent(Action.STORE.value, commit.outcome.value, decision.caller, decision.tenant, subject)
+        )
         return Stored(*subject, extract.sop_class_uid, commit.outcome)

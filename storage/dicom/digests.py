@@ -40,18 +40,24 @@ class Digests:
         self._odd = b""
         self._into_header = True
         self._ignored = False
+        self._pad = False
 
     def event(self, event: Event) -> None:
         """One event; after LARGE and FRAGMENT give the value's blocks to ``update``."""
         kind, tag, vr, value, _, length = event
+        if self._pad:
+            self._pad = False
+            self._digest(b"\0")
         if kind is Kind.ELEMENT:
             if tag & 0xFFFF == 0 or tag in _OFFSET_TABLES or tag == _DATA_SET_TRAILING_PADDING:
                 return
-            # By the dictionary, not by the element's own VR: Implicit VR has none, and knows no private ones.
-            if vrs.of_tag(tag) in vrs.TEXT and not tag >> 16 & 1:
+            if vr in vrs.TEXT:
                 value = value.rstrip(b" \0")
             elif self._big_endian and vr in vrs.WORD_BYTES:
                 value = swap(value, vrs.WORD_BYTES[vr])
+            if len(value) % 2:
+                # Shortest padding rather than none: Implicit VR does not know which private values are text.
+                value += b" " if vr in vrs.TEXT and vr != "UI" else b"\0"
             token = _HEADER.pack(tag, len(value)) + value
             if self._depth == 0 and (tag in _PIXEL_ENCODING or tag in _PIXEL_DATA):
                 self._flush()
@@ -77,25 +83,31 @@ class Digests:
             self._into_header = not (self._depth == 0 and tag in _PIXEL_DATA)
             self._word_bytes = vrs.WORD_BYTES.get(vr, 1) if self._big_endian else 1
             self._odd = b""
-            self.update(_HEADER.pack(tag, length), swap_words=False)
+            self._pad = length % 2 == 1
+            self._digest(_HEADER.pack(tag, length + length % 2))
+        elif kind is Kind.FRAGMENT:
+            self._pad = length % 2 == 1
         elif kind is Kind.FRAGMENTS:
             self._flush()
             self._ignored = False
             self._into_header = self._depth > 0 or tag not in _PIXEL_DATA
             self._word_bytes = 1
-            self.update(_TAG.pack(tag) + b"<", swap_words=False)
+            self._digest(_TAG.pack(tag) + b"<")
         elif kind is Kind.FRAGMENTS_END:
-            self.update(b">", swap_words=False)
+            self._digest(b">")
 
-    def update(self, block: bytes, *, swap_words: bool = True) -> None:
+    def update(self, block: bytes) -> None:
         """A block of the value of the LARGE or FRAGMENT event given last."""
-        if self._ignored:
-            return
-        if swap_words and self._word_bytes > 1:
+        if self._word_bytes > 1:
             block = self._odd + block
             whole = len(block) // self._word_bytes * self._word_bytes
             self._odd = block[whole:]
             block = swap(block[:whole], self._word_bytes)
+        self._digest(block)
+
+    def _digest(self, block: bytes) -> None:
+        if self._ignored:
+            return
         self._canonical.update(block)
         if self._into_header:
             self._header.update(block)
@@ -114,12 +126,18 @@ class Digests:
             self._waiting.clear()
             self._waiting_bytes = 0
 
-    def canonical(self) -> str:
-        """Digest of the whole data set, hexadecimal."""
+    def _finish(self) -> None:
         self._flush()
+        if self._pad:
+            self._pad = False
+            self._digest(b"\0")
+
+    def canonical(self) -> str:
+        """Digest of the whole data set, hexadecimal; to be asked for after the last event."""
+        self._finish()
         return self._canonical.hexdigest()
 
     def header(self) -> str:
         """Digest without Pixel Data and what describes its encoding, hexadecimal."""
-        self._flush()
+        self._finish()
         return self._header.hexdigest()

@@ -12,7 +12,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
-from tests.faults.harness import Book, Findings, Gateway, Senders, examine
+from tests.faults.harness import Book, Findings, Senders, examine
+from tests.serving import Gateway
 
 
 def run(directory: Path, rounds: int, seed: int, *, quiet: bool = True) -> tuple[Book, Findings]:

@@ -20,7 +20,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
-from tests.faults.harness import Book, Findings, Gateway, Senders, examine
+from tests.faults.harness import Book, Findings, Senders, examine
+from tests.serving import Gateway
 
 _SHUTDOWN = 0x8004587D  # EXT4_IOC_SHUTDOWN
 _WITHOUT_LOG_FLUSH = 2

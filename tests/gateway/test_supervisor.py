@@ -1,0 +1,168 @@
+"""The process tree: replaced when killed, drained when told, gone when the supervisor is."""
+
+from __future__ import annotations
+
+import http.client
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import requests
+from pynetdicom import AE
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+
+from storage.dicom.file_meta import EXPLICIT_VR_LITTLE_ENDIAN
+from tests.instances import CT, data_set, encode, part10_file
+from tests.raw_scu import RawScu
+from tests.serving import Gateway
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Iterator[Gateway]:
+    gateway = Gateway(
+        tmp_path / "data", tmp_path / "gateway.log", GATEWAY_HTTP__DRAIN_S="20", GATEWAY_DIMSE__DRAIN_S="20"
+    )
+    gateway.start()
+    yield gateway
+    gateway.kill_all()
+
+
+def eventually(condition: Callable[[], bool], within_s: float = 30.0) -> None:
+    deadline_s = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline_s, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def echoes(gateway: Gateway) -> bool:
+    ae = AE()
+    ae.add_requested_context(Verification)
+    association = ae.associate("127.0.0.1", gateway.dimse_port, ae_title="GATEWAY")
+    if not association.is_established:
+        return False
+    status = association.send_c_echo()
+    association.release()
+    return "Status" in status and status.Status == 0
+
+
+def kind_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[3].decode()
+
+
+def test_two_workers_a_face_and_one_in_the_background_are_started(gateway: Gateway) -> None:
+    kinds = sorted(kind_of(pid) for pid in gateway.workers())
+    assert kinds == ["background", "dimse", "dimse", "http", "http"]
+
+
+def test_every_worker_that_is_killed_is_replaced(gateway: Gateway) -> None:
+    before = set(gateway.workers())
+    gateway.kill(*before)
+    eventually(lambda: len(set(gateway.workers()) - before) == len(before))
+    eventually(lambda: requests.get(gateway.web + "/studies", timeout=10).status_code == 204)
+    assert echoes(gateway)
+
+
+def test_one_worker_of_a_face_is_enough_to_answer(gateway: Gateway) -> None:
+    victims = {kind_of(pid): pid for pid in gateway.workers()}
+    gateway.kill(victims["http"], victims["dimse"])
+    assert requests.get(gateway.web + "/studies", timeout=10).status_code == 204
+    assert echoes(gateway)
+
+
+def test_what_is_under_way_at_sigterm_is_finished(gateway: Gateway) -> None:
+    body = part10_file(data_set())
+    connection = http.client.HTTPConnection("127.0.0.1", gateway.http_port, timeout=30)
+    connection.putrequest("POST", "/dicomweb/studies")
+    connection.putheader("Content-Type", "application/dicom")
+    connection.putheader("Content-Length", str(len(body)))
+    connection.endheaders()
+    connection.send(body[:100])
+    found = data_set(PixelData=None)
+    with RawScu(("127.0.0.1", gateway.dimse_port), CT, EXPLICIT_VR_LITTLE_ENDIAN) as scu:
+        assert scu.association.is_established
+        stopping = threading.Thread(target=gateway.stop)
+        stopping.start()
+        # No new connections any more, once the listening sockets are closed.
+        eventually(lambda: not _connects(gateway.http_port))
+        response = scu.store(found.SOPInstanceUID, encode(found))
+        assert response is not None
+        assert response.Status == 0
+    connection.send(body[100:])
+    assert connection.getresponse().status == 200
+    connection.close()
+    stopping.join(60)
+    gateway.start()
+    everything = requests.get(gateway.web + "/instances", timeout=10).json()
+    assert len(everything) == 2
+
+
+def _connects(port: int) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.connect()
+    except OSError:
+        return False
+    finally:
+        connection.close()
+    return True
+
+
+def test_sigterm_ends_everything_with_status_0(gateway: Gateway) -> None:
+    workers = gateway.workers()
+    assert gateway.stop() == 0
+    assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
+
+
+def test_workers_end_when_their_supervisor_is_killed(gateway: Gateway) -> None:
+    workers = gateway.workers()
+    gateway.kill_supervisor()
+    assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
+
+
+def test_what_an_earlier_run_left_in_the_spool_is_removed(gateway: Gateway) -> None:
+    gateway.stop()
+    left = gateway.directory / "spool" / "1-abc.spool"
+    left.write_bytes(b"half of an instance")
+    gateway.start()
+    assert not left.exists()
+
+
+def test_logs_of_real_processes_hold_no_patient_data(gateway: Gateway) -> None:
+    marked = part10_file(data_set(PatientName="Zyxwvut^Marked", PatientID="Zyxwvut-ID", AccessionNumber="ZyxwvutACC"))
+    headers = {"Content-Type": "application/dicom"}
+    assert requests.post(gateway.web + "/studies", marked, headers=headers, timeout=10).status_code == 200
+    for query in ("PatientName=Zyxwvut*", "PatientID=Zyxwvut-ID", "NoSuchThing=Zyxwvut", "limit=Zyxwvut"):
+        answer = requests.get(f"{gateway.web}/studies?{query}", timeout=10)
+        assert "Zyxwvut" not in (answer.text if answer.status_code == 400 and "limit" not in query else "")
+    requests.get(f"{gateway.web}/studies/Zyxwvut/metadata", timeout=10)
+    assert "/dicomweb/studies" in gateway.log
+    assert "Zyxwvut" not in gateway.log
+    assert "Zyxwvut" not in gateway.audit()
+
+
+def test_a_port_that_is_taken_is_said_and_the_exit_status_is_1(gateway: Gateway, tmp_path: Path) -> None:
+    environment = {"GATEWAY_HTTP__PORT": str(gateway.http_port), "GATEWAY_STORAGE__DIRECTORY": str(tmp_path / "other")}
+    import os
+
+    done = subprocess.run(
+        [sys.executable, "-m", "gateway.cli", "serve"],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "Address already in use" in done.stderr
+
+
+def test_ctrl_c_reaches_the_supervisor_alone_and_everything_drains(gateway: Gateway) -> None:
+    assert gateway._process is not None
+    gateway._process.send_signal(signal.SIGINT)
+    assert gateway._process.wait(60) == 0
+    assert "Traceback" not in gateway.log

@@ -1,0 +1,109 @@
+"""Python's dicomweb-client: store, search and retrieve against running processes."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from dicomweb_client.api import DICOMwebClient
+from pydicom.data import get_testdata_file
+
+from tests.instances import data_set
+from tests.serving import Gateway
+
+NAMES = ["CT_small.dcm", "MR_small_implicit.dcm", "MR_small_RLE.dcm", "SC_rgb_rle_2frame.dcm", "examples_ybr_color.dcm"]
+
+
+def wheel(name: str) -> pydicom.FileDataset:
+    return pydicom.dcmread(Path(str(get_testdata_file(name, download=False))))
+
+
+@pytest.fixture(scope="module")
+def client(running: Gateway) -> DICOMwebClient:
+    client = DICOMwebClient(running.web)
+    client.store_instances([wheel(name) for name in NAMES if name != "MR_small_RLE.dcm"])
+    return client
+
+
+def uids(found: pydicom.Dataset) -> tuple[str, str, str]:
+    return found.StudyInstanceUID, found.SeriesInstanceUID, found.SOPInstanceUID
+
+
+def test_storing_again_succeeds(client: DICOMwebClient) -> None:
+    answer = client.store_instances([wheel("CT_small.dcm")])
+    assert len(answer.ReferencedSOPSequence) == 1
+    assert "FailedSOPSequence" not in answer
+
+
+def test_studies_are_found_and_paged(client: DICOMwebClient) -> None:
+    ct = wheel("CT_small.dcm")
+    (found,) = client.search_for_studies(search_filters={"PatientID": ct.PatientID})
+    assert found["0020000D"]["Value"] == [ct.StudyInstanceUID]
+    everything = client.search_for_studies(limit=1, get_remaining=True)
+    assert len({each["0020000D"]["Value"][0] for each in everything}) == len(everything) >= 4
+    assert client.search_for_studies(search_filters={"PatientID": "nobody at all"}) == []
+
+
+def test_series_and_instances_are_found(client: DICOMwebClient) -> None:
+    study, series, instance = uids(wheel("CT_small.dcm"))
+    assert [each["0020000E"]["Value"] for each in client.search_for_series(study)] == [[series]]
+    assert [each["00080018"]["Value"] for each in client.search_for_instances(study, series)] == [[instance]]
+
+
+@pytest.mark.parametrize("name", ["CT_small.dcm", "SC_rgb_rle_2frame.dcm", "examples_ybr_color.dcm"])
+def test_instances_come_back(client: DICOMwebClient, name: str) -> None:
+    sent = wheel(name)
+    back = client.retrieve_instance(*uids(sent), media_types=(("application/dicom", "*"),))
+    assert back.PixelData == sent.PixelData
+    (whole,) = client.retrieve_study(sent.StudyInstanceUID, media_types=(("application/dicom", "*"),))
+    assert whole.SOPInstanceUID == sent.SOPInstanceUID
+
+
+def test_the_clients_own_defaults_work(client: DICOMwebClient) -> None:
+    sent = wheel("SC_rgb_rle_2frame.dcm")
+    back = client.retrieve_instance(*uids(sent))
+    assert np.array_equal(back.pixel_array, sent.pixel_array)
+
+
+def test_metadata_and_its_bulk_data_uris_can_be_followed(client: DICOMwebClient) -> None:
+    sent = wheel("CT_small.dcm")
+    (metadata,) = client.retrieve_series_metadata(sent.StudyInstanceUID, sent.SeriesInstanceUID)
+    assert metadata["00100010"]["Value"][0]["Alphabetic"] == sent.PatientName
+    (value,) = client.retrieve_bulkdata(metadata["7FE00010"]["BulkDataURI"])
+    assert value == sent.PixelData
+    assert client.retrieve_instance_metadata(*uids(sent))["00080018"]["Value"] == [sent.SOPInstanceUID]
+    assert len(client.retrieve_study_metadata(sent.StudyInstanceUID)) == 1
+
+
+def test_frames_come_back(client: DICOMwebClient) -> None:
+    sent = wheel("SC_rgb_rle_2frame.dcm")
+    one, two = client.retrieve_instance_frames(*uids(sent), frame_numbers=[1, 2])
+    assert len(one) == len(two) == sent.Rows * sent.Columns * 3
+
+
+def test_rendered_pictures_come_back(client: DICOMwebClient) -> None:
+    from PIL import Image
+
+    sent = wheel("CT_small.dcm")
+    for media_type in ("image/jpeg", "image/png"):
+        picture = client.retrieve_instance_rendered(*uids(sent), media_types=(media_type,))
+        assert Image.open(io.BytesIO(picture)).size == (sent.Columns, sent.Rows)
+    assert client.retrieve_instance_frames_rendered(*uids(sent), frame_numbers=[1])
+
+
+def test_a_large_series_is_stored_in_one_request(client: DICOMwebClient) -> None:
+    study, series = data_set().StudyInstanceUID, data_set().SeriesInstanceUID
+    from tests.instances import part10_file
+
+    sent = [
+        pydicom.dcmread(
+            io.BytesIO(part10_file(data_set(StudyInstanceUID=study, SeriesInstanceUID=series, InstanceNumber=n)))
+        )
+        for n in range(150)
+    ]
+    assert len(client.store_instances(sent).ReferencedSOPSequence) == 150
+    metadata = client.retrieve_series_metadata(study, series)
+    assert [each["00200013"]["Value"][0] for each in metadata] == list(range(150))

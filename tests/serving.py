@@ -1,0 +1,122 @@
+"""``gateway serve`` as a process tree, for tests that need the real thing."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+_START_S = 60.0
+
+
+def free_port() -> int:
+    """A port that was free just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Gateway:
+    """``gateway serve`` as a process tree, with two workers a face."""
+
+    def __init__(self, directory: Path, log: Path, **environment: str) -> None:
+        self.directory = directory
+        self._environment = environment
+        self.http_port, self.dimse_port = free_port(), free_port()
+        self._log = log
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start and wait until it is ready; retried while the ports of a killed one are still held."""
+        environment = {
+            **os.environ,
+            "GATEWAY_HTTP__PORT": str(self.http_port),
+            "GATEWAY_DIMSE__PORT": str(self.dimse_port),
+            "GATEWAY_STORAGE__DIRECTORY": str(self.directory),
+            "GATEWAY_HTTP__DRAIN_S": "1",
+            "GATEWAY_DIMSE__DRAIN_S": "1",
+            **self._environment,
+        }
+        deadline_s = time.monotonic() + _START_S
+        while time.monotonic() < deadline_s:
+            started = self._log.stat().st_size if self._log.exists() else 0
+            with self._log.open("ab") as log:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", "gateway.cli", "serve"], env=environment, stdout=log, stderr=log
+                )
+            while self._process.poll() is None:
+                # The supervisor says so when every worker is there; one of them may answer before.
+                if b"DICOMweb on http" in self._log.read_bytes()[started:] and self._ready():
+                    return
+                if time.monotonic() > deadline_s:
+                    break
+                time.sleep(0.02)
+        raise TimeoutError(f"the gateway did not start: {self._log.read_text()[-2000:]}")
+
+    def _ready(self) -> bool:
+        connection = http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=5)
+        try:
+            connection.request("GET", "/health/ready")
+            return connection.getresponse().status == 200
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    @property
+    def web(self) -> str:
+        """The DICOMweb service root."""
+        return f"http://127.0.0.1:{self.http_port}/dicomweb"
+
+    @property
+    def log(self) -> str:
+        """What supervisor and workers have logged so far."""
+        return self._log.read_text()
+
+    def audit(self) -> str:
+        """All lines of the audit trail so far."""
+        return "".join(path.read_text() for path in sorted((self.directory / "audit").glob("*.jsonl")))
+
+    def workers(self) -> list[int]:
+        """Process ids of the workers."""
+        assert self._process is not None
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
+        found: set[int] = set()
+        with contextlib.suppress(OSError):
+            for task in children.parents[1].iterdir():
+                found.update(int(pid) for pid in (task / "children").read_text().split())
+        return sorted(found)
+
+    def kill(self, *pids: int) -> None:
+        """kill -9."""
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def kill_all(self) -> None:
+        """kill -9 of the supervisor and every worker."""
+        assert self._process is not None
+        self.kill(self._process.pid, *self.workers())
+        self._process.wait()
+
+    def kill_supervisor(self) -> None:
+        """kill -9 of the supervisor alone: its workers drain by themselves."""
+        assert self._process is not None
+        workers = self.workers()
+        self.kill(self._process.pid)
+        self._process.wait()
+        deadline_s = time.monotonic() + _START_S
+        while any(Path(f"/proc/{pid}").exists() for pid in workers) and time.monotonic() < deadline_s:
+            time.sleep(0.02)
+
+    def stop(self) -> int:
+        """SIGTERM; the exit status."""
+        assert self._process is not None
+        self._process.terminate()
+        return self._process.wait(60)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,31 +91,57 @@ def object_store(settings: Settings) -> ObjectStore:
     return store
 
 
-def index(settings: Settings, *, reindexing: bool = False) -> Index:
-    """The engine of the rows; a reindex commits objects of any age."""
+def index(settings: Settings, path: Path | None = None, *, any_age: bool = False) -> Index:
+    """The engine of the rows; ``any_age`` lets it commit objects however long ago they were received."""
     storage = settings.storage
     return SqliteIndex(
-        _index_path(settings),
-        max_age_s=float("inf") if reindexing else storage.grace_s / 2,
+        path or _index_path(settings),
+        max_age_s=float("inf") if any_age else storage.grace_s / 2,
         fsync=storage.fsync,
     )
 
 
-def set_index_aside(settings: Settings) -> Path | None:
-    """Move the index out of the way of a reindex; where it went, or None when there was none."""
+def _index_path(settings: Settings) -> Path:
+    return settings.storage.directory / "index.sqlite"
+
+
+def check_index(settings: Settings) -> None:
+    """Refuse to start on objects without an index: they would seem lost. Raises InvalidSettings, StorageUnavailable."""
+    if _index_path(settings).exists():
+        return
+    objects = object_store(settings)
+    try:
+        if next(iter(objects.list("")), None) is not None:
+            raise InvalidSettings(["storage: there are objects but no index; run `gateway reindex` first"])
+    finally:
+        objects.close()
+
+
+@contextmanager
+def rebuilding(settings: Settings) -> Iterator[Archive]:
+    """An archive with an empty index, which takes the place of the old one when the block ends well.
+
+    The old one is kept beside it under the time's name; an interrupted rebuild leaves it where it was.
+    """
     path = _index_path(settings)
-    if not path.exists():
-        return None
+    fresh = path.with_name(path.name + ".rebuilding")
+    for suffix in ("", "-wal", "-shm"):
+        fresh.with_name(fresh.name + suffix).unlink(missing_ok=True)
+    archive = Archive(object_store(settings), index(settings, fresh, any_age=True), limits(settings))
+    try:
+        yield archive
+    finally:
+        archive.index.close()
+        archive.objects.close()
     aside = path.with_name(f"{path.name}.{time.strftime('%Y%m%dT%H%M%S')}")
     for suffix in ("-wal", "-shm", ""):
         part = path.with_name(path.name + suffix)
         if part.exists():
             part.rename(aside.with_name(aside.name + suffix))
-    return aside
-
-
-def _index_path(settings: Settings) -> Path:
-    return settings.storage.directory / "index.sqlite"
+    for suffix in ("-wal", "-shm", ""):
+        part = fresh.with_name(fresh.name + suffix)
+        if part.exists():
+            part.rename(path.with_name(path.name + suffix))
 
 
 def audit_directory(settings: Settings) -> Path:
@@ -121,16 +149,18 @@ def audit_directory(settings: Settings) -> Path:
     return settings.audit.directory or settings.storage.directory / "audit"
 
 
-def build(settings: Settings, worker: str) -> Core:
+def build(settings: Settings, worker: str, *, any_age: bool = False) -> Core:
     """Everything below the faces, for one process.
 
     Parameters
     ----------
     worker
         The process's name, such as "http-1"; no two processes share one.
+    any_age
+        As for ``index``; for the process that gives old objects their rows.
     """
     bounds = limits(settings)
-    archive = Archive(object_store(settings), index(settings), bounds)
+    archive = Archive(object_store(settings), index(settings, any_age=any_age), bounds)
     trail = AuditTrail(audit_directory(settings), worker)
     door = Door(policy.load(settings.access.policy_file), trail)
     imaging = settings.imaging

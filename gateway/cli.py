@@ -99,6 +99,7 @@ def _serve(options: argparse.Namespace) -> int:
     assembly.check(settings)
     if options.single:
         settings = single(settings)
+    assembly.check_index(settings)
     log.configure("supervisor")
     stop = stop_signal()
     with Supervisor(settings) as supervisor:
@@ -136,27 +137,15 @@ def off(settings: Settings) -> list[str]:
 
 def _reindex(options: argparse.Namespace) -> int:
     settings = config.load(options.config)
-    aside = assembly.set_index_aside(settings)
-    if aside is not None:
-        _out.print(f"the old index is kept as {aside}")
-    objects, index = assembly.object_store(settings), assembly.index(settings, reindexing=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    try:
-        with Progress(*columns, console=_err) as progress:
-            counting = progress.add_task("counting objects", total=None)
-            total = sum(1 for _ in objects.list(""))
-            progress.update(counting, description="indexing", total=total)
-            report = reconcile.reindex(
-                objects,
-                index,
-                assembly.limits(settings),
-                lambda so_far: progress.update(counting, completed=so_far.objects),
-            )
-    finally:
-        index.close()
-        objects.close()
+    with assembly.rebuilding(settings) as archive, Progress(*columns, console=_err) as progress:
+        task = progress.add_task("counting objects", total=None)
+        total = sum(1 for _ in archive.objects.list(""))
+        progress.update(task, description="indexing", total=total)
+        report = reconcile.reindex(archive, lambda so_far: progress.update(task, completed=so_far.objects))
     _out.print(
-        f"{report.indexed} instances indexed, {report.quarantined} in quarantine, {report.records} records applied"
+        f"{report.indexed} instances indexed, {report.quarantined} in quarantine, {report.records} records applied, "
+        f"{report.removed} second copies removed"
     )
     for key, reason in report.damaged:
         _err.print(f"[yellow]left alone[/] {_plain(key)}: {_plain(reason)}", soft_wrap=True)

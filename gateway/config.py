@@ -90,9 +90,9 @@ class StorageSettings(_Section):
     conflict: Literal["version", "reject"] = "version"
     """What to do with a known SOP Instance UID and other content: keep both, the newer current; or refuse."""
     grace_s: float = Field(default=86_400.0, ge=60)
-    """Objects without a row are removed after so long; deleted ones can be restored until then."""
+    """An object that has no row after so long is given one, or removed when its content is there already."""
     reap_interval_s: float = Field(default=3600.0, ge=1)
-    """How often the reaper looks."""
+    """How often the background worker looks for objects without a row."""
     spool_memory_bytes: int = Field(default=1 << 20, ge=0)
     """Instances up to this size are held in memory while they arrive, longer ones in the spool."""
     max_instance_bytes: int = Field(default=8 << 30, ge=1 << 20)

@@ -28,6 +28,7 @@ from gateway.dimse.server import DimseServer
 from gateway.http import application, health
 from storage import reconcile
 from storage.errors import StorageError
+from storage.index.base import Conflict
 
 _log = logging.getLogger("gateway.worker")
 
@@ -121,16 +122,17 @@ def run_dimse(core: assembly.Core, listening: socket.socket, ready: Callable[[],
 
 
 def run_background(core: assembly.Core, ready: Callable[[], None], stop: Stop) -> None:
-    """Remove orphans from time to time."""
+    """Look for objects without a row from time to time."""
     ready()
     storage = core.settings.storage
     while not stop.event.wait(storage.reap_interval_s):
         try:
-            report = reconcile.reap_orphans(core.archive.objects, core.archive.index, storage.grace_s)
+            report = reconcile.adopt_orphans(core.archive, storage.grace_s, Conflict(storage.conflict))
         except StorageError:
-            _log.warning("the reaper was interrupted; it will try again", exc_info=True)
-        else:
-            _log.info("reaper: %d objects seen, %d orphans removed", report.objects, report.removed)
+            _log.warning("looking for objects without a row was interrupted; it will be tried again", exc_info=True)
+            continue
+        done = report.indexed, report.quarantined, report.removed, len(report.damaged)
+        _log.info("objects without a row: %d indexed, %d quarantined, %d removed, %d left alone", *done)
 
 
 def main(arguments: list[str]) -> int:
@@ -141,7 +143,7 @@ def main(arguments: list[str]) -> int:
     settings = _receive_settings()
     stop = Stop()
     stop.watch()
-    core = assembly.build(settings, name)
+    core = assembly.build(settings, name, any_age=face is Face.BACKGROUND)
 
     def ready() -> None:
         os.write(ready_fd, b"1")

@@ -1,8 +1,8 @@
 """The pair of bucket and index: durable put, then index commit; ranged reads; deletion by record.
 
 The order is the promise: an object is durable before its row, a record object before the row it explains, and the
-caller hears of success after both. What a crash leaves between the two is an object without a row, which the
-reaper removes.
+caller hears of success after both. What a crash leaves between the two is an object without a row;
+``storage.reconcile`` gives it one, or removes it when its content is there already.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Archive:
     def __init__(self, objects: ObjectStore, index: Index, limits: Limits) -> None:
         self.objects = objects
         self.index = index
-        self._limits = limits
+        self.limits = limits
         self._clock = ids.VersionClock()
 
     def new_version(self) -> ids.Version:
@@ -88,17 +88,18 @@ class Archive:
         if commit.outcome in (Outcome.DUPLICATE, Outcome.REJECTED):
             self.objects.delete(object_key)
         elif commit.outcome is Outcome.MISPLACED:
-            self._quarantine(Quarantined(key, version, object_key, commit.reason))
+            self.quarantine(Quarantined(key, version, object_key, commit.reason))
         return commit
 
-    def _quarantine(self, item: Quarantined) -> None:
+    def quarantine(self, item: Quarantined) -> None:
+        """Keep an object that stands in no study: a record in the bucket, then its row."""
         record = self._clock.next()
         body = records.Quarantine(item.object_key, item.reason).dumps()
         self.objects.put(records.key(item.key.tenant, record), [body])
         self.index.quarantine(item)
 
     def delete(self, target: Target, versions: Sequence[ids.Version]) -> None:
-        """Turn versions under a target into tombstones; their objects stay until the reaper's grace time is over."""
+        """Turn versions under a target into tombstones; their objects stay."""
         record = self._clock.next()
         body = records.Deletion(target.study_uid, target.series_uid, target.sop_uid, tuple(versions)).dumps()
         self.objects.put(records.key(target.tenant, record), [body])
@@ -136,7 +137,7 @@ class Archive:
         end = None if length is None else start + length
         position = 0
         with self.objects.open(located.object_key, ByteRange(located.data_offset, located.size)) as reader:
-            source = InflatingSource(_Blocks(reader), self._limits)
+            source = InflatingSource(_Blocks(reader), self.limits)
             while end is None or position < end:
                 try:
                     block = source.read(1 << 18)

@@ -1,4 +1,4 @@
-"""Bringing bucket and index together: the reindex from the bucket, and the reaper of orphans."""
+"""Bringing bucket and index together: the reindex from the bucket, and rows for objects that have none."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from storage import records
+from storage.archive import Archive
 from storage.dicom import file_meta, part10
 from storage.dicom import identifiers as ids
 from storage.dicom.elements import Readable
-from storage.dicom.limits import Limits
 from storage.errors import InvalidIdentifier, ObjectDamaged, Unreadable
-from storage.index.base import Arrival, Index, Outcome, Quarantined
-from storage.objects.base import ObjectInfo, ObjectReader, ObjectStore
+from storage.index.base import Arrival, Conflict, Index, Outcome, Quarantined
+from storage.objects.base import ObjectReader, ObjectStore
 
 _BATCH = 500
 
@@ -42,34 +42,34 @@ class _Records:
     """Object key to the reason."""
 
 
-def reindex(
-    objects: ObjectStore, index: Index, limits: Limits, progress: Callable[[Report], None] = lambda _: None
-) -> Report:
+def reindex(archive: Archive, progress: Callable[[Report], None] = lambda _: None) -> Report:
     """Fill an empty index from the bucket alone.
 
-    Afterwards the index answers every search and retrieval as the one that the objects were stored through.
-    Objects that no release of this archive wrote are reported and left alone.
+    Afterwards the index answers every search and retrieval as the one that the objects were stored through. Objects
+    that are not this archive's, or cannot be read, are reported and left alone.
 
     Parameters
     ----------
+    archive
+        Its index is empty and takes objects of any age.
     progress
         Called after every object with the report so far.
     """
     report = Report()
     known: dict[ids.Tenant, _Records] = {}
-    for info in objects.list(""):
+    for info in archive.objects.list(""):
         report.objects += 1
-        tenant = ids.tenant(info.key.partition("/")[0])
-        if tenant not in known:
-            known[tenant] = _load_records(objects, tenant, report)
-        if not records.is_record(info.key):
-            try:
-                _index_one(objects, index, limits, info, known[tenant], report)
-            except (Unreadable, InvalidIdentifier, ObjectDamaged) as error:
-                report.damaged.append((info.key, str(error)))
+        try:
+            tenant = ids.tenant(info.key.partition("/")[0])
+            if tenant not in known:
+                known[tenant] = _load_records(archive.objects, tenant, report)
+            if not records.is_record(info.key):
+                _index_one(archive, info.key, known[tenant], Conflict.VERSION, report)
+        except (Unreadable, InvalidIdentifier, ObjectDamaged) as error:
+            report.damaged.append((info.key, str(error)))
         progress(report)
     for tenant, found in known.items():
-        _apply_deletions(index, tenant, found)
+        _apply_deletions(archive.index, tenant, found)
     return report
 
 
@@ -91,31 +91,38 @@ def _load_records(objects: ObjectStore, tenant: ids.Tenant, report: Report) -> _
     return found
 
 
-def _index_one(
-    objects: ObjectStore, index: Index, limits: Limits, info: ObjectInfo, found: _Records, report: Report
-) -> None:
-    key, version = ids.parse_object_key(info.key)
-    with objects.open(info.key) as reader:
-        source = _Hashed(reader)
-        meta, offset, rest = file_meta.read(source, limits)
-        extract = part10.extract(
-            _Rest(rest, source),
-            meta.transfer_syntax_uid,
-            limits,
-            part10.Announced(meta.sop_class_uid, meta.sop_uid),
-        )
-        source.drain()
+def _index_one(archive: Archive, object_key: str, found: _Records, conflict: Conflict, report: Report) -> None:
+    key, version = ids.parse_object_key(object_key)
+    extract, offset, source = _read(archive, object_key)
     if (extract.study_uid, extract.series_uid, extract.sop_uid) != (key.study_uid, key.series_uid, key.sop_uid):
         raise ObjectDamaged("the object's key is not that of the instance in it")
-    reason = found.quarantines.get(info.key)
+    reason = found.quarantines.get(object_key)
     if reason is not None:
-        index.quarantine(Quarantined(key, version, info.key, reason))
+        archive.index.quarantine(Quarantined(key, version, object_key, reason))
         report.quarantined += 1
         return
     deletion = found.deletions.get(version, ("", b""))[0]
-    arrival = Arrival(key, version, extract, offset, source.size, source.sha256(), deletion_record=deletion)
-    if index.commit(arrival).outcome not in (Outcome.DUPLICATE, Outcome.MISPLACED):
+    commit = archive.index.commit(
+        Arrival(key, version, extract, offset, source.size, source.sha256(), conflict, deletion_record=deletion)
+    )
+    if commit.outcome is Outcome.MISPLACED:
+        archive.quarantine(Quarantined(key, version, object_key, commit.reason))
+        report.quarantined += 1
+    elif commit.outcome in (Outcome.DUPLICATE, Outcome.REJECTED):
+        archive.objects.delete(object_key)
+        report.removed += 1
+    else:
         report.indexed += 1
+
+
+def _read(archive: Archive, object_key: str) -> tuple[part10.Extract, int, _Hashed]:
+    with archive.objects.open(object_key) as reader:
+        source = _Hashed(reader)
+        meta, offset, rest = file_meta.read(source, archive.limits)
+        announced = part10.Announced(meta.sop_class_uid, meta.sop_uid)
+        extract = part10.extract(_Rest(rest, source), meta.transfer_syntax_uid, archive.limits, announced)
+        source.drain()
+    return extract, offset, source
 
 
 def _apply_deletions(index: Index, tenant: ids.Tenant, found: _Records) -> None:
@@ -126,19 +133,32 @@ def _apply_deletions(index: Index, tenant: ids.Tenant, found: _Records) -> None:
         index.delete(tenant, ids.Version(record), body, versions)
 
 
-def reap_orphans(objects: ObjectStore, index: Index, grace_s: float, now_s: float | None = None) -> Report:
-    """Remove objects that no row names and that are older than the grace time.
+def adopt_orphans(archive: Archive, grace_s: float, conflict: Conflict, now_s: float | None = None) -> Report:
+    """Give every object that has had no row for the grace time its row, or remove it when its content is there.
 
-    Safe beside running writers: a commit refuses an object older than half the grace time, so what is removed here
-    can no longer get a row.
+    A crash between object and row leaves such objects, and so does an index that was restored from an older copy:
+    nothing tells the two apart, so nothing is removed that is not kept elsewhere. What cannot be read is reported and
+    left alone. Safe beside running writers: a commit refuses an object older than half the grace time.
+
+    Parameters
+    ----------
+    archive
+        Its index takes objects of any age.
+    conflict
+        As for arrivals: an orphan that the policy would have refused is removed.
     """
     report = Report()
     now = time.time() if now_s is None else now_s
-    for batch in _batches(objects, now - grace_s, report):
-        rowless = set(batch) - index.known_objects(batch)
-        for object_key in sorted(rowless):
-            objects.delete(object_key)
-            report.removed += 1
+    known: dict[ids.Tenant, _Records] = {}
+    for batch in _batches(archive.objects, now - grace_s, report):
+        for object_key in sorted(set(batch) - archive.index.known_objects(batch)):
+            tenant = ids.parse_object_key(object_key)[0].tenant
+            if tenant not in known:
+                known[tenant] = _load_records(archive.objects, tenant, report)
+            try:
+                _index_one(archive, object_key, known[tenant], conflict, report)
+            except (Unreadable, ObjectDamaged) as error:
+                report.damaged.append((object_key, str(error)))
     return report
 
 

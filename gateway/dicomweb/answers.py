@@ -65,7 +65,10 @@ class MultipartAnswer:
     def body(self, parts: Iterable[tuple[str, str | None, Iterable[bytes]]]) -> Iterator[bytes]:
         """The bytes of parts given as (content type, location, blocks)."""
         for content_type, location, blocks in parts:
-            yield multipart.part_header(self.boundary, content_type, location)
-            yield from blocks
+            # The first block before the part's header: what cannot be made shows while the status still can say so.
+            taken = iter(blocks)
+            first = next(taken, b"")
+            yield multipart.part_header(self.boundary, content_type, location) + first
+            yield from taken
             yield multipart.PART_END
         yield multipart.closing(self.boundary)

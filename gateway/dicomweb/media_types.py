@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from storage.dicom.file_meta import EXPLICIT_VR_LITTLE_ENDIAN
+from storage.dicom.part10 import VIDEO as VIDEO_SYNTAXES
 
 DICOM = "application/dicom"
 DICOM_JSON = "application/dicom+json"
@@ -38,14 +39,15 @@ ALIASES = {
 LOSSY = frozenset(
     (
         *(f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 53, 55, 81, 91, 93, 203)),
-        *(f"1.2.840.10008.1.2.4.{number}" for number in (100, 101, 102, 103, 104, 105, 106, 107, 108)),
+        *VIDEO_SYNTAXES,
     )
 )
 """Transfer syntaxes that may have lost something; what is stored so goes out so unless asked otherwise."""
 
+_MPEG2 = ("1.2.840.10008.1.2.4.100", "1.2.840.10008.1.2.4.101")
+_HEVC = ("1.2.840.10008.1.2.4.107", "1.2.840.10008.1.2.4.108")
 VIDEO = {
-    **{f"1.2.840.10008.1.2.4.{number}": "video/mpeg" for number in (100, 101)},
-    **{f"1.2.840.10008.1.2.4.{number}": "video/mp4" for number in (102, 103, 104, 105, 106)},
-    **{f"1.2.840.10008.1.2.4.{number}": "video/H265" for number in (107, 108)},
+    syntax: "video/mpeg" if syntax.startswith(_MPEG2) else "video/H265" if syntax.startswith(_HEVC) else "video/mp4"
+    for syntax in VIDEO_SYNTAXES
 }
 """Media type of a stored video stream."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
 
 from aiohttp import web
@@ -16,6 +17,7 @@ from gateway.dicomweb import multipart, negotiation, urls
 from gateway.dicomweb.failures import FailureReason, reason_of
 from gateway.dicomweb.urls import PREFIX, service_root
 from gateway.errors import InvalidRequest, PayloadTooLarge, UnsupportedMediaType
+from gateway.http import problem
 from gateway.http.application import CALLER, CORE, OFFLOAD, REQUEST_ID, Route
 from gateway.http.offload import Lane
 from gateway.services.ingest import Identified, Stored
@@ -23,7 +25,9 @@ from gateway.services.spool import Spooled, Spooling
 from storage.dicom import identifiers as ids
 from storage.dicom import json_model
 
-_BLOCK_BYTES = 1 << 18
+_RESOURCES = frozenset(
+    (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.INSUFFICIENT_STORAGE)
+)
 _STORABLE = frozenset((types.DICOM, types.OCTET_STREAM, ""))
 """Types of parts that are taken: some senders leave the type out, or say octet stream."""
 
@@ -34,6 +38,7 @@ class _Failure:
     sop_uid: str
     reason: FailureReason
     comment: str
+    status: HTTPStatus
 
 
 @dataclass(slots=True)
@@ -59,13 +64,13 @@ class _Report:
 
     @property
     def status(self) -> int:
-        """PS3.18 10.5.3.1: 200 all stored, 202 some, 409 none; 413 and 503 say what a repetition would do."""
+        """PS3.18 10.5.3.1: 200 all stored, 202 some, 409 none; 413, 503 and 507 when all failed for that one cause."""
         if not self.failed:
             return 200
         if self.stored:
             return 202
-        reasons = {each.reason for each in self.failed}
-        return 503 if reasons == {FailureReason.OUT_OF_RESOURCES} else 409
+        causes = {each.status for each in self.failed}
+        return int(causes.pop()) if len(causes) == 1 and causes <= _RESOURCES else int(HTTPStatus.CONFLICT)
 
 
 def _stored_item(stored: Stored, root: str) -> dict[str, Any]:
@@ -217,7 +222,7 @@ class _Receiver:
 
     def _fail(self, error: Exception, sop_class_uid: str = "", sop_uid: str = "") -> None:
         reason, comment = reason_of(error, self._request_id)
-        self._report.failed.append(_Failure(sop_class_uid, sop_uid, reason, comment))
+        self._report.failed.append(_Failure(sop_class_uid, sop_uid, reason, comment, problem.status_of(error)))
 
 
 def routes() -> list[Route]:

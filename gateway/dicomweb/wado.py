@@ -15,6 +15,7 @@ from gateway.dicomweb.urls import PREFIX, service_root
 from gateway.errors import InvalidParameter, NotAcceptable
 from gateway.http.application import CALLER, CORE, OFFLOAD, Route
 from gateway.http.offload import Lane
+from gateway.imaging.decode import SUPPORTED_TRANSFER_SYNTAXES
 from gateway.services.frames import Frame, FrameReader
 from gateway.services.retrieve import Form, Found, RetrieveService
 from storage.dicom.file_meta import EXPLICIT_VR_LITTLE_ENDIAN
@@ -53,7 +54,7 @@ def _sendable(service: RetrieveService, instances: Sequence[Located], choice: Ch
     for located in instances:
         stored = service.served_syntax(located, Form.STORED)
         syntax = negotiation.instance_syntax(choice, stored, EXPLICIT_VR_LITTLE_ENDIAN)
-        if syntax is not None:
+        if syntax is not None and (syntax == stored or stored in SUPPORTED_TRANSFER_SYNTAXES):
             found.append(_Sendable(located, Form.STORED if syntax == stored else Form.EXPLICIT, syntax))
     return found
 

@@ -17,18 +17,19 @@ _FORWARDING = ("Forwarded", "X-Forwarded-For", "X-Real-IP", "Via")
 def identify(request: web.Request, door: Door, request_id: RequestId) -> Caller:
     """The caller of a request; raises Unauthenticated."""
     address = request.remote or ""
-    source = Source(request.path.split("/", 2)[1] or "http", address, request_id=request_id)
+    protocol = "DICOMweb" if request.path.startswith("/dicomweb/") else "HTTP"
+    source = Source(protocol, address, request_id=request_id)
     key = _api_key(request)
     if key is not None:
         principal = door.policy.by_api_key(key, address)
-        if principal is None:
-            nobody = Caller(Principal("unknown", PrincipalKind.API_KEY), source)
-            door.record(AuditEvent("authenticate", "denied", nobody, detail="unknown API key"))
-            raise Unauthenticated("the API key is not known")
-        return Caller(principal, source)
-    principal = door.policy.by_loopback(address) if _is_direct(request) else None
+        refusal = "the API key is not known"
+    else:
+        principal = door.policy.by_loopback(address) if _is_direct(request) else None
+        refusal = "show an API key: Authorization: Bearer KEY"
     if principal is None:
-        raise Unauthenticated("show an API key: Authorization: Bearer KEY")
+        nobody = Caller(Principal("unknown", PrincipalKind.API_KEY), source)
+        door.record(AuditEvent("authenticate", "denied", nobody, detail=refusal))
+        raise Unauthenticated(refusal)
     return Caller(principal, source)
 
 

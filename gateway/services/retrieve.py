@@ -103,7 +103,7 @@ class RetrieveService:
         if served == located.transfer_syntax_uid:
             yield from self._archive.blocks(located)
             return
-        yield file_meta.write(file_meta.FileMeta(served, located.sop_class_uid, located.key.sop_uid))
+        meta = file_meta.write(file_meta.FileMeta(served, located.sop_class_uid, located.key.sop_uid))
         pixels: reencode.NativePixels | None = None
         replace: dict[int, bytes] = {}
         if located.transfer_syntax_uid not in file_meta.NATIVE:
@@ -113,6 +113,7 @@ class RetrieveService:
         if encoding.deflated:
             encoding = file_meta.encoding_of(file_meta.EXPLICIT_VR_LITTLE_ENDIAN)
         source = _Blocks(self._archive.data_set(located))
+        yield meta
         yield from reencode.explicit_little_endian(source, encoding, self._limits, replace=replace, pixels=pixels)
 
     def _decompressed(self, located: Located) -> tuple[reencode.NativePixels | None, dict[int, bytes]]:
@@ -126,8 +127,12 @@ class RetrieveService:
         length = reader.count * frame_bytes
         replace = {0x00280004: _even(description.photometric_interpretation.value.encode("ascii"))}
 
+        decoded = reader.decoded(numbers)
+        first = next(decoded)  # now, so that a frame that cannot be decoded is an error before anything is sent
+
         def blocks() -> Iterator[bytes]:
-            for frame in reader.decoded(numbers):
+            yield first.data[:frame_bytes]
+            for frame in decoded:
                 yield frame.data[:frame_bytes]
             if length % 2:
                 yield b"\0"

@@ -17,7 +17,8 @@ from storage.dicom.json_model import swap
 
 _HEADER = struct.Struct(">IQ")
 _TAG = struct.Struct(">I")
-_FLUSH_BYTES = 1 << 16
+_FLUSH_TOKENS = 256
+_BLOCK_ITEMS = 1 << 16
 
 _OFFSET_TABLES = frozenset((0x7FE00001, 0x7FE00002))
 # Photometric Interpretation and Planar Configuration change with the codec, not with the picture.
@@ -34,7 +35,6 @@ class Digests:
         self._canonical = hashlib.sha256()
         self._header = hashlib.sha256()
         self._waiting: list[bytes] = []
-        self._waiting_bytes = 0
         self._depth = 0
         self._word_bytes = 1
         self._odd = b""
@@ -75,8 +75,8 @@ class Digests:
         elif kind is Kind.ITEM_END:
             self._add(b"}")
         elif kind is Kind.EMPTY_ITEMS:
-            for start in range(0, length, _FLUSH_BYTES):
-                self._add(b"{}" * min(_FLUSH_BYTES, length - start))
+            for start in range(0, length, _BLOCK_ITEMS):
+                self._add(b"{}" * min(_BLOCK_ITEMS, length - start))
         elif kind is Kind.LARGE:
             self._flush()
             self._ignored = tag in _OFFSET_TABLES or tag == _DATA_SET_TRAILING_PADDING
@@ -114,8 +114,7 @@ class Digests:
 
     def _add(self, token: bytes) -> None:
         self._waiting.append(token)
-        self._waiting_bytes += len(token)
-        if self._waiting_bytes > _FLUSH_BYTES:
+        if len(self._waiting) >= _FLUSH_TOKENS:
             self._flush()
 
     def _flush(self) -> None:
@@ -124,7 +123,6 @@ class Digests:
             self._canonical.update(joined)
             self._header.update(joined)
             self._waiting.clear()
-            self._waiting_bytes = 0
 
     def _finish(self) -> None:
         self._flush()

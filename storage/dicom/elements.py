@@ -124,6 +124,7 @@ class Tokenizer:
         self._position = 0
         self._base = 0
         self._large_left = 0
+        self._taken_singly = 0
         self.elements = 0
 
     @property
@@ -171,8 +172,15 @@ class Tokenizer:
 
     def _count(self, number: int = 1) -> None:
         self.elements += number
-        if self.elements > self._limits.max_elements:
-            raise LimitExceeded(f"more than {self._limits.max_elements} elements and items")
+        limits = self._limits
+        if self.elements > limits.max_elements:
+            raise LimitExceeded(f"more than {limits.max_elements} elements and items")
+        if number > 1:
+            return  # a run of empty items is taken in one step
+        self._taken_singly += 1
+        singly = self._taken_singly
+        if singly > limits.dense_elements and self.offset < singly * limits.min_bytes_per_element:
+            raise LimitExceeded("too many elements and items for so few bytes")
 
     def __iter__(self) -> Iterator[Event]:
         limits = self._limits

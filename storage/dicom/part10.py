@@ -31,7 +31,9 @@ _PIXEL_REPRESENTATION = 0x00280103
 _SPECIFIC_CHARACTER_SET = 0x00080005
 _EXTENDED_OFFSET_TABLE = 0x7FE00001
 _EXTENDED_OFFSET_TABLE_LENGTHS = 0x7FE00002
-_VIDEO = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (100, 101, 102, 103, 104, 105, 106, 107, 108))
+_VIDEO_NUMBERS = (*range(100, 109), *(f"{number}.1" for number in range(100, 107)))
+VIDEO = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in _VIDEO_NUMBERS)
+"""MPEG-2, MPEG-4 and HEVC, the fragmentable ones included (PS3.5 A.4.5 to A.4.10)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,9 @@ class _Level:
     path: str
     codecs: charsets.Encodings
     signed: bool
-    items: list[orjson.Fragment] = field(default_factory=list)
+    # JSON texts rather than objects: a million items as dictionaries would take a gigabyte, and even a million
+    # small objects would keep the garbage collector busy.
+    items: list[bytes] = field(default_factory=list)
     sequence_tag: str = ""
 
 
@@ -215,7 +219,7 @@ class _Pass:
             elif kind is Kind.ITEM_END:
                 self._item_end()
             elif kind is Kind.EMPTY_ITEMS:
-                self._levels[-1].items.extend([orjson.Fragment(b"{}")] * event.length)
+                self._levels[-1].items.extend([b"{}"] * event.length)
             elif kind is Kind.SEQUENCE_END:
                 self._sequence_end()
             elif kind is Kind.FRAGMENTS:
@@ -309,14 +313,13 @@ class _Pass:
 
     def _item_end(self) -> None:
         item = self._levels.pop()
-        # Text at once: a million items as dictionaries would take a gigabyte.
-        self._levels[-1].items.append(orjson.Fragment(json_model.dumps(item.data_set)))
+        self._levels[-1].items.append(json_model.dumps(item.data_set))
 
     def _sequence_end(self) -> None:
         level = self._levels[-1]
         found: dict[str, Any] = {"vr": "SQ"}
         if level.items:
-            found["Value"] = orjson.Fragment(orjson.dumps(level.items)) if level is not self.top else level.items
+            found["Value"] = orjson.Fragment(b"[" + b",".join(level.items) + b"]")
         level.data_set[level.sequence_tag] = found
         level.items = []
         self._spend(32)
@@ -367,7 +370,7 @@ def _frame_table(
         if encoding.big_endian and (pixels.vr == "OW" or json_model.number_of(data_set, "00280100", 8) > 8):
             addressable = "big endian"
         return frames.native_table(data_set, pixels.offset, pixels.length, addressable=addressable), ()
-    if transfer_syntax_uid in _VIDEO:
+    if transfer_syntax_uid in VIDEO:
         return frames.FrameTable(
             frames.FrameKind.DECODE, declared, pixels.offset, pixels.length, 0, "a video stream"
         ), tuple(frames.pack_chunks(pixels.recorder, array("I", [0])))

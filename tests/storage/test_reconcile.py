@@ -11,17 +11,18 @@ import pytest
 
 from storage import reconcile, records
 from storage.archive import Archive, Sender
+from storage.dicom import file_meta
 from storage.dicom import identifiers as ids
 from storage.dicom.attributes import Computed, Level
 from storage.dicom.limits import Limits
 from storage.dicom.matching import EVERYTHING
-from storage.index.base import Conflict, Index, Search, Target
+from storage.index.base import Conflict, Existence, Index, Search, Target
 from storage.index.sqlite import SqliteIndex
 from storage.objects.base import ObjectStore
 from storage.objects.local import LocalObjectStore
 from storage.objects.memory import MemoryObjectStore
 from storage.objects.s3 import S3ObjectStore, S3Settings
-from tests.instances import data_set, encapsulated, encode, extract, text
+from tests.instances import CT, data_set, encapsulated, encode, extract, text
 
 TENANTS = (ids.tenant("main"), ids.tenant("other"))
 
@@ -140,7 +141,7 @@ def test_a_reindex_from_the_bucket_alone_gives_the_same_answers(objects: ObjectS
     assert len(before) > 60
     again = SqliteIndex(tmp_path / "after.sqlite", max_age_s=float("inf"))
     seen = []
-    report = reconcile.reindex(objects, again, Limits(), lambda so_far: seen.append(so_far.objects))
+    report = reconcile.reindex(Archive(objects, again, Limits()), lambda so_far: seen.append(so_far.objects))
     assert answers(again) == before
     assert report.damaged == []
     assert (report.quarantined, report.records) == (2, 5)
@@ -153,7 +154,7 @@ def test_a_second_reindex_into_the_same_index_changes_nothing(tmp_path: Path) ->
     archive = Archive(objects, index, Limits())
     store(archive, StudyInstanceUID="1.1")
     before = answers(index)
-    reconcile.reindex(objects, index, Limits())
+    reconcile.reindex(archive)
     assert answers(index) == before
     index.close()
 
@@ -168,26 +169,92 @@ def test_damaged_and_foreign_objects_are_reported_and_left_alone(tmp_path: Path)
     elsewhere = ids.InstanceKey(TENANTS[0], ids.study_uid("7.7"), ids.series_uid("7.8"), ids.sop_uid("7.9"))
     objects.put(elsewhere.object_key(clock.next()), [objects.get(located.object_key)])
     objects.put("main/notes.txt", [b"hello"])
+    objects.put("Foreign/readme.txt", [b"hello"])
     objects.put(records.key(TENANTS[0], clock.next()), [b"not a record"])
     again = SqliteIndex(tmp_path / "again.sqlite", max_age_s=float("inf"))
-    report = reconcile.reindex(objects, again, Limits())
-    assert len(report.damaged) == 4
+    report = reconcile.reindex(Archive(objects, again, Limits()))
+    assert len(report.damaged) == 5
     assert report.indexed == 1
     assert report.objects == len(list(objects.list("")))
     index.close()
     again.close()
 
 
-def test_the_reaper_takes_old_objects_without_a_row_and_nothing_else(tmp_path: Path) -> None:
-    objects, index = MemoryObjectStore(), SqliteIndex(tmp_path / "index.sqlite")
-    archive = Archive(objects, index, Limits())
-    fill(archive)
-    kept = {info.key for info in objects.list("")}
-    key = ids.InstanceKey(TENANTS[0], ids.study_uid("7.7"), ids.series_uid("7.8"), ids.sop_uid("7.9"))
-    orphan = key.object_key(ids.VersionClock().next())
-    objects.put(orphan, [b"half of an ingest"])
-    assert reconcile.reap_orphans(objects, index, grace_s=3600).removed == 0
-    report = reconcile.reap_orphans(objects, index, grace_s=3600, now_s=time.time() + 3601)
-    assert report.removed == 1
-    assert {info.key for info in objects.list("")} == kept
+@pytest.fixture
+def archive(tmp_path: Path) -> Iterator[Archive]:
+    index = SqliteIndex(tmp_path / "index.sqlite", max_age_s=float("inf"))
+    yield Archive(MemoryObjectStore(), index, Limits())
     index.close()
+
+
+def later(archive: Archive, conflict: Conflict = Conflict.VERSION) -> reconcile.Report:
+    return reconcile.adopt_orphans(archive, 3600, conflict, now_s=time.time() + 3601)
+
+
+def leave_orphan(archive: Archive, **values: Any) -> str:
+    """An object whose row was never written, as a crash leaves it."""
+    body = encode(data_set(**values))
+    found = extract(body)
+    key = ids.InstanceKey(TENANTS[0], found.study_uid, found.series_uid, found.sop_uid).object_key(
+        archive.new_version()
+    )
+    archive.objects.put(key, [file_meta.write(file_meta.FileMeta(found.transfer_syntax_uid, CT, found.sop_uid)), body])
+    return key
+
+
+def test_an_object_without_a_row_is_left_alone_for_the_grace_time_and_then_indexed(archive: Archive) -> None:
+    leave_orphan(archive, StudyInstanceUID="6.6")
+    assert reconcile.adopt_orphans(archive, 3600, Conflict.VERSION).indexed == 0
+    report = later(archive)
+    assert (report.indexed, report.removed) == (1, 0)
+    assert archive.index.existence(Target(TENANTS[0], ids.study_uid("6.6")), EVERYTHING) is Existence.LIVE
+    assert later(archive).indexed == 0
+
+
+def test_an_orphan_whose_content_is_there_is_removed(archive: Archive) -> None:
+    same = {"SOPInstanceUID": "1.1.1", "StudyInstanceUID": "1.1", "SeriesInstanceUID": "1.1.0"}
+    store(archive, **same)
+    kept = {info.key for info in archive.objects.list("")}
+    leave_orphan(archive, **same)
+    assert later(archive).removed == 1
+    assert {info.key for info in archive.objects.list("")} == kept
+
+
+def test_an_orphan_that_the_policy_would_have_refused_is_removed(archive: Archive) -> None:
+    same = {"SOPInstanceUID": "1.1.1", "StudyInstanceUID": "1.1", "SeriesInstanceUID": "1.1.0"}
+    store(archive, **same)
+    leave_orphan(archive, StudyDescription="other", **same)
+    assert later(archive, Conflict.REJECT).removed == 1
+
+
+def test_an_orphan_in_the_wrong_place_goes_to_quarantine(archive: Archive) -> None:
+    store(archive, SOPInstanceUID="1.1.1", StudyInstanceUID="1.1")
+    leave_orphan(archive, SOPInstanceUID="1.1.1", StudyInstanceUID="9.9")
+    assert later(archive).quarantined == 1
+    assert len(archive.index.quarantined(TENANTS[0])) == 1
+
+
+def test_what_has_a_row_or_is_no_instance_or_cannot_be_read_is_left_alone(archive: Archive) -> None:
+    fill(archive)
+    archive.objects.put("main/notes.txt", [b"hello"])
+    archive.objects.put("Foreign/readme.txt", [b"hello"])
+    broken = leave_orphan(archive, StudyInstanceUID="8.8")
+    archive.objects.delete(broken)
+    archive.objects.put(broken, [b"not what it was"])
+    before, kept = answers(archive.index), {info.key for info in archive.objects.list("")}
+    report = later(archive)
+    assert [key for key, _ in report.damaged] == [broken]
+    assert {info.key for info in archive.objects.list("")} == kept
+    assert answers(archive.index) == before
+
+
+def test_an_index_restored_from_an_older_copy_gets_the_rows_it_lacks(tmp_path: Path) -> None:
+    objects = MemoryObjectStore()
+    index = SqliteIndex(tmp_path / "index.sqlite")
+    fill(Archive(objects, index, Limits()))
+    before = answers(index)
+    index.close()
+    empty = Archive(objects, SqliteIndex(tmp_path / "older.sqlite", max_age_s=float("inf")), Limits())
+    later(empty)
+    assert answers(empty.index) == before
+    empty.index.close()

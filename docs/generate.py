@@ -1,0 +1,335 @@
+"""Writes the parts of the documents that come from the code.
+
+``python -m docs.generate`` writes them; with ``--check`` it names the files that are not what it would write.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any, cast
+
+from annotated_types import Ge, Gt, Le
+from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
+from pydicom.uid import UID
+from pynetdicom import AllStoragePresentationContexts, sop_class
+
+from gateway import errors
+from gateway.config import Settings
+from gateway.console.pages import routes as console_routes
+from gateway.dicomweb import media_types, negotiation
+from gateway.dicomweb.failures import REASONS
+from gateway.dicomweb.negotiation import Choice
+from gateway.dicomweb.routes import routes as dicomweb_routes
+from gateway.dimse import status
+from gateway.dimse.contexts import STORAGE_SYNTAXES
+from gateway.http import health, problem
+from gateway.imaging import errors as imaging
+from gateway.imaging.decode import SUPPORTED_TRANSFER_SYNTAXES
+from gateway.services.retrieve import Form, RetrieveService
+from storage import errors as storage
+from storage.dicom import file_meta, matching
+from storage.dicom.attributes import ATTRIBUTES, Attribute, Computed
+from storage.errors import InvalidCondition
+
+FOLDER = Path(__file__).parent
+_BLOCK = re.compile(r"(<!-- generated: (?P<name>[a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_EXPLICIT = file_meta.EXPLICIT_VR_LITTLE_ENDIAN
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |\n" for line in lines)
+
+
+def _code(text: str) -> str:
+    return f"`{text}`"
+
+
+# Settings
+
+
+def settings() -> str:
+    """The whole of settings.md."""
+    parts = [
+        "# Settings\n\n"
+        "Generated from `gateway/config.py` by `make docs`; do not edit.\n\n"
+        "Settings come from a TOML file (`gateway serve -c FILE`) and from the environment, which wins. In the file\n"
+        "a section is a table; in the environment a name is `GATEWAY_SECTION__NAME`. Relative paths in a file are\n"
+        "relative to the file, in the environment to the working directory. An unknown name or a value out of range\n"
+        "ends the start with a message that names it; `gateway check-config -c FILE` checks without starting. Lists\n"
+        'are given in the environment as JSON, such as `["https://viewer.example.org"]`.\n'
+    ]
+    for section, field in Settings.model_fields.items():
+        model = field.annotation
+        assert isinstance(model, type)
+        assert issubclass(model, BaseModel)
+        head = ("Name", "Environment", "Type", "Default", "What it is")
+        rows = [_setting(section, name, each) for name, each in model.model_fields.items()]
+        parts.append(f"\n## {section}\n\n{_plain(inspect.getdoc(model))}\n\n{table(head, rows)}")
+    return "".join(parts)
+
+
+def _setting(section: str, name: str, field: FieldInfo) -> tuple[str, ...]:
+    environment = f"GATEWAY_{section}__{name}".upper()
+    return (
+        _code(f"{section}.{name}"),
+        _code(environment),
+        _type(field),
+        _default(field.default),
+        _plain(field.description),
+    )
+
+
+def _type(field: FieldInfo) -> str:
+    text = str(field.annotation)
+    names = {
+        "Literal": ", ".join(_code(each) for each in re.findall(r"'([^']*)'", text)),
+        "HttpUrl": "URL",
+        "Path": "path",
+        "SecretStr": "secret text",
+        "tuple[str": "list of texts",
+        "bool": "true or false",
+        "int": "whole number",
+        "float": "number",
+        "str": "text",
+    }
+    found = next(name for part, name in names.items() if part in text)
+    low = next((f"from {each.ge}" for each in field.metadata if isinstance(each, Ge)), "")
+    above = next((f"above {each.gt}" for each in field.metadata if isinstance(each, Gt)), "")
+    high = next((f"to {each.le}" for each in field.metadata if isinstance(each, Le)), "")
+    bounds = " ".join(filter(None, (low, above, high)))
+    return f"{found}, {bounds}" if bounds else found
+
+
+def _default(value: object) -> str:
+    if value is None or value == () or isinstance(value, SecretStr):
+        return "none"
+    if isinstance(value, bool):
+        return _code(str(value).lower())
+    if isinstance(value, int | float):
+        return _code(f"{value:g}" if isinstance(value, float) and value < 1e6 else str(value))
+    return _code(f'"{value}"')
+
+
+def _plain(text: str | None) -> str:
+    assert text, "a setting without its line of help"
+    return " ".join(text.replace("``", "`").split())
+
+
+# Conformance
+
+
+def sop_classes() -> str:
+    """SOP classes that are known by name; others of the same kinds are taken too."""
+    found = [UID(str(context.abstract_syntax)) for context in AllStoragePresentationContexts]
+    # Newer than pydicom's dictionary: pynetdicom has the keyword alone.
+    keywords = {str(uid): name for name, uid in vars(sop_class).items() if isinstance(uid, UID)}
+    rows = sorted((uid.name if uid.name != uid else keywords[uid], _code(uid)) for uid in found)
+    return table(("SOP Class", "UID"), rows)
+
+
+def transfer_syntaxes() -> str:
+    """Transfer syntaxes of storage, and what becomes of each over DICOMweb."""
+    head = (
+        "Transfer Syntax",
+        "UID",
+        "Instance, default",
+        "Instance, `*`",
+        "Frame, default",
+        "Frame, `*`",
+        "Frame as",
+        "Decoded",
+    )
+    return table(head, [_transfer_syntax(uid) for uid in sorted(STORAGE_SYNTAXES, key=_by_number)])
+
+
+def _by_number(uid: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in uid.split("."))
+
+
+def _transfer_syntax(uid: str) -> tuple[str, ...]:
+    located = cast(Any, SimpleNamespace(transfer_syntax_uid=uid))
+    stored = str(RetrieveService.served_syntax(cast(Any, None), located, Form.STORED))
+    frames = _EXPLICIT if uid in file_meta.NATIVE else uid
+    choices = [Choice(media_types.OCTET_STREAM, True, wanted) for wanted in ("", "*")]
+    instance = [negotiation.instance_syntax(choice, stored, _EXPLICIT) for choice in choices]
+    frame = [negotiation.frame_syntax(choice, frames, _EXPLICIT) for choice in choices]
+    decodable = uid in SUPPORTED_TRANSFER_SYNTAXES
+    images = [
+        name for name, carried in media_types.BULK.items() if name != media_types.OCTET_STREAM and frames in carried
+    ]
+    return (
+        UID(uid).name,
+        _code(uid),
+        *(_served(answer, uid, decodable=decodable) for answer in (*instance, *frame)),
+        ", ".join(images),
+        "yes" if decodable else "no",
+    )
+
+
+def _served(answer: str | None, stored: str, *, decodable: bool) -> str:
+    if answer == stored:
+        return "as stored"
+    assert answer == _EXPLICIT
+    return "Explicit VR LE" if decodable else "not available"
+
+
+def attributes() -> str:
+    """The attribute registry."""
+    head = ("Attribute", "Tag", "VR", "Level", "Matching", "Returned by default")
+    return table(head, [_attribute(each) for each in ATTRIBUTES])
+
+
+def _attribute(attribute: Attribute) -> tuple[str, ...]:
+    tags = " > ".join(f"({tag[:4]},{tag[4:]})" for tag in attribute.path.split("."))
+    return (
+        attribute.keyword,
+        tags,
+        attribute.vr,
+        attribute.level.name.capitalize(),
+        _matching(attribute),
+        "yes" if attribute.returned else "",
+    )
+
+
+def _matching(attribute: Attribute) -> str:
+    if attribute.computed is Computed.MODALITIES_IN_STUDY:
+        return "single value, list"
+    if not attribute.column:
+        return ""
+    if attribute.vr == "UI":
+        return "single value, list of UIDs"
+    if attribute.vr in matching.RANGE_VRS:
+        return "single value, range"
+    try:
+        wild = isinstance(matching.wildcard(attribute.keyword, "1*"), matching.Wildcard)
+    except InvalidCondition:
+        wild = False
+    return "single value, wildcard" if wild else "single value"
+
+
+def routes() -> str:
+    """Every route and the action that it needs."""
+    rows = [
+        (each.method, _code(each.path), each.action.value if each.action is not None else "(public)")
+        for each in (*dicomweb_routes(), *console_routes(), *health.routes())
+    ]
+    return table(("Method", "Path", "Action"), rows)
+
+
+def store_statuses() -> str:
+    """Statuses of C-STORE responses."""
+    return _statuses([status.SUCCESS], status.OF_STORE, status.PROCESSING_FAILURE)
+
+
+def find_statuses() -> str:
+    """Statuses of C-FIND responses."""
+    own = [status.SUCCESS, status.PENDING, status.PENDING_WARNING, status.CANCEL]
+    return _statuses(own, status.OF_FIND, status.FIND_UNABLE)
+
+
+def _statuses(
+    own: Sequence[status.Status], mapped: Mapping[type[Exception], status.Status], defect: status.Status
+) -> str:
+    causes: dict[status.Status, list[str]] = {each: [] for each in own}
+    for kind, each in mapped.items():
+        causes.setdefault(each, []).append(kind.__name__)
+    causes.setdefault(defect, []).append("any other error")
+    rows = [
+        (_code(f"0x{each.code:04X}"), each.meaning, ", ".join(kinds), each.reference)
+        for each, kinds in sorted(causes.items(), key=lambda item: (item[0] not in own, item[0].code))
+    ]
+    return table(("Status", "Meaning", "Errors", "Reference"), rows)
+
+
+def failure_reasons() -> str:
+    """Failure Reason values of STOW-RS responses."""
+    causes: dict[Any, list[str]] = {}
+    for kind, reason in REASONS.items():
+        causes.setdefault(reason, []).append(kind.__name__)
+    rows = [
+        (
+            _code(f"0x{reason:04X}"),
+            str(int(reason)),
+            _plain(reason.name.replace("_", " ").capitalize().replace(" sop ", " SOP ")),
+            ", ".join(kinds),
+        )
+        for reason, kinds in sorted(causes.items())
+    ]
+    return table(("Failure Reason", "Decimal", "Meaning", "Errors, each the nearest class in its line"), rows)
+
+
+def http_statuses() -> str:
+    """The HTTP status of each domain error."""
+    rows = []
+    for module, base in (
+        (errors, errors.GatewayError),
+        (imaging, imaging.ImagingError),
+        (storage, storage.StorageError),
+    ):
+        for kind in _kinds(module, base):
+            found = problem.status_of(kind())
+            rows.append((kind.__name__, f"{found.value} {found.phrase}", _plain(inspect.getdoc(kind))))
+    return table(("Error", "Status", "Meaning"), rows)
+
+
+def _kinds(module: ModuleType, base: type[Exception]) -> list[type[Exception]]:
+    return [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, base) and value is not base
+    ]
+
+
+BLOCKS: dict[str, Callable[[], str]] = {
+    "sop-classes": sop_classes,
+    "transfer-syntaxes": transfer_syntaxes,
+    "attributes": attributes,
+    "routes": routes,
+    "store-statuses": store_statuses,
+    "find-statuses": find_statuses,
+    "failure-reasons": failure_reasons,
+    "http-statuses": http_statuses,
+}
+"""What stands between the markers ``generated: NAME`` and ``end``."""
+
+
+def filled(text: str) -> str:
+    """A document with its generated parts written anew."""
+    return _BLOCK.sub(lambda found: f"{found[1]}\n{BLOCKS[found['name']]()}\n{found[3]}", text)
+
+
+def expected() -> dict[Path, str]:
+    """Every generated file and what it should hold."""
+    conformance = FOLDER / "conformance.md"
+    return {FOLDER / "settings.md": settings(), conformance: filled(conformance.read_text(encoding="utf-8"))}
+
+
+def stale() -> dict[Path, str]:
+    """The files that are not what they should be, and what they should hold."""
+    return {
+        path: text for path, text in expected().items() if not path.exists() or path.read_text(encoding="utf-8") != text
+    }
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write the files, or with ``--check`` name those that are stale; the exit status is 1 when there are some."""
+    found = stale()
+    if "--check" in arguments:
+        for path in found:
+            sys.stderr.write(f"stale: {path.relative_to(FOLDER.parent)}; run make docs\n")
+        return 1 if found else 0
+    for path, text in found.items():
+        path.write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

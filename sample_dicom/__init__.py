@@ -1,0 +1,1 @@
+"""Made-up patients and their images: a generator, and its output under ``studies/``."""

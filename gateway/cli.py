@@ -100,7 +100,7 @@ def _serve(options: argparse.Namespace) -> int:
     if options.single:
         settings = single(settings)
     assembly.check_index(settings)
-    log.configure("supervisor")
+    log.configure("supervisor", settings.log.level)
     stop = stop_signal()
     with Supervisor(settings) as supervisor:
         logging.getLogger("gateway").info(

@@ -162,6 +162,13 @@ class AuditSettings(_Section):
     """Where the audit files go; ``audit`` in the storage directory when absent."""
 
 
+class LogSettings(_Section):
+    """What is logged on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least severe events to log."""
+
+
 class Settings(BaseSettings):
     """All settings; the file's sections are the fields."""
 
@@ -177,6 +184,7 @@ class Settings(BaseSettings):
     imaging: ImagingSettings = ImagingSettings()
     access: AccessSettings = AccessSettings()
     audit: AuditSettings = AuditSettings()
+    log: LogSettings = LogSettings()
 
     @classmethod
     def settings_customise_sources(

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import http.client
-import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pydicom import dcmread
 from pynetdicom import AE
 from rich.console import Console
-from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from gateway import config, log
@@ -33,13 +31,13 @@ def run(directory: Path, samples: Path, *, once: bool) -> bool:
     if not files:
         _out.print(f"[red]error[/] no samples in {samples}; run the demo in the repository, or name them by --samples")
         return False
-    log.configure("demo", logging.WARNING)
+    log.configure("demo", "warning")
     stop = stop_signal()
     with Supervisor(_settings(directory)) as supervisor:
         http_address, dimse_address = supervisor.http_address, supervisor.dimse_address
         by_dimse, by_web = _split(files)
         with Progress(
-            TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn(), console=_out
+            TextColumn("{task.description:<26}"), BarColumn(), MofNCompleteColumn(), console=_out
         ) as progress:
             for title, chosen, send, address in (
                 ("C-STORE, one association", by_dimse, _send_by_dimse, dimse_address),
@@ -51,7 +49,7 @@ def run(directory: Path, samples: Path, *, once: bool) -> bool:
                 except SampleNotStored as error:
                     _out.print(f"[red]error[/] {error}")
                     return False
-        _out.print(_welcome(http_address, dimse_address))
+        _welcome(http_address, dimse_address)
         if once:
             return True
         stop.wait()
@@ -65,6 +63,7 @@ def _settings(directory: Path) -> Settings:
         http=config.HttpSettings(port=_free(config.HttpSettings().port)),
         dimse=config.DimseSettings(port=_free(config.DimseSettings().port)),
         storage=config.StorageSettings(directory=directory),
+        log=config.LogSettings(level="warning"),
     )
 
 
@@ -77,10 +76,15 @@ def _free(port: int) -> int:
 
 
 def _split(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """One study's worth by each protocol in turn, so that both are seen."""
-    folders = sorted({file.parent for file in files})
-    by_dimse = set(folders[::2])
-    return [f for f in files if f.parent in by_dimse], [f for f in files if f.parent not in by_dimse]
+    """Series by one protocol and by the other, about as many instances each, so that both are seen."""
+    series: dict[Path, list[Path]] = {}
+    for file in files:
+        series.setdefault(file.parent, []).append(file)
+    by_dimse: list[Path] = []
+    by_web: list[Path] = []
+    for chosen in sorted(series.values(), key=len, reverse=True):
+        min(by_dimse, by_web, key=len).extend(chosen)
+    return by_dimse, by_web
 
 
 def _send_by_dimse(files: Sequence[Path], address: tuple[str, int], advance: Callable[[int], None]) -> None:
@@ -122,10 +126,13 @@ def _send_by_web(files: Sequence[Path], address: tuple[str, int], advance: Calla
     connection.close()
 
 
-def _welcome(http_address: tuple[str, int], dimse_address: tuple[str, int]) -> Panel:
+def _welcome(http_address: tuple[str, int], dimse_address: tuple[str, int]) -> None:
+    """Say where to look; the commands on lines of their own, so that they can be copied."""
     web, (host, port) = f"http://{http_address[0]}:{http_address[1]}", dimse_address
     title = config.DimseSettings().ae_title
-    text = f"""\
+    _out.rule("The gateway runs, with the sample studies in it")
+    _out.print(
+        f"""
 Open      [bold cyan]{web}/[/]
 DICOMweb  {web}/dicomweb
 DIMSE     AE title {title}, {host} port {port}
@@ -133,8 +140,9 @@ DIMSE     AE title {title}, {host} port {port}
 Try
   storescu -aec {title} {host} {port} FILE.dcm
   findscu -S -aec {title} {host} {port} -k QueryRetrieveLevel=STUDY -k PatientName -k StudyDate
-  curl '{web}/dicomweb/studies?PatientName=*&includefield=StudyDescription'
+  curl '{web}/dicomweb/studies?PatientName=m*&includefield=StudyDescription'
   python -c "from dicomweb_client import DICOMwebClient as C; print(C('{web}/dicomweb').search_for_studies())"
 
-Ctrl-C ends it."""
-    return Panel(text, title="The gateway runs, with the sample studies in it", expand=False)
+Ctrl-C ends it.""",
+        soft_wrap=True,
+    )

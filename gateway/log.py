@@ -16,11 +16,11 @@ class _OneLine(logging.Formatter):
         return "\n".join([first.translate(_ESCAPES), *(line.translate(_ESCAPES) for line in trace)])
 
 
-def configure(worker: str, level: int = logging.INFO) -> None:
-    """Log this process's events under its name."""
+def configure(worker: str, level: str) -> None:
+    """Log this process's events under its name, from a level ("info", "warning", ...) upwards."""
     handler = logging.StreamHandler()
     handler.setFormatter(_OneLine(f"%(asctime)s %(levelname)-7s {worker:<10} %(name)s: %(message)s"))
-    logging.basicConfig(level=level, handlers=[handler], force=True)
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # Their lines hold URLs with queries, and identifiers: patient data.
     for name in ("aiohttp.access", "pynetdicom", "botocore", "boto3", "urllib3", "pydicom"):
         logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -139,8 +139,8 @@ def main(arguments: list[str]) -> int:
     """Run one worker to its end."""
     face, number, socket_fd, ready_fd = Face(arguments[0]), arguments[1], int(arguments[2]), int(arguments[3])
     name = f"{face}-{number}"
-    log.configure(name)
     settings = _receive_settings()
+    log.configure(name, settings.log.level)
     stop = Stop()
     stop.watch()
     core = assembly.build(settings, name, any_age=face is Face.BACKGROUND)

@@ -98,11 +98,16 @@ def _encode(dataset: Dataset, transfer_syntax_uid: UID) -> bytes:
     """Encode the one grey frame of 16 allocated bits without loss."""
     pixels = np.frombuffer(dataset.PixelData, dtype="<u2").reshape(dataset.Rows, dataset.Columns)
     if transfer_syntax_uid == JPEGLSLossless:
-        return bytes(imagecodecs.jpegls_encode(pixels, level=0))
+        return _without_spiff(bytes(imagecodecs.jpegls_encode(pixels, level=0)))
     codestream = imagecodecs.jpeg2k_encode(
         pixels, level=0, codecformat="j2k", reversible=True, bitspersample=dataset.BitsStored, numthreads=1
     )
     return _without_comment(bytes(codestream))
+
+
+def _without_spiff(codestream: bytes) -> bytes:
+    """Drop the SPIFF header that CharLS puts in front; a DICOM frame is the bare JPEG-LS codestream (PS3.5 8.2.3)."""
+    return b"\xff\xd8" + codestream[codestream.index(b"\xff\xf7") :]
 
 
 def _without_comment(codestream: bytes) -> bytes:

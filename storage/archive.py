@@ -66,7 +66,7 @@ class Archive:
         Raises
         ------
         StorageUnavailable, StorageFull, StaleObject
-            Nothing was acknowledged; an object that may be left is the reaper's.
+            Nothing was acknowledged; an object that may be left is for ``storage.reconcile``.
         """
         key = ids.InstanceKey(tenant, extract.study_uid, extract.series_uid, extract.sop_uid)
         if self.index.holds(key, extract.canonical_digest):

@@ -17,7 +17,7 @@ StorageError
 ├── StorageFull                  the engine has no room left
 ├── StorageUnavailable           the engine does not answer now; the same call may succeed later
 ├── SchemaMismatch               the index was written by an incompatible release
-└── StaleObject                  the object is too old to be committed: the reaper may be about to take it
+└── StaleObject                  the object is too old to be committed by who received it
 
 Library errors are caught where the library is called and raised again from the original as one of these.
 """
@@ -94,4 +94,4 @@ class SchemaMismatch(StorageError):
 
 
 class StaleObject(StorageError):
-    """The object waited so long for its row that the reaper may already be taking it."""
+    """The object waited so long for its row that the background worker may be giving it one."""

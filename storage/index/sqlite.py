@@ -45,7 +45,7 @@ class SqliteIndex:
     path
         The database file; made, with its folder, when absent.
     max_age_s
-        A commit refuses an object received longer ago: the reaper of orphans may be about to take it.
+        A commit refuses an object received longer ago: the worker that indexes orphans may be about to.
     fsync
         False gives up durability; for benchmarks only.
     timeout_s
@@ -141,7 +141,7 @@ class SqliteIndex:
         return self._group.run(lambda writer: self._store(writer, arrival))
 
     def _store(self, writer: Writer, arrival: Arrival) -> Commit:
-        # Looked at inside the transaction: however long the arrival waited for it, the reaper waits longer.
+        # Looked at inside the transaction: however long the arrival waited for it, who indexes orphans waits longer.
         age_s = time.time() - ids.version_time_s(arrival.version)
         if age_s > self._max_age_s:
             raise StaleObject(f"received {age_s:.0f} s ago")

@@ -57,6 +57,9 @@ def content(dataset: pydicom.Dataset) -> Iterator[pydicom.Dataset]:
         yield from content(item)
 
 
+ENCODED = (JPEG2000Lossless, JPEGLSLossless, JPEGBaseline8Bit)
+
+
 def lossless_pixels(dataset: FileDataset) -> np.ndarray:
     if dataset.file_meta.TransferSyntaxUID == JPEGLSLossless:
         (frame,) = generate_frames(dataset.PixelData, number_of_frames=1)
@@ -71,7 +74,14 @@ def test_generator_writes_these_very_bytes(tmp_path: Path) -> None:
     subprocess.run(command, check=True, env=environment, cwd=tmp_path)
     written = {path.relative_to(tmp_path).as_posix(): path.read_bytes() for path in tmp_path.rglob("*.dcm")}
     assert written.keys() == {name_of(path) for path in FILES}
-    assert [name for name in sorted(written) if written[name] != (STUDIES / name).read_bytes()] == []
+    changed = [name for name in sorted(written) if written[name] != (STUDIES / name).read_bytes()]
+    # Another release of an encoder may write other bytes for the same pixels; nothing else may differ.
+    for name in changed:
+        ours, committed = pydicom.dcmread(tmp_path / name), pydicom.dcmread(STUDIES / name)
+        assert ours.file_meta.TransferSyntaxUID in ENCODED, name
+        assert np.array_equal(lossless_pixels(ours), lossless_pixels(committed)), name
+        del ours.PixelData, committed.PixelData
+        assert ours == committed, name
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)

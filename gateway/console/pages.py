@@ -1,0 +1,66 @@
+"""The console's static files. They hold no data: the page asks the DICOMweb face, with the rights of who looks."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib import resources
+
+from aiohttp import web
+
+from gateway.http.application import Handler, Route
+
+FOLDER = "/console"
+"""Where the files are found beside the page, which is "/"."""
+
+INDEX = "index.html"
+_SCRIPT, _STYLE, _PAGE, _PICTURE = "text/javascript", "text/css", "text/html", "image/svg+xml"
+MEDIA_TYPES = {
+    INDEX: _PAGE,
+    "console.css": _STYLE,
+    "icon.svg": _PICTURE,
+    "app.js": _SCRIPT,
+    "access.js": _SCRIPT,
+    "dicomweb.js": _SCRIPT,
+    "elements.js": _SCRIPT,
+    "pictures.js": _SCRIPT,
+    "studies.js": _SCRIPT,
+    "study.js": _SCRIPT,
+    "text.js": _SCRIPT,
+    "viewer.js": _SCRIPT,
+}
+"""Every file of the console; nothing else is served, so that no path can lead out of the folder."""
+
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_HEADERS = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    # Asked for again each time, so that a page never meets the scripts of another release.
+    "Cache-Control": "no-cache",
+}
+
+
+def routes() -> list[Route]:
+    """The page and its files; public, since somebody without an API key must be able to type one."""
+    files = {name: _file(name, media_type) for name, media_type in MEDIA_TYPES.items()}
+    page = Route("GET", "/", files.pop(INDEX), None)
+    return [page, *(Route("GET", f"{FOLDER}/{name}", handler, None) for name, handler in files.items())]
+
+
+def _file(name: str, media_type: str) -> Handler:
+    """The handler of one file, read once: a release does not change while it runs."""
+    body = resources.files(__package__).joinpath("static", name).read_bytes()
+    etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+    headers = {**_HEADERS, "ETag": etag}
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        known = [each.strip().removeprefix("W/") for each in request.headers.get("If-None-Match", "").split(",")]
+        if etag in known or "*" in known:
+            return web.Response(status=304, headers=headers)
+        return web.Response(body=body, content_type=media_type, charset="utf-8", headers=headers)
+
+    return handler

@@ -7,6 +7,7 @@ input, which stays open as the lifeline: at its end the supervisor is gone, and 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import pickle
@@ -116,9 +117,11 @@ def run_dimse(core: assembly.Core, listening: socket.socket, ready: Callable[[],
     """Serve associations on an inherited socket."""
     server = DimseServer(core, listening)
     server.start()
-    ready()
-    stop.event.wait()
-    server.stop(core.settings.dimse.drain_s)
+    try:
+        ready()
+        stop.event.wait()
+    finally:
+        server.stop(core.settings.dimse.drain_s)
 
 
 def run_background(core: assembly.Core, ready: Callable[[], None], stop: Stop) -> None:
@@ -146,7 +149,8 @@ def main(arguments: list[str]) -> int:
     core = assembly.build(settings, name, any_age=face is Face.BACKGROUND)
 
     def ready() -> None:
-        os.write(ready_fd, b"1")
+        with contextlib.suppress(BrokenPipeError):  # the supervisor is gone already; the lifeline says so too
+            os.write(ready_fd, b"1")
         os.close(ready_fd)
 
     try:

@@ -127,7 +127,7 @@ function nothing(filtered) {
     element("p", "muted", {}, "AE title and port are the defaults; yours may differ. New studies appear here by themselves."));
 }
 
-const AGAIN_MS = 5000;
+const AGAIN_MS = 10_000;
 
 /** Show the list in `place`; returns a function that ends it. */
 export function showStudies(place, question, failed) {
@@ -158,8 +158,11 @@ export function showStudies(place, question, failed) {
     const shown = count(studies.seen.size, "study", "studies");
     status.textContent = studies.hasMore ? `${shown} of ${studies.searches.length > 1 ? "at most " : ""}${
       (studies.seen.size + studies.remaining).toLocaleString("en")}` : shown;
-    if (!studies.seen.size) place.replaceChildren(nothing(filtered));
-    else if (!list.isConnected) place.replaceChildren(status, list, more);
+    if (!studies.seen.size) {
+      if (list.isConnected) place.replaceChildren(nothing(filtered));
+    } else if (!list.isConnected) {
+      place.replaceChildren(status, list, more);
+    }
     if (!fresh) rows[0]?.querySelector("a").focus();
   }
 

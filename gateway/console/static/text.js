@@ -40,7 +40,7 @@ export function time(text) {
 /** Years between two DA values, or "" when one is missing. */
 export function age(birth, at) {
   if (!/^\d{8}$/.test(birth) || !/^\d{8}$/.test(at) || at < birth || !date(birth)) return "";
-  return `${Math.floor((Number(at) - Number(birth)) / 10000)} y`;
+  return `${Math.floor((Number(at) - Number(birth)) / 10000)}\u00a0y`;
 }
 
 const SEXES = { F: "female", M: "male", O: "other" };

@@ -105,7 +105,7 @@ export class Viewer {
       await this.drawOnce(this.stack[this.position], this.turn);
     }
     this.busy = false;
-    this.prefetch();
+    if (!this.image.hidden) this.prefetch();
   }
 
   wish() {
@@ -155,8 +155,9 @@ export class Viewer {
       const distance = step <= AHEAD ? step : AHEAD - step;
       const entry = this.stack[this.position + distance * (this.direction ?? 1)];
       if (!entry?.hasPixels) continue;
-      await this.rendered(entry).catch(() => undefined);
-      if (wish !== this.wish() || this.busy) return;
+      // Where one picture cannot be had, its neighbours mostly cannot either; the user may still ask for them.
+      const had = await this.rendered(entry).then(() => true, () => false);
+      if (!had || wish !== this.wish() || this.busy) return;
     }
   }
 

@@ -64,7 +64,6 @@ def page(gateway: Gateway) -> Iterator[Page]:
 
 
 _LOADED = "() => [...document.images].filter(i => i.complete && i.naturalWidth > 0).length"
-_SHOWN = "() => [...document.images].some(i => i.src.startsWith('blob:') || i.src.includes('/rendered'))"
 
 
 def loaded(page: Page, wanted: int) -> None:
@@ -107,6 +106,11 @@ def test_a_study_opens_with_its_images_and_back_leads_to_the_list(page: Page) ->
     page.get_by_text("Smith, Jane").click()
     page.wait_for_url("**/#/studies/**")
     loaded(page, 1)
-    until(page, lambda: page.evaluate(_SHOWN))
+    until(page, lambda: page.evaluate("document.querySelector('img.frame')?.naturalWidth === 64"))
+    page.get_by_text("2 / 3").wait_for()
+    page.locator(".stage").press("ArrowDown")
+    page.get_by_text("3 / 3").wait_for()
+    page.get_by_role("button", name="Bone").click()
+    until(page, lambda: page.locator("[aria-pressed=true]").text_content() == "Bone")
     page.go_back()
     page.get_by_text("山田").first.wait_for()

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from storage import records
 from storage.dicom import file_meta
 from storage.dicom import identifiers as ids
-from storage.dicom.elements import InflatingSource
+from storage.dicom.elements import Blocks, InflatingSource
 from storage.dicom.limits import Limits
 from storage.dicom.part10 import Extract
 from storage.errors import ObjectDamaged
 from storage.index.base import Arrival, Commit, Conflict, Index, Located, Outcome, Quarantined, Target
-from storage.objects.base import ByteRange, ObjectReader, ObjectStore, Segment
+from storage.objects.base import ByteRange, ObjectStore, Segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ class Archive:
         end = None if length is None else start + length
         position = 0
         with self.objects.open(located.object_key, ByteRange(located.data_offset, located.size)) as reader:
-            source = InflatingSource(_Blocks(reader), self.limits)
+            source = InflatingSource(Blocks(reader.blocks()), self.limits)
             while end is None or position < end:
                 try:
                     block = source.read(1 << 18)
@@ -151,13 +151,3 @@ class Archive:
                 position += len(block)
                 if wanted:
                     yield wanted
-
-
-class _Blocks:
-    """An object reader's blocks as a source to read from."""
-
-    def __init__(self, reader: ObjectReader) -> None:
-        self._blocks = reader.blocks()
-
-    def read(self, _size: int, /) -> bytes:
-        return next(self._blocks, b"")

@@ -5,27 +5,14 @@ from __future__ import annotations
 from aiohttp import web
 
 from gateway.access.policy import Action
-from gateway.dicomweb import answers, parameters, urls
+from gateway.dicomweb import answers, parameters
 from gateway.dicomweb.urls import PREFIX
-from gateway.dicomweb.wado import frame_numbers
+from gateway.dicomweb.wado import frame_numbers, locate
 from gateway.errors import InvalidParameter
-from gateway.http.application import CALLER, CORE, OFFLOAD, Route
+from gateway.http.application import CORE, OFFLOAD, Route
 from gateway.http.offload import Lane
 from gateway.imaging.render import RenderedImage
 from gateway.services.render import RenderService
-from gateway.services.retrieve import Found
-
-
-async def _locate(request: web.Request) -> Found:
-    return await request.app[OFFLOAD].run(
-        Lane.INDEX,
-        request.app[CORE].retrieve.locate,
-        request[CALLER],
-        urls.study(request),
-        urls.series(request),
-        urls.instance(request),
-        action=Action.RENDER,
-    )
 
 
 def _frame(request: web.Request) -> int | None:
@@ -41,7 +28,7 @@ async def retrieve_rendered(request: web.Request) -> web.StreamResponse:
     """A frame, or an instance's first one, as a picture."""
     wanted = parameters.rendering(request)
     number = _frame(request) or 1
-    found = await _locate(request)
+    found = await locate(request, Action.RENDER)
     etag = found.etag("", "rendered", str(number), repr(wanted))
     if (unchanged := answers.not_modified(request, etag)) is not None:
         return unchanged
@@ -54,7 +41,7 @@ async def retrieve_thumbnail(request: web.Request) -> web.StreamResponse:
     """A small picture of a study, series, instance or frame."""
     wanted = parameters.thumbnail(request)
     number = _frame(request)
-    found = await _locate(request)
+    found = await locate(request, Action.RENDER)
     located = RenderService.middle(found.instances)
     etag = found.etag("", "thumbnail", str(number), repr(wanted))
     if (unchanged := answers.not_modified(request, etag)) is not None:

@@ -25,7 +25,8 @@ from storage.index.base import Located
 _MAX_FRAME_LIST_CHARACTERS = 65_536
 
 
-async def _locate(request: web.Request, action: Action = Action.READ) -> Found:
+async def locate(request: web.Request, action: Action = Action.READ) -> Found:
+    """What the path names, as far as the caller may have it for an action."""
     return await request.app[OFFLOAD].run(
         Lane.INDEX,
         request.app[CORE].retrieve.locate,
@@ -61,7 +62,7 @@ def _sendable(service: RetrieveService, instances: Sequence[Located], choice: Ch
 
 async def retrieve_instances(request: web.Request) -> web.StreamResponse:
     """A study, series or instance as Part 10 files; 206 when some instances do not exist in the syntax asked for."""
-    found = await _locate(request)
+    found = await locate(request)
     service = request.app[CORE].retrieve
     for choice in negotiation.instance_choices(request, single=urls.instance(request) is not None):
         chosen = _sendable(service, found.instances, choice)
@@ -106,7 +107,7 @@ def _location(root: str, located: Located) -> str:
 async def retrieve_metadata(request: web.Request) -> web.StreamResponse:
     """Metadata of a study, series or instance in DICOM JSON (PS3.18 Annex F)."""
     media_type = negotiation.json_type(request)
-    found = await _locate(request)
+    found = await locate(request)
     root = service_root(request)
     etag = found.etag(root, "metadata", media_type)
     if (unchanged := answers.not_modified(request, etag)) is not None:
@@ -139,7 +140,7 @@ def frame_numbers(text: str) -> list[int]:
 async def retrieve_frames(request: web.Request) -> web.StreamResponse:
     """Frames, as stored or uncompressed."""
     numbers = frame_numbers(request.match_info["frames"])
-    found = await _locate(request)
+    found = await locate(request)
     return await _send_frames(request, found, numbers)
 
 
@@ -177,7 +178,7 @@ def _frame_choice(request: web.Request, reader: FrameReader, *, single: bool) ->
 
 async def retrieve_bulk_data(request: web.Request) -> web.StreamResponse:
     """The value behind a BulkDataURI. Compressed pixel data comes frame by frame, without item headers."""
-    found = await _locate(request)
+    found = await locate(request)
     (located,) = found.instances
     core, run = request.app[CORE], request.app[OFFLOAD].run
     path = request.match_info["path"]

@@ -17,6 +17,7 @@ from gateway.services.representation import etag
 from storage.archive import Archive
 from storage.dicom import file_meta, json_model, reencode
 from storage.dicom import identifiers as ids
+from storage.dicom.elements import Blocks
 from storage.dicom.frames import FrameKind
 from storage.dicom.limits import Limits
 from storage.dicom.part10 import BulkItem
@@ -112,7 +113,7 @@ class RetrieveService:
         encoding = file_meta.encoding_of(located.transfer_syntax_uid)
         if encoding.deflated:
             encoding = file_meta.encoding_of(file_meta.EXPLICIT_VR_LITTLE_ENDIAN)
-        source = _Blocks(self._archive.data_set(located))
+        source = Blocks(self._archive.data_set(located))
         yield meta
         yield from reencode.explicit_little_endian(source, encoding, self._limits, replace=replace, pixels=pixels)
 
@@ -189,16 +190,7 @@ class RetrieveService:
         """Bytes of a bulk value, as little endian."""
         blocks = self._archive.data_set(located, item.offset + start, length)
         word_bytes = WORD_BYTES.get(item.vr, 1) if self._big_endian(located) else 1
-        if word_bytes == 1:
-            yield from blocks
-            return
-        rest = b""
-        for block in blocks:
-            joined = rest + block
-            whole = len(joined) // word_bytes * word_bytes
-            rest = joined[whole:]
-            yield json_model.swap(joined[:whole], word_bytes)
-        yield rest
+        yield from json_model.swapped(blocks, word_bytes)
 
     @staticmethod
     def _big_endian(located: Located) -> bool:
@@ -218,13 +210,3 @@ class RetrieveService:
 
 def _even(value: bytes) -> bytes:
     return value + b" " * (len(value) % 2)
-
-
-class _Blocks:
-    """Blocks as a source to read from."""
-
-    def __init__(self, blocks: Iterator[bytes]) -> None:
-        self._blocks = blocks
-
-    def read(self, _size: int, /) -> bytes:
-        return next(self._blocks, b"")

@@ -34,6 +34,17 @@ class Readable(Protocol):
         ...
 
 
+class Blocks:
+    """Blocks that come by themselves, as a source to read from."""
+
+    def __init__(self, blocks: Iterator[bytes]) -> None:
+        self._blocks = blocks
+
+    def read(self, _size: int, /) -> bytes:
+        """The next block, whatever its size; none at the end."""
+        return next(self._blocks, b"")
+
+
 class Kind(IntEnum):
     """What an event says."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import math
 import struct
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import orjson
@@ -129,6 +130,20 @@ def swap(raw: bytes, word_bytes: int) -> bytes:
     for place in range(word_bytes):
         swapped[place:whole:word_bytes] = raw[word_bytes - 1 - place : whole : word_bytes]
     return bytes(swapped)
+
+
+def swapped(blocks: Iterable[bytes], word_bytes: int) -> Iterator[bytes]:
+    """The blocks of a value in the other byte order; words may lie across blocks."""
+    if word_bytes == 1:
+        yield from blocks
+        return
+    rest = b""
+    for block in blocks:
+        joined = rest + block
+        whole = len(joined) // word_bytes * word_bytes
+        rest = joined[whole:]
+        yield swap(joined[:whole], word_bytes)
+    yield rest
 
 
 def dumps(value: object) -> bytes:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from storage.dicom import vr as vrs
 from storage.dicom.elements import Encoding, Event, Kind, Readable, Tokenizer
-from storage.dicom.json_model import swap
+from storage.dicom.json_model import swap, swapped
 from storage.dicom.limits import Limits
 
 _SHORT = struct.Struct("<HH2sH")
@@ -158,13 +158,4 @@ class _Writer:
             self._add(self.header(event.tag, event.vr, event.length))
         yield self.take()
         word_bytes = vrs.WORD_BYTES.get(event.vr, 1) if self._encoding.big_endian else 1
-        rest = b""
-        for block in tokenizer.blocks():
-            if word_bytes == 1:
-                yield block
-                continue
-            joined = rest + block
-            whole = len(joined) // word_bytes * word_bytes
-            rest = joined[whole:]
-            yield swap(joined[:whole], word_bytes)
-        yield rest
+        yield from swapped(tokenizer.blocks(), word_bytes)

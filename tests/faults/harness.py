@@ -120,6 +120,14 @@ class Findings:
     rows_without_object: list[str] = field(default_factory=list)
     orphans: int = 0
 
+    def told(self, title: str, book: Book) -> str:
+        """The whole result on a line."""
+        return (
+            f"{title}: {book.sent} sent, {len(book.acknowledged)} acknowledged, {len(self.lost)} lost, "
+            f"{len(self.changed)} changed, {len(self.partial)} partial, {len(self.rows_without_object)} rows without "
+            f"object, {self.orphans} orphans"
+        )
+
     @property
     def ok(self) -> bool:
         return not (self.lost or self.changed or self.partial or self.rows_without_object)

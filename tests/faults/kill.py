@@ -51,11 +51,7 @@ def main() -> int:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         book, findings = run(Path(directory), options.rounds, options.seed, quiet=False)
-    print(
-        f"{options.rounds} kills (seed {options.seed}): {book.sent} sent, {len(book.acknowledged)} acknowledged, "
-        f"{len(findings.lost)} lost, {len(findings.changed)} changed, {len(findings.partial)} partial, "
-        f"{len(findings.rows_without_object)} rows without object, {findings.orphans} orphans for the reaper"
-    )
+    print(findings.told(f"{options.rounds} kills (seed {options.seed})", book))
     return 0 if findings.ok else 1
 
 

@@ -96,11 +96,7 @@ def main() -> int:
         return 0
     with tempfile.TemporaryDirectory() as directory:
         book, findings = run(Path(directory), options.cuts, options.seed, quiet=False)
-    print(
-        f"{options.cuts} power cuts (seed {options.seed}): {book.sent} sent, {len(book.acknowledged)} acknowledged, "
-        f"{len(findings.lost)} lost, {len(findings.changed)} changed, {len(findings.partial)} partial, "
-        f"{len(findings.rows_without_object)} rows without object, {findings.orphans} orphans for the reaper"
-    )
+    print(findings.told(f"{options.cuts} power cuts (seed {options.seed})", book))
     return 0 if findings.ok else 1
 
 

@@ -24,6 +24,7 @@ from gateway.services.ingest import Identified, Stored
 from gateway.services.spool import Spooled, Spooling
 from storage.dicom import identifiers as ids
 from storage.dicom import json_model
+from storage.errors import StorageError
 
 _RESOURCES = frozenset(
     (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.INSUFFICIENT_STORAGE)
@@ -180,6 +181,11 @@ class _Receiver:
                         finished, spooling = spooling.finish(), None
                         await self._keep(finished)
             reader.close()
+        except InvalidRequest as error:
+            # What was stored before the body broke is stored, and the sender is told so.
+            if not self._report.stored:
+                raise
+            self._fail(error)
         finally:
             if spooling is not None:
                 spooling.discard()
@@ -195,7 +201,7 @@ class _Receiver:
     async def _take(self, spooling: Spooling, data: bytes) -> Spooling | None:
         try:
             await self._write(spooling, data)
-        except PayloadTooLarge as error:
+        except (PayloadTooLarge, StorageError) as error:
             self._fail(error)
             return None
         return spooling

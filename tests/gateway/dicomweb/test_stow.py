@@ -116,9 +116,19 @@ async def test_content_types(client: Client, content_type: str, status: int) -> 
 async def test_a_body_that_ends_in_the_middle_stores_nothing_of_the_open_part(client: Client, core: Core) -> None:
     body, headers = multipart(part10_file(data_set()), part10_file(data_set()))
     async with client.post("/dicomweb/studies", data=body[:-100], headers=headers) as response:
-        assert response.status == 400
-        assert (await response.json())["title"] == "Bad Request"
+        assert response.status == 202
+        answer = await response.json(content_type=None)
+        assert len(answer["00081199"]["Value"]) == 1
+        assert "final boundary" in answer["0008119A"]["Value"][0]["00000902"]["Value"][0]
     assert core.archive.index.count(Search(MAIN, Level.INSTANCE)) == 1
+    assert spooled(core) == []
+
+
+async def test_a_body_that_breaks_before_anything_is_stored_is_400(client: Client, core: Core) -> None:
+    body, headers = multipart(part10_file(data_set()))
+    async with client.post("/dicomweb/studies", data=body[:-100], headers=headers) as response:
+        assert response.status == 400
+        assert (await response.json(content_type=None))["title"] == "Bad Request"
     assert spooled(core) == []
 
 

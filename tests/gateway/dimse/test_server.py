@@ -34,6 +34,10 @@ def audited(core: Core) -> list[dict[str, object]]:
     return [json.loads(line) for file in files for line in file.read_text().splitlines()]
 
 
+def details(core: Core) -> list[object]:
+    return [line["detail"] for line in audited(core)]
+
+
 def with_policy(settings: Settings, tmp_path: Path, text: str) -> Settings:
     file = tmp_path / "policy.toml"
     file.write_text(text)
@@ -60,7 +64,8 @@ def test_another_called_ae_title_is_rejected_and_audited(server: DimseServer, co
     answer = association.acceptor.primitive
     assert answer is not None
     assert (answer.result, answer.result_source, answer.diagnostic) == (1, 1, 7)
-    assert audited(core)[-1]["detail"] == "called AE title not recognised"
+    # The library tells of a rejection after it has sent it.
+    eventually(lambda: details(core)[-1:] == ["called AE title not recognised"])
 
 
 def test_an_unknown_calling_ae_title_is_rejected_and_audited(settings: Settings, tmp_path: Path, serve: Serve) -> None:
@@ -72,6 +77,7 @@ def test_an_unknown_calling_ae_title_is_rejected_and_audited(settings: Settings,
         answer = association.acceptor.primitive
         assert answer is not None
         assert (answer.result, answer.result_source, answer.diagnostic) == (1, 1, 3)
+        eventually(lambda: bool(audited(core)))
         line = audited(core)[-1]
         assert (line["action"], line["outcome"], line["calling"]) == ("associate", "denied", "ECHOSCU")
         known = associate(server, calling="CT1")
@@ -111,7 +117,7 @@ def test_more_associations_than_allowed_are_rejected(settings: Settings, serve: 
         second = associate(server)
         assert first.is_established
         assert second.is_rejected
-        assert audited(core)[-1]["detail"] == "local limit exceeded"
+        eventually(lambda: details(core)[-1:] == ["local limit exceeded"])
         first.release()
     core.close()
 

@@ -108,7 +108,9 @@ def _index_one(archive: Archive, object_key: str, found: _Records, conflict: Con
     if commit.outcome is Outcome.MISPLACED:
         archive.quarantine(Quarantined(key, version, object_key, commit.reason))
         report.quarantined += 1
-    elif commit.outcome in (Outcome.DUPLICATE, Outcome.REJECTED):
+    elif commit.outcome is Outcome.REJECTED:
+        report.damaged.append((object_key, commit.reason))
+    elif commit.outcome is Outcome.DUPLICATE:
         archive.objects.delete(object_key)
         report.removed += 1
     else:
@@ -145,20 +147,25 @@ def adopt_orphans(archive: Archive, grace_s: float, conflict: Conflict, now_s: f
     archive
         Its index takes objects of any age.
     conflict
-        As for arrivals: an orphan that the policy would have refused is removed.
+        As for arrivals: an orphan that the policy would have refused is reported and left alone.
     """
     report = Report()
     now = time.time() if now_s is None else now_s
-    known: dict[ids.Tenant, _Records] = {}
+    tenants: set[ids.Tenant] = set()
+    orphans: list[str] = []
     for batch in _batches(archive.objects, now - grace_s, report):
-        for object_key in sorted(set(batch) - archive.index.known_objects(batch)):
-            tenant = ids.parse_object_key(object_key)[0].tenant
-            if tenant not in known:
-                known[tenant] = _load_records(archive.objects, tenant, report)
-            try:
-                _index_one(archive, object_key, known[tenant], conflict, report)
-            except (Unreadable, ObjectDamaged) as error:
-                report.damaged.append((object_key, str(error)))
+        tenants.update(ids.parse_object_key(key)[0].tenant for key in batch)
+        orphans.extend(sorted(set(batch) - archive.index.known_objects(batch)))
+    known = {tenant: _load_records(archive.objects, tenant, report) for tenant in sorted(tenants)}
+    for tenant, found in known.items():
+        # Before any orphan is looked at: on an older index what was deleted is still live, and what came after it
+        # would be taken for a second copy. It also completes a deletion that a crash cut off after its record.
+        _apply_deletions(archive.index, tenant, found)
+    for object_key in orphans:
+        try:
+            _index_one(archive, object_key, known[ids.parse_object_key(object_key)[0].tenant], conflict, report)
+        except (Unreadable, ObjectDamaged) as error:
+            report.damaged.append((object_key, str(error)))
     return report
 
 

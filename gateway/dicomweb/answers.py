@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Iterable, Iterator
 
@@ -9,8 +10,13 @@ from aiohttp import web
 
 from gateway.dicomweb import multipart
 from gateway.dicomweb.media_types import MULTIPART
-from gateway.http.application import OFFLOAD
+from gateway.errors import GatewayError
+from gateway.http.application import OFFLOAD, REQUEST_ID
 from gateway.http.offload import Lane
+from gateway.imaging.errors import ImagingError
+from storage.errors import StorageError
+
+_log = logging.getLogger("gateway.dicomweb")
 
 CACHE_CONTROL = "private, no-cache"
 """Kept by the client, asked for again each time: the answer is 304 while nothing changed and the caller still may."""
@@ -44,14 +50,21 @@ async def stream(
     first = await anext(pieces, b"")
     response = web.StreamResponse(status=status, headers=head)
     await response.prepare(request)
-    if request.method != "HEAD":
-        if first:
-            await response.write(first)
-        async for block in pieces:
-            if block:
-                await response.write(block)
-    await pieces.aclose()
-    await response.write_eof()
+    try:
+        if request.method != "HEAD":
+            if first:
+                await response.write(first)
+            async for block in pieces:
+                if block:
+                    await response.write(block)
+        await response.write_eof()
+    except (StorageError, GatewayError, ImagingError):
+        # The status line has gone out: only a broken connection tells the client that this is not the whole answer.
+        _log.exception("request %s broke off within its body", request[REQUEST_ID])
+        if request.transport is not None:
+            request.transport.abort()
+    finally:
+        await pieces.aclose()
     return response
 
 

@@ -66,6 +66,8 @@ class MultipartReader:
 
     def feed(self, block: bytes) -> Iterator[Event]:
         """Take the next bytes; raises InvalidRequest or PayloadTooLarge."""
+        if self.complete:
+            return  # an epilogue means nothing, however long it is
         self._buffer += block
         while not self.complete:
             before = len(self._buffer), self._state

@@ -16,7 +16,7 @@ from gateway.dicomweb import media_types as types
 from gateway.dicomweb import multipart, negotiation, urls
 from gateway.dicomweb.failures import FailureReason, reason_of
 from gateway.dicomweb.urls import PREFIX, service_root
-from gateway.errors import InvalidRequest, PayloadTooLarge, UnsupportedMediaType
+from gateway.errors import Busy, InvalidRequest, PayloadTooLarge, UnsupportedMediaType
 from gateway.http import problem
 from gateway.http.application import CALLER, CORE, OFFLOAD, REQUEST_ID, Route
 from gateway.http.offload import Lane
@@ -215,6 +215,9 @@ class _Receiver:
     async def _keep(self, spooled: Spooled) -> None:
         try:
             stored = await self._offload.run(Lane.OBJECTS, self._store, spooled)
+        except Busy as error:
+            spooled.discard()  # no thread will
+            self._fail(error)
         except Identified as error:
             self._fail(error.reason, error.sop_class_uid, error.sop_uid)
         except Exception as error:  # the boundary: one instance's failure is its own

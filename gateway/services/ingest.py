@@ -15,9 +15,9 @@ from storage.dicom import file_meta, part10
 from storage.dicom import identifiers as ids
 from storage.dicom.attributes import Level
 from storage.dicom.limits import Limits
-from storage.dicom.matching import matches
+from storage.dicom.matching import EVERYTHING, matches
 from storage.index import rows
-from storage.index.base import Conflict, Outcome
+from storage.index.base import Conflict, Existence, Outcome, Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +97,18 @@ class IngestService:
         )
         self._door.record(event)
 
+    def _check_place(self, decision: Decision, extract: part10.Extract) -> None:
+        """Refuse what would add to, or replace within, a study or series that the caller's scope does not hold.
+
+        Else one instance with a fitting Modality would open another's study to a caller who knows its UID.
+        """
+        index = self._archive.index
+        study = Target(decision.tenant, extract.study_uid)
+        for target in (study, Target(decision.tenant, extract.study_uid, extract.series_uid)):
+            there = index.existence(target, EVERYTHING) is not Existence.ABSENT
+            if there and index.existence(target, decision.scope) is Existence.ABSENT:
+                raise Forbidden("the instance is outside of what the caller may store")
+
     def _read(self, spooled: Spooled, announced: part10.Announced | None) -> tuple[part10.Extract, int]:
         """The extract, and how many bytes stand before the data set."""
         with spooled.open() as stream:
@@ -124,6 +136,8 @@ class IngestService:
         columns.update(study_uid=extract.study_uid, series_uid=extract.series_uid)
         if not matches(decision.scope, columns):
             raise Forbidden("the instance is outside of what the caller may store")
+        if decision.scope != EVERYTHING:
+            self._check_place(decision, extract)
         source = decision.caller.source
         commit = self._archive.store(
             decision.tenant,

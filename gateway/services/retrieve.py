@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,10 @@ from storage.dicom.frames import FrameKind
 from storage.dicom.limits import Limits
 from storage.dicom.part10 import BulkItem
 from storage.dicom.vr import WORD_BYTES
+from storage.errors import StorageError
 from storage.index.base import Existence, Located, Target
+
+_log = logging.getLogger("gateway.services")
 
 
 class Form(Enum):
@@ -173,9 +177,14 @@ class RetrieveService:
         if kept is not None and kept[0] == generation:
             return kept[1]
         instances = self._archive.index.locate(target, found.decision.scope)
+        if not instances:
+            raise NotFound("no such series")
         packer = zlib.compressobj(6, zlib.DEFLATED, 31)
         body = b"".join([*(packer.compress(block) for block in self.metadata(instances, base_url)), packer.flush()])
-        self._archive.index.keep_series_metadata(target, base_url, generation, body)
+        try:
+            self._archive.index.keep_series_metadata(target, base_url, generation, body)
+        except StorageError:
+            _log.warning("consolidated metadata of a series was not kept", exc_info=True)  # made again next time
         return body
 
     def bulk_item(self, located: Located, path: str) -> BulkItem:

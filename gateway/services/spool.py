@@ -49,6 +49,10 @@ class Spooled:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.discard()
+
+    def discard(self) -> None:
+        """Remove the file, if there is one. Idempotent."""
         if self._path is not None:
             self._path.unlink(missing_ok=True)
 

@@ -34,6 +34,7 @@ from storage.index.writing import Writer
 
 _CHECKPOINT_BYTES = 16 << 20
 _TRUNCATE_BYTES = 256 << 20
+_IDLE_READERS = 16
 _UNDER = "FROM study s JOIN series e ON e.study = s.id JOIN instance i ON i.series = e.id"
 
 
@@ -57,7 +58,7 @@ class SqliteIndex:
         self._max_age_s = max_age_s
         self._synchronous = "FULL" if fsync else "OFF"
         self._timeout_s = timeout_s
-        self._local = threading.local()
+        self._closed = False
         self._readers: list[sqlite3.Connection] = []
         self._readers_lock = threading.Lock()
         self._writing: sqlite3.Connection | None = None
@@ -79,19 +80,27 @@ class SqliteIndex:
         connection.execute("PRAGMA mmap_size = 268435456")
         return connection
 
-    def _reader(self) -> sqlite3.Connection:
-        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+    @contextmanager
+    def _reader(self) -> Iterator[sqlite3.Connection]:
+        """A connection of its own for one read. Not one a thread: associations bring threads without end."""
+        with self._readers_lock:
+            connection = self._readers.pop() if self._readers else None
         if connection is None:
             connection = self._connect()
             connection.execute("PRAGMA query_only = ON")
-            self._local.connection = connection
+        try:
+            yield connection
+        finally:
             with self._readers_lock:
-                self._readers.append(connection)
-        return connection
+                kept = not self._closed and len(self._readers) < _IDLE_READERS
+                if kept:
+                    self._readers.append(connection)
+            if not kept:
+                connection.close()
 
     def _read(self, statement: Sql) -> list[tuple[object, ...]]:
-        with _translated():
-            return self._reader().execute(statement.text, statement.parameters).fetchall()
+        with _translated(), self._reader() as connection:
+            return connection.execute(statement.text, statement.parameters).fetchall()
 
     # Writing
 
@@ -284,13 +293,14 @@ class SqliteIndex:
     def close(self) -> None:
         self._group.close()
         with self._readers_lock:
-            connections, self._readers = [*self._readers, self._writing], []
-            self._writing = None
-        if not connections:
-            return
+            if self._closed:
+                return
+            self._closed = True
+            connections, self._readers = self._readers, []
         for connection in connections:
-            if connection is not None:
-                connection.close()
+            connection.close()
+        if self._writing is not None:
+            self._writing.close()
         self._turnstile.close()
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from storage.dicom import json_model
 from storage.dicom.attributes import Level
+from storage.dicom.file_meta import NATIVE
 from storage.dicom.json_model import JsonDataSet
 from storage.dicom.part10 import EXTRACTOR_VERSION
 from storage.index import rows
@@ -37,11 +38,20 @@ def arrange(versions: Sequence[_Version]) -> dict[int, Role]:
     for version in sorted(versions, key=lambda each: each.version):
         if current is None:
             roles[version.id], current = Role.CURRENT, version
-        elif version.header == current.header and version.transfer_syntax != current.transfer_syntax:
+        elif _is_alternative(current, version.header, version.transfer_syntax):
             roles[version.id] = Role.ALTERNATIVE
         else:
             roles[current.id], roles[version.id], current = Role.SUPERSEDED, Role.CURRENT, version
     return roles
+
+
+def _is_alternative(current: _Version, header: str, transfer_syntax: str) -> bool:
+    """Whether data with a header may be the current data, compressed otherwise.
+
+    Between two native syntaxes the canonical digest sees through the encoding: there, other content is other content.
+    """
+    native = current.transfer_syntax in NATIVE and transfer_syntax in NATIVE
+    return header == current.header and transfer_syntax != current.transfer_syntax and not native
 
 
 class Writer:
@@ -214,9 +224,7 @@ class Writer:
         self, arrival: Arrival, row: int, study: int, series: int, instance: int, before: list[_Version]
     ) -> None:
         """Let the instance, and if it is their voice the series and study, speak through a new version."""
-        values: dict[str, object] = {"current_version": row, "change": self._change_of(row)}
-        if before:
-            values.update(_instance_values(arrival))
+        values = {"current_version": row, "change": self._change_of(row), **_instance_values(arrival)}
         self._update_row("instance", instance, values)
         superseded = {version.version for version in before}
         for table, identifier, of in (("study", study, _study_values), ("series", series, _series_values)):
@@ -337,8 +345,7 @@ def _refused(arrival: Arrival, versions: Sequence[_Version]) -> Commit | None:
         return None
     roles = arrange(versions)
     current = next(version for version in versions if roles[version.id] is Role.CURRENT)
-    same_header = current.header == arrival.extract.header_digest
-    if same_header and current.transfer_syntax != arrival.extract.transfer_syntax_uid:
+    if _is_alternative(current, arrival.extract.header_digest, arrival.extract.transfer_syntax_uid):
         return None
     return Commit(Outcome.REJECTED, "the SOP Instance UID is in use with other content")
 

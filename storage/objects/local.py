@@ -167,10 +167,10 @@ class LocalObjectStore:
                 rest = block
                 while rest:
                     rest = rest[os.write(handle, rest) :]
-            kept = _write_digest(handle, digest.hexdigest())
+            _write_digest(handle, digest.hexdigest())
             self._sync(handle)
             status = os.fstat(file.fileno())
-        return ObjectInfo(key, status.st_size, digest.hexdigest() if kept else None, status.st_mtime)
+        return ObjectInfo(key, status.st_size, digest.hexdigest(), status.st_mtime)
 
     def _publish(self, temporary: str, key: str) -> None:
         folder, _, name = key.rpartition("/")

@@ -220,11 +220,40 @@ def test_an_orphan_whose_content_is_there_is_removed(archive: Archive) -> None:
     assert {info.key for info in archive.objects.list("")} == kept
 
 
-def test_an_orphan_that_the_policy_would_have_refused_is_removed(archive: Archive) -> None:
+def test_a_deletion_that_a_crash_cut_off_after_its_record_is_completed(archive: Archive) -> None:
+    store(archive, StudyInstanceUID="7.7")
+    target = Target(TENANTS[0], ids.study_uid("7.7"))
+    versions = tuple(archive.index.versions(target, EVERYTHING))
+    body = records.Deletion("7.7", None, None, versions).dumps()
+    archive.objects.put(records.key(TENANTS[0], archive.new_version()), [body])
+    later(archive)
+    assert archive.index.existence(target, EVERYTHING) is Existence.DELETED
+
+
+def test_what_came_back_after_a_deletion_is_not_taken_for_a_second_copy_on_an_older_index(tmp_path: Path) -> None:
+    objects = MemoryObjectStore()
+    index = SqliteIndex(tmp_path / "index.sqlite", max_age_s=float("inf"))
+    archive = Archive(objects, index, Limits())
+    same = {"SOPInstanceUID": "4.4.1.1", "StudyInstanceUID": "4.4", "SeriesInstanceUID": "4.4.1"}
+    store(archive, **same)
+    older = SqliteIndex(tmp_path / "older.sqlite", max_age_s=float("inf"))
+    reconcile.reindex(Archive(objects, older, Limits()))
+    target = Target(TENANTS[0], ids.study_uid("4.4"))
+    delete(archive, target)
+    store(archive, **same)
+    before = answers(index)
+    assert later(Archive(objects, older, Limits())).removed == 0
+    assert answers(older) == before
+    index.close()
+    older.close()
+
+
+def test_an_orphan_that_the_policy_would_have_refused_is_left_alone(archive: Archive) -> None:
     same = {"SOPInstanceUID": "1.1.1", "StudyInstanceUID": "1.1", "SeriesInstanceUID": "1.1.0"}
     store(archive, **same)
     leave_orphan(archive, StudyDescription="other", **same)
-    assert later(archive, Conflict.REJECT).removed == 1
+    report = later(archive, Conflict.REJECT)
+    assert (report.removed, len(report.damaged)) == (0, 1)
 
 
 def test_an_orphan_in_the_wrong_place_goes_to_quarantine(archive: Archive) -> None:

@@ -118,3 +118,11 @@ def test_more_parts_than_allowed_are_refused() -> None:
     body = b"--xyz\r\n\r\na\r\n" * (multipart.MAX_PARTS + 1) + b"--xyz--"
     with pytest.raises(PayloadTooLarge):
         parts(body, [1 << 16])
+
+
+def test_an_epilogue_is_not_held_in_memory() -> None:
+    reader = MultipartReader(BOUNDARY)
+    assert [type(event) for event in reader.feed(encoded(b"one"))] == [PartBegin, PartData, PartEnd]
+    for _ in range(100):
+        assert list(reader.feed(bytes(1 << 16))) == []
+    assert len(reader._buffer) == 0

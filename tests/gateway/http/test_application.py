@@ -22,6 +22,7 @@ from gateway.http import application, health, problem
 from gateway.http.application import Route
 from gateway.imaging import errors as imaging
 from storage import errors as storage
+from tests.instances import data_set, part10_file
 
 Client = TestClient[Any, Any]
 ORIGIN = "https://viewer.example.org"
@@ -176,3 +177,38 @@ async def test_a_key_opens_what_its_policy_allows_and_nothing_else(keyed: Client
         assert response.status == 403
     async with keyed.get("/dicomweb/studies") as response:
         assert response.status == 401
+
+
+SCOPED = """
+[[principal]]
+name = "anyone-here"
+kind = "loopback"
+actions = ["search", "read", "store"]
+scope = { Modality = ["CT"] }
+"""
+
+
+async def test_storing_into_a_study_out_of_scope_does_not_open_it(
+    settings: Settings, tmp_path: Any, aiohttp_client: Callable[..., Awaitable[Client]]
+) -> None:
+    from gateway import assembly
+
+    hidden = data_set(Modality="MR", PatientName="Hidden^Name")
+    fitting = data_set(StudyInstanceUID=hidden.StudyInstanceUID, Modality="CT", PatientID=None)
+    (tmp_path / "policy.toml").write_text(SCOPED)
+    everything = assembly.build(settings, "everything")
+    access = AccessSettings(policy_file=tmp_path / "policy.toml")
+    scoped = assembly.build(settings.model_copy(update={"access": access}), "scoped")
+    headers = {"Content-Type": "application/dicom"}
+    first = await aiohttp_client(application.build(everything, routes()))
+    async with first.post("/dicomweb/studies", data=part10_file(hidden), headers=headers) as response:
+        assert response.status == 200
+    second = await aiohttp_client(application.build(scoped, routes()))
+    async with second.post("/dicomweb/studies", data=part10_file(fitting), headers=headers) as response:
+        assert response.status == 409
+        answer = await response.json(content_type=None)
+        assert answer["00081198"]["Value"][0]["00081197"]["Value"] == [0x0124]
+    async with second.get("/dicomweb/studies") as response:
+        assert response.status == 204
+    everything.close()
+    scoped.close()

@@ -265,6 +265,21 @@ class IndexContract:
         assert index.commit(arrival(one)).outcome is Outcome.STORED
         assert index.existence(study(one), EVERYTHING) is Existence.LIVE
 
+    def test_an_instance_that_comes_back_changed_speaks_for_itself(self, index: Index) -> None:
+        same = {"SOPInstanceUID": "1.2.3", "StudyInstanceUID": "1.2", "SeriesInstanceUID": "1.3"}
+        one = put(index, InstanceNumber=1, **same)
+        index.delete(MAIN, CLOCK.next(), b"{}", index.versions(study(one), EVERYTHING))
+        put(index, InstanceNumber=7, SOPClassUID="1.2.840.10008.5.1.4.1.1.7", **same)
+        (located,) = index.locate(study(one), EVERYTHING)
+        assert (located.instance_number, located.sop_class_uid) == (7, "1.2.840.10008.5.1.4.1.1.7")
+
+    def test_changed_pixels_in_another_native_syntax_are_a_new_version(self, index: Index) -> None:
+        same = {"SOPInstanceUID": "1.2.3", "StudyInstanceUID": "1.2", "SeriesInstanceUID": "1.3"}
+        implicit = "1.2.840.10008.1.2"
+        index.commit(arrival(extract(encode(data_set(**same), implicit), implicit)))
+        blanked = extract(encode(data_set(PixelData=bytes(32), **same)))
+        assert index.commit(arrival(blanked)).outcome is Outcome.NEW_VERSION
+
     def test_the_same_record_twice_changes_nothing(self, index: Index) -> None:
         one = put(index)
         record, versions = CLOCK.next(), index.versions(study(one), EVERYTHING)

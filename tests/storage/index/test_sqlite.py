@@ -153,3 +153,14 @@ def test_one_bad_arrival_does_not_take_its_group_along(tmp_path: Path) -> None:
     assert results.count("stored") == 6
     assert index.count(Search(MAIN, Level.INSTANCE)) == 7
     index.close()
+
+
+def test_reading_from_ever_new_threads_keeps_few_connections(tmp_path: Path) -> None:
+    index = SqliteIndex(tmp_path / "index.sqlite")
+    for _ in range(60):
+        thread = threading.Thread(target=index.ping)
+        thread.start()
+        thread.join()
+    open_files = [path.readlink().name for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+    assert open_files.count("index.sqlite") < 10
+    index.close()

@@ -43,6 +43,8 @@ class HttpSettings(_Section):
     """Most rows in one QIDO-RS answer."""
     body_timeout_s: float = Field(default=60.0, gt=0)
     """Longest pause between two blocks of a request's body."""
+    max_followers: int = Field(default=200, ge=0)
+    """Requests that may wait for changes at the same time in each process."""
     drain_s: float = Field(default=20.0, ge=0)
     """How long requests under way may take to end after SIGTERM."""
 
@@ -95,6 +97,10 @@ class StorageSettings(_Section):
     """An object that has no row after so long is given one, or removed when its content is there already."""
     reap_interval_s: float = Field(default=3600.0, ge=1)
     """How often the background worker looks for objects without a row."""
+    undo_s: float = Field(default=604_800.0, ge=0)
+    """How long a deletion can be undone; afterwards its objects are removed for good."""
+    study_quiet_s: float = Field(default=300.0, gt=0)
+    """A study in which nothing happened for so long is complete, and the change feed says so."""
     spool_memory_bytes: int = Field(default=1 << 20, ge=0)
     """Instances up to this size are held in memory while they arrive, longer ones in the spool."""
     max_instance_bytes: int = Field(default=8 << 30, ge=1 << 20)

@@ -16,7 +16,8 @@ from gateway.assembly import Core
 from gateway.context import Caller, RequestId, new_request_id
 from gateway.errors import AuditUnavailable
 from gateway.http import callers, cors, problem
-from gateway.http.offload import Offload
+from gateway.http.followers import Followers
+from gateway.http.offload import Lane, Offload
 
 CORE = web.AppKey("core", Core)
 OFFLOAD = web.AppKey("offload", Offload)
@@ -81,6 +82,7 @@ class UnderWay:
 
 
 UNDER_WAY = web.AppKey("under_way", UnderWay)
+FOLLOWERS = web.AppKey("followers", Followers)
 
 
 def build(core: Core, routes: Sequence[Route]) -> web.Application:
@@ -101,7 +103,13 @@ def build(core: Core, routes: Sequence[Route]) -> web.Application:
 
 
 async def _offload(app: web.Application) -> AsyncIterator[None]:
-    app[OFFLOAD] = Offload()
+    app[OFFLOAD] = offload = Offload()
+    core, under_way = app[CORE], app[UNDER_WAY]
+    app[FOLLOWERS] = Followers(
+        lambda: offload.run(Lane.INDEX, core.feed.head),
+        core.settings.http.max_followers,
+        lambda: under_way.draining,
+    )
     yield
     await asyncio.to_thread(app[OFFLOAD].close)
 

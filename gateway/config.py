@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, ValidationError, field_validator, model_validator
+from pydantic.networks import IPvAnyNetwork
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -33,6 +34,12 @@ class HttpSettings(_Section):
     """Processes that serve HTTP."""
     public_url: HttpUrl | None = None
     """Where clients reach the service, for URLs in answers; without it they are made from the request's Host."""
+    path_prefix: Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._~-]+)*$", max_length=256)] = ""
+    """Put before every path but those of health, such as /imaging, for a proxy that passes paths on as they are."""
+    trusted_proxies: tuple[IPvAnyNetwork, ...] = ()
+    """Networks of proxies whose word on the client's address, scheme and host is taken, such as 10.0.0.0/24."""
+    forwarding_header: Literal["x-forwarded", "forwarded"] = "x-forwarded"
+    """What those proxies set: X-Forwarded-For, -Proto, -Host, -Port and -Prefix, or Forwarded (RFC 7239)."""
     cors_origins: tuple[str, ...] = ()
     """Exact origins whose pages may call the service, such as https://viewer.example.org."""
     max_request_bytes: int = Field(default=16 << 30, ge=1 << 20)

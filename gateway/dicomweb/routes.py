@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from gateway.dicomweb import changefeed, commitment, deletion, qido, rendered, stow, wado
+from gateway.dicomweb import capabilities, changefeed, commitment, deletion, qido, rendered, stow, wado
 from gateway.http.application import Route
 
 
 def routes() -> list[Route]:
     """What PS3.18 defines, then what it does not: deletion and its undoing, the change feed."""
-    return [
+    found = [
         *qido.routes(),
         *wado.routes(),
         *rendered.routes(),
@@ -17,3 +17,4 @@ def routes() -> list[Route]:
         *deletion.routes(),
         *changefeed.routes(),
     ]
+    return [*found, *capabilities.routes(found)]

@@ -12,19 +12,20 @@ from pathlib import Path
 
 from storage.dicom import frames, json_model
 from storage.dicom import identifiers as ids
-from storage.dicom.attributes import Computed
 from storage.dicom.matching import Condition
 from storage.errors import FramesNotLocatable, StaleObject, StorageFull, StorageUnavailable
-from storage.index import migrations, queries, rows
+from storage.index import migrations, queries, rows, searching
 from storage.index.base import (
     Arrival,
     Commit,
     Existence,
     Layout,
     Located,
+    Page,
     Quarantined,
     Row,
     Search,
+    State,
     Target,
 )
 from storage.index.conditions import Sql
@@ -200,12 +201,20 @@ class SqliteIndex:
             for study, series, sop, version, object_key, reason in found
         ]
 
+    def state(self) -> State:
+        with _translated(), self._reader() as connection:
+            return searching.state(connection)
+
+    def page(self, search: Search, total: int | None = None) -> Page:
+        with _translated(), self._reader() as connection:
+            return searching.page(connection, search, total)
+
     def search(self, search: Search) -> Sequence[Row]:
-        computed = sorted(search.computed)
-        return [_row(found, computed) for found in self._read(queries.page(search))]
+        return list(self.page(search, total=0).rows)
 
     def count(self, search: Search) -> int:
-        return int(str(self._read(queries.count(search))[0][0]))
+        with _translated(), self._reader() as connection:
+            return searching.count(connection, search)
 
     def locate(self, target: Target, scope: Condition) -> Sequence[Located]:
         statement = Sql().add(
@@ -302,23 +311,6 @@ class SqliteIndex:
         if self._writing is not None:
             self._writing.close()
         self._turnstile.close()
-
-
-def _row(found: tuple[object, ...], computed: Sequence[Computed]) -> Row:
-    study, series, sop, *attributes = found[:6]
-    values: dict[Computed, int | tuple[str, ...]] = {}
-    for name, value in zip(computed, found[6:], strict=True):
-        if name in queries.LISTS:
-            values[name] = tuple(sorted(text for text in json_model.loads(str(value)) if text))
-        else:
-            values[name] = int(str(value))
-    return Row(
-        ids.StudyUid(str(study)),
-        ids.SeriesUid(str(series)) if series is not None else None,
-        ids.SopUid(str(sop)) if sop is not None else None,
-        tuple(bytes(part) for part in attributes if isinstance(part, bytes)),
-        values,
-    )
 
 
 def _located(tenant: ids.Tenant, found: tuple[object, ...]) -> Located:

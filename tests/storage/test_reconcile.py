@@ -77,6 +77,10 @@ def fill(archive: Archive) -> None:
             StudyDescription=f"series {number}",
             PatientID=None,
         )
+    # Blank first in time, last in the bucket's order; then a blank one that is first in that order and late in time.
+    for series, patient_id in (("6.6.9", ""), ("6.6.5", "T-6"), ("6.6.1", None), ("6.6.7", "T-6")):
+        store(archive, StudyInstanceUID="6.6", SeriesInstanceUID=series, PatientID=patient_id, StudyDescription=series)
+    delete(archive, Target(TENANTS[0], ids.study_uid("6.6"), ids.series_uid("6.6.5")))
     delete(archive, Target(TENANTS[0], ids.study_uid("3.3"), ids.series_uid("3.3.0")))
     returning = {"StudyInstanceUID": "4.4", "SeriesInstanceUID": "4.4.1", "SOPInstanceUID": "4.4.1.1"}
     store(archive, **returning)
@@ -144,7 +148,7 @@ def test_a_reindex_from_the_bucket_alone_gives_the_same_answers(objects: ObjectS
     report = reconcile.reindex(Archive(objects, again, Limits()), lambda so_far: seen.append(so_far.objects))
     assert answers(again) == before
     assert report.damaged == []
-    assert (report.quarantined, report.records) == (2, 5)
+    assert (report.quarantined, report.records) == (2, 6)
     assert seen == list(range(1, report.objects + 1))
     again.close()
 

@@ -158,6 +158,7 @@ def _operations() -> dict[tuple[str, str], Operation]:
         ("GET", f"{study}/series"): _search(Level.SERIES, ("StudyInstanceUID",)),
         ("GET", f"{study}/instances"): _search(Level.INSTANCE, ("StudyInstanceUID",)),
         ("GET", f"{series}/instances"): _search(Level.INSTANCE, ("StudyInstanceUID", "SeriesInstanceUID")),
+        ("GET", f"{PREFIX}/patients/count"): _counting(Level.PATIENT),
         ("GET", f"{PREFIX}/studies/count"): _counting(Level.STUDY),
         ("GET", f"{PREFIX}/series/count"): _counting(Level.SERIES),
         ("GET", f"{PREFIX}/instances/count"): _counting(Level.INSTANCE),

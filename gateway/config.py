@@ -41,6 +41,8 @@ class HttpSettings(_Section):
     """Most rows in one QIDO-RS answer."""
     body_timeout_s: float = Field(default=60.0, gt=0)
     """Longest pause between two blocks of a request's body."""
+    write_timeout_s: float = Field(default=60.0, gt=0)
+    """A client that does not take 128 KiB of an answer in so long is let go."""
     drain_s: float = Field(default=20.0, ge=0)
     """How long requests under way may take to end after SIGTERM."""
 

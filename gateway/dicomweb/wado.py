@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -16,7 +16,8 @@ from gateway.errors import InvalidParameter, NotAcceptable
 from gateway.http.application import CALLER, CORE, OFFLOAD, Route
 from gateway.http.offload import Lane
 from gateway.imaging.decode import SUPPORTED_TRANSFER_SYNTAXES
-from gateway.services.frames import Frame, FrameReader
+from gateway.services.content import held
+from gateway.services.frames import FrameReader
 from gateway.services.retrieve import Form, Found, RetrieveService
 from storage.dicom.file_meta import EXPLICIT_VR_LITTLE_ENDIAN
 from storage.dicom.part10 import BulkItem
@@ -48,6 +49,11 @@ class _Sendable:
     form: Form
     syntax: str
 
+    @property
+    def as_stored(self) -> bool:
+        """Whether the stored object itself goes out."""
+        return self.syntax == self.located.transfer_syntax_uid
+
 
 def _sendable(service: RetrieveService, instances: Sequence[Located], choice: Choice) -> list[_Sendable]:
     """The instances that can go out as a choice wants them."""
@@ -70,30 +76,33 @@ async def retrieve_instances(request: web.Request) -> web.StreamResponse:
             break
     else:
         raise NotAcceptable("no instance exists in an acceptable transfer syntax")
-    etag = found.etag("", "instances", choice.media_type, str(choice.multipart), choice.transfer_syntax)
+    root = service_root(request) if choice.multipart else ""
+    etag = found.etag(root, "instances", choice.media_type, str(choice.multipart), choice.transfer_syntax)
     if (unchanged := answers.not_modified(request, etag)) is not None:
         return unchanged
     if not choice.multipart:
         only = chosen[0]
-        content_type = f"{types.DICOM}; transfer-syntax={only.syntax}"
-        blocks = service.part10(only.located, only.form)
-        return await answers.stream(request, blocks, answers.headers(etag, content_type))
-    answer = answers.MultipartAnswer(types.DICOM)
-    root = service_root(request)
-    parts = (
-        (
-            f"{types.DICOM}; transfer-syntax={each.syntax}",
-            _location(root, each.located),
-            service.part10(each.located, each.form),
-        )
-        for each in chosen
-    )
-    partial = len(chosen) < len(found.instances)
+        head = answers.headers(etag, f"{types.DICOM}; transfer-syntax={only.syntax}")
+        if only.as_stored:
+            return await answers.ranged(request, only.located.size, service.stored(only.located).read, head)
+        return await answers.stream(request, service.part10(only.located, only.form), head)
+    answer = answers.MultipartAnswer(types.DICOM, etag)
     head = answers.headers(etag, answer.content_type)
-    if partial:
-        missing = len(found.instances) - len(chosen)
+    missing = len(found.instances) - len(chosen)
+    if missing:
         head["Warning"] = f'299 gateway "{missing} instances do not exist in an acceptable transfer syntax"'
-    return await answers.stream(request, answer.body(parts), head, status=206 if partial else 200)
+
+    def header(number: int) -> tuple[str, str]:
+        return f"{types.DICOM}; transfer-syntax={chosen[number].syntax}", _location(root, chosen[number].located)
+
+    if all(each.as_stored for each in chosen):
+        sizes = [each.located.size for each in chosen]
+        content = answer.content(sizes, header, lambda number: service.stored(chosen[number].located))
+        if missing:  # a 206 of its own kind (PS3.18 Table 10.4.3-1), of which no range is given
+            return await answers.send(request, content, head, status=206)
+        return await answers.ranged(request, content.size, content.read, head)
+    parts = ((*header(number), service.part10(each.located, each.form)) for number, each in enumerate(chosen))
+    return await answers.stream(request, answer.body(parts), head, status=206 if missing else 200)
 
 
 def _location(root: str, located: Located) -> str:
@@ -109,16 +118,17 @@ async def retrieve_metadata(request: web.Request) -> web.StreamResponse:
     media_type = negotiation.json_type(request)
     found = await locate(request)
     root = service_root(request)
-    etag = found.etag(root, "metadata", media_type)
+    whole_series = urls.series(request) is not None and urls.instance(request) is None
+    packed = whole_series and "gzip" in request.headers.get("Accept-Encoding", "").lower()
+    etag = found.etag(root, "metadata", media_type, "gzip" if packed else "")
     if (unchanged := answers.not_modified(request, etag)) is not None:
         return unchanged
     service = request.app[CORE].retrieve
     head = answers.headers(etag, media_type)
     head["Vary"] = "Accept, Accept-Encoding, Authorization"
-    whole_series = urls.series(request) is not None and urls.instance(request) is None
-    if whole_series and "gzip" in request.headers.get("Accept-Encoding", "").lower():
-        body = await request.app[OFFLOAD].run(Lane.INDEX, service.series_metadata, found, root)
-        return web.Response(body=body, headers={**head, "Content-Encoding": "gzip"})
+    if packed:
+        body = held(await request.app[OFFLOAD].run(Lane.INDEX, service.series_metadata, found, root))
+        return await answers.send(request, body, {**head, "Content-Encoding": "gzip"})
     return await answers.stream(request, service.metadata(found.instances, root), head, lane=Lane.INDEX)
 
 
@@ -150,22 +160,22 @@ async def _send_frames(request: web.Request, found: Found, numbers: Sequence[int
     reader = await run(Lane.INDEX, request.app[CORE].retrieve.frames, located)
     reader.check(numbers)
     choice, syntax = _frame_choice(request, reader, single=len(numbers) == 1)
-    etag = found.etag("", "frames", str(numbers), choice.media_type, str(choice.multipart), syntax)
+    root = service_root(request) if choice.multipart else ""
+    etag = found.etag(root, "frames", str(numbers), choice.media_type, str(choice.multipart), syntax)
     if (unchanged := answers.not_modified(request, etag)) is not None:
         return unchanged
-    frames = reader.stored(numbers) if syntax == reader.stored_syntax else reader.decoded(numbers)
+    as_stored = syntax == reader.stored_syntax
+    frames = await run(Lane.INDEX, reader.stored if as_stored else reader.decoded, numbers)
+    lane = Lane.OBJECTS if as_stored else Lane.LONG
     content_type = f"{choice.media_type}; transfer-syntax={syntax}"
     if not choice.multipart:
-        frame: Frame = await run(Lane.OBJECTS, next, frames)
-        return web.Response(body=frame.data, headers=answers.headers(etag, content_type))
-    answer = answers.MultipartAnswer(choice.media_type)
-    location = f"{_location(service_root(request), located)}/frames"
-    if len(numbers) == 1:
-        frame = await run(Lane.OBJECTS, next, frames)
-        body = b"".join(answer.body([(content_type, f"{location}/{numbers[0]}", (frame.data,))]))
-        return web.Response(body=body, headers=answers.headers(etag, answer.content_type))
-    parts = ((content_type, f"{location}/{number}", (each.data,)) for number, each in zip(numbers, frames, strict=True))
-    return await answers.stream(request, answer.body(parts), answers.headers(etag, answer.content_type))
+        only = frames.content(0)
+        return await answers.ranged(request, only.size, only.read, answers.headers(etag, content_type), lane=lane)
+    answer = answers.MultipartAnswer(choice.media_type, etag)
+    location = f"{_location(root, located)}/frames"
+    content = answer.content(frames.sizes, lambda place: (content_type, f"{location}/{numbers[place]}"), frames.content)
+    head = answers.headers(etag, answer.content_type)
+    return await answers.ranged(request, content.size, content.read, head, lane=lane)
 
 
 def _frame_choice(request: web.Request, reader: FrameReader, *, single: bool) -> tuple[Choice, str]:
@@ -193,26 +203,28 @@ async def retrieve_bulk_data(request: web.Request) -> web.StreamResponse:
     choice = negotiation.frame_choices(request, single=True)[0]
     if choice.media_type != types.OCTET_STREAM:
         raise NotAcceptable("this value is available as application/octet-stream")
-    etag = found.etag("", "bulk", path, str(choice.multipart))
+    root = service_root(request) if choice.multipart else ""
+    etag = found.etag(root, "bulk", path, str(choice.multipart))
     if (unchanged := answers.not_modified(request, etag)) is not None:
         return unchanged
-    blocks = core.retrieve.bulk(located, item, 0, item.length)
-    if not choice.multipart:
-        head = answers.headers(etag, types.OCTET_STREAM) | {"Content-Length": str(item.length)}
-        return await answers.stream(request, blocks, head)
-    answer = answers.MultipartAnswer(types.OCTET_STREAM)
-    location = f"{_location(service_root(request), located)}/bulkdata/{path}"
-    body = answer.body([(types.OCTET_STREAM, location, blocks)])
-    return await answers.stream(request, body, answers.headers(etag, answer.content_type))
+    content, content_type = core.retrieve.bulk(located, item), types.OCTET_STREAM
+    if choice.multipart:
+        answer = answers.MultipartAnswer(types.OCTET_STREAM, etag)
+        location = f"{_location(root, located)}/bulkdata/{path}"
+        value = content
+        content = answer.content([value.size], lambda _: (types.OCTET_STREAM, location), lambda _: value)
+        content_type = answer.content_type
+    return await answers.ranged(request, content.size, content.read, answers.headers(etag, content_type))
 
 
 async def _send_video(request: web.Request, found: Found, media_type: str) -> web.StreamResponse:
-    negotiation.choose(request, (media_type, types.OCTET_STREAM))
-    etag = found.etag("", "video")
+    chosen = negotiation.choose(request, (media_type, types.OCTET_STREAM))
+    etag = found.etag("", "video", chosen)
     if (unchanged := answers.not_modified(request, etag)) is not None:
         return unchanged
-    blocks: Iterator[bytes] = request.app[CORE].retrieve.video(found.instances[0])
-    return await answers.stream(request, blocks, answers.headers(etag, media_type))
+    run, retrieve = request.app[OFFLOAD].run, request.app[CORE].retrieve
+    stream = await run(Lane.INDEX, retrieve.video, found.instances[0])
+    return await answers.ranged(request, stream.size, stream.read, answers.headers(etag, chosen))
 
 
 def routes() -> list[Route]:

@@ -11,9 +11,10 @@ from enum import Enum
 from gateway.access.door import Decision, Door
 from gateway.access.policy import Action
 from gateway.context import Caller
-from gateway.errors import Gone, NotFound
+from gateway.errors import Gone, NotAcceptable, NotFound
 from gateway.imaging.pool import ImagingPool
-from gateway.services.frames import FrameReader
+from gateway.services.content import Content, joined
+from gateway.services.frames import FrameReader, swapped
 from gateway.services.representation import etag
 from storage.archive import Archive
 from storage.dicom import file_meta, json_model, reencode
@@ -27,6 +28,8 @@ from storage.errors import StorageError
 from storage.index.base import Existence, Located, Target
 
 _log = logging.getLogger("gateway.services")
+
+_MAX_HELD_BULK_BYTES = 64 << 20
 
 
 class Form(Enum):
@@ -96,6 +99,10 @@ class RetrieveService:
             return ids.TransferSyntaxUid(file_meta.EXPLICIT_VR_LITTLE_ENDIAN)
         return stored
 
+    def stored(self, located: Located) -> Content:
+        """An instance as the Part 10 file that it is stored as."""
+        return Content(located.size, lambda start, length: self._archive.blocks(located, start, length))
+
     def part10(self, located: Located, form: Form) -> Iterator[bytes]:
         """An instance as a Part 10 file.
 
@@ -133,12 +140,10 @@ class RetrieveService:
         replace = {0x00280004: _even(description.photometric_interpretation.value.encode("ascii"))}
 
         decoded = reader.decoded(numbers)
-        first = next(decoded)  # now, so that a frame that cannot be decoded is an error before anything is sent
 
         def blocks() -> Iterator[bytes]:
-            yield first.data[:frame_bytes]
-            for frame in decoded:
-                yield frame.data[:frame_bytes]
+            for place in range(reader.count):
+                yield from decoded.content(place).read(0, frame_bytes)
             if length % 2:
                 yield b"\0"
 
@@ -147,7 +152,7 @@ class RetrieveService:
 
     def frames(self, located: Located) -> FrameReader:
         """A reader of an instance's frames."""
-        return FrameReader(self._archive, self._pool, located, self.data_set(located))
+        return FrameReader(self._archive, self._pool, located, lambda: self.data_set(located))
 
     def data_set(self, located: Located) -> json_model.JsonDataSet:
         """An instance's metadata, BulkDataURIs relative."""
@@ -195,26 +200,34 @@ class RetrieveService:
                 return item
         raise NotFound("the instance has no such bulk value")
 
-    def bulk(self, located: Located, item: BulkItem, start: int, length: int) -> Iterator[bytes]:
-        """Bytes of a bulk value, as little endian."""
-        blocks = self._archive.data_set(located, item.offset + start, length)
-        word_bytes = WORD_BYTES.get(item.vr, 1) if self._big_endian(located) else 1
-        yield from json_model.swapped(blocks, word_bytes)
+    def bulk(self, located: Located, item: BulkItem) -> Content:
+        """A bulk value, as little endian."""
 
-    @staticmethod
-    def _big_endian(located: Located) -> bool:
-        return located.transfer_syntax_uid == file_meta.EXPLICIT_VR_BIG_ENDIAN
+        def read(start: int, length: int) -> Iterator[bytes]:
+            return self._archive.data_set(located, item.offset + start, length)
 
-    def video(self, located: Located) -> Iterator[bytes]:
+        big_endian = located.transfer_syntax_uid == file_meta.EXPLICIT_VR_BIG_ENDIAN
+        return swapped(Content(item.length, read), WORD_BYTES.get(item.vr, 1) if big_endian else 1)
+
+    def video(self, located: Located) -> Content:
         """A stored video stream, its fragments joined (PS3.5 8.2.5 to 8.2.10)."""
-        for fragments in self._archive.index.fragments(located.version_id, [1]):
-            for offset, length in fragments.ranges:
-                yield from self._archive.data_set(located, offset, length)
+        (fragments,) = self._archive.index.fragments(located.version_id, [1])
+
+        def fragment(number: int) -> Content:
+            offset, size = fragments.ranges[number]
+            return Content(size, lambda start, length: self._archive.data_set(located, offset + start, length))
+
+        return joined([size for _, size in fragments.ranges], fragment)
 
     def read_bulk(self, located: Located, uri: str) -> bytes:
-        """A bulk value by its relative BulkDataURI, in memory; for look-up tables and the like."""
+        """A bulk value by its relative BulkDataURI, in memory; for look-up tables and the like.
+
+        Raises NotFound, and NotAcceptable for a value longer than any of those.
+        """
         item = self.bulk_item(located, uri.rpartition("/bulkdata/")[2])
-        return b"".join(self.bulk(located, item, 0, item.length))
+        if item.length > _MAX_HELD_BULK_BYTES:
+            raise NotAcceptable(f"a value of {item.length} bytes where a look-up table or overlay should be")
+        return b"".join(self.bulk(located, item).read(0, item.length))
 
 
 def _even(value: bytes) -> bytes:

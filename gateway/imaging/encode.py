@@ -51,6 +51,9 @@ LOSSY_METHODS = {
 }
 """What loses something here, and its Lossy Image Compression Method (PS3.3 C.7.6.1.1.5.1)."""
 
+REVISION = f"1 imagecodecs {imagecodecs.__version__}"
+"""Names everything that decides the bytes of a decoded or encoded frame beside the frame itself; for entity tags."""
+
 JPEG_QUALITY = 90
 NEAR = 2
 _DECIBELS_8_BIT, _DECIBELS = 48, 60

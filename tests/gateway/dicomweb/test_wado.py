@@ -122,11 +122,21 @@ async def test_a_syntax_that_no_instance_has_is_406_and_one_that_some_have_is_20
     await store(client, sent, part10_file(other))
     base = f"/dicomweb/studies/{study}"
     syntax = 'multipart/related; type="application/dicom"; transfer-syntax={}'
-    assert (await get(client, base, syntax.format("1.2.840.10008.1.2.4.90")))[0] == 406
-    status, body, headers = await get(client, base, syntax.format("1.2.840.10008.1.2.5"))
+    assert (await get(client, base, syntax.format("1.2.840.10008.1.2.4.50")))[0] == 406
+    colour = wheel("SC_rgb_small_odd.dcm")
+    await store(client, _moved(colour, study, patient))
+    status, body, headers = await get(client, base, syntax.format("1.2.840.10008.1.2.4.50"))
     assert status == 206
     assert headers["Warning"].startswith("299")
     assert len(split(headers["Content-Type"], body)) == 1
+
+
+def _moved(body: bytes, study: str, patient: str) -> bytes:
+    found = pydicom.dcmread(io.BytesIO(body))
+    found.StudyInstanceUID, found.PatientID = study, patient
+    buffer = io.BytesIO()
+    found.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
 
 
 # Metadata

@@ -96,6 +96,7 @@ def _type(field: FieldInfo) -> str:
         "Path": "path",
         "SecretStr": "secret text",
         "tuple[str": "list of texts",
+        "IPvAnyNetwork": "list of networks",
         "bool": "true or false",
         "int": "whole number",
         "float": "number",

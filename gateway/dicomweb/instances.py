@@ -102,16 +102,23 @@ async def _send_multipart(
 
 
 async def retrieve_metadata(request: web.Request) -> web.StreamResponse:
-    """Metadata of a study, series or instance in DICOM JSON (PS3.18 Annex F)."""
-    media_type = negotiation.json_type(request)
+    """Metadata of a study, series or instance in DICOM JSON (PS3.18 Annex F), or in XML (PS3.19 A.1), a part each."""
+    media_type = negotiation.result_type(request)
     found = await locate(request)
     root = service_root(request)
-    whole_series = urls.series(request) is not None and urls.instance(request) is None
+    in_xml = media_type == types.DICOM_XML
+    whole_series = not in_xml and urls.series(request) is not None and urls.instance(request) is None
     packed = whole_series and "gzip" in request.headers.get("Accept-Encoding", "").lower()
     etag = found.etag(root, "metadata", media_type, "gzip" if packed else "")
     if (unchanged := answers.not_modified(request, etag)) is not None:
         return unchanged
     service = request.app[CORE].retrieve
+    if in_xml:
+        answer = MultipartAnswer(types.DICOM_XML, etag)
+        documents = zip(found.instances, service.metadata_xml(found.instances, root), strict=True)
+        parts = ((types.DICOM_XML, location(root, located), (text,)) for located, text in documents)
+        head = answers.headers(etag, answer.content_type)
+        return await answers.stream(request, answer.body(parts), head, lane=Lane.LONG)
     head = answers.headers(etag, media_type)
     head["Vary"] = "Accept, Accept-Encoding, Authorization"
     if packed:

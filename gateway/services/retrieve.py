@@ -18,7 +18,7 @@ from gateway.services.frames import FrameReader, swapped
 from gateway.services.representation import etag
 from gateway.services.transcode import rewriting
 from storage.archive import Archive
-from storage.dicom import file_meta, json_model, reencode
+from storage.dicom import file_meta, json_model, reencode, xml_model
 from storage.dicom import identifiers as ids
 from storage.dicom.elements import Blocks
 from storage.dicom.frames import FrameKind
@@ -148,6 +148,11 @@ class RetrieveService:
             yield begin + json_model.with_base(text, base_url)
             begin = b","
         yield b"]"
+
+    def metadata_xml(self, instances: Sequence[Located], base_url: str) -> Iterator[bytes]:
+        """Metadata of instances as Native DICOM Model documents, BulkDataURIs absolute."""
+        for text in self._archive.index.metadata([each.version_id for each in instances]):
+            yield xml_model.dumps(json_model.loads(json_model.with_base(text, base_url)))
 
     def series_metadata(self, found: Found, base_url: str) -> bytes:
         """Metadata of a whole series as a gzip body, kept for the next one who asks.

@@ -54,6 +54,8 @@ async def retrieve_instances(request: web.Request) -> web.StreamResponse:
         if choice.is_bulk:
             return await send_bulk_data(request, found, [each for each in choices if each.is_bulk])
         chosen = await run(Lane.INDEX, _sendable, service, found.instances, choice)
+        if chosen and choice.media_type == types.ZIP:
+            return await _send_zip(request, found, choice, chosen)
         if chosen and choice.multipart:
             return await _send_multipart(request, found, choice, chosen)
         if chosen:
@@ -83,9 +85,7 @@ async def _send_multipart(
     service = request.app[CORE].retrieve
     answer = MultipartAnswer(types.DICOM, etag)
     head = answers.headers(etag, answer.content_type)
-    missing = len(found.instances) - len(chosen)
-    if missing:
-        head["Warning"] = f'299 gateway "{missing} instances do not exist in an acceptable transfer syntax"'
+    missing = _missing(found, chosen, head)
 
     def header(number: int) -> tuple[str, str]:
         return f"{types.DICOM}; transfer-syntax={chosen[number].syntax}", location(root, chosen[number].located)
@@ -99,6 +99,32 @@ async def _send_multipart(
     parts = ((*header(number), service.part10(each.located, each.syntax)) for number, each in enumerate(chosen))
     status = 206 if missing else 200
     return await answers.stream(request, answer.body(parts), head, status=status, lane=Lane.LONG)
+
+
+async def _send_zip(
+    request: web.Request, found: Found, choice: Choice, chosen: Sequence[_Sendable]
+) -> web.StreamResponse:
+    etag = found.etag("", "zip", choice.transfer_syntax, REVISION)
+    if (unchanged := answers.not_modified(request, etag)) is not None:
+        return unchanged
+    head = answers.headers(etag, types.ZIP)
+    head["Content-Disposition"] = f'attachment; filename="{_lowest_uid(request)}.zip"'
+    missing = _missing(found, chosen, head)
+    blocks = request.app[CORE].retrieve.package([(each.located, each.syntax) for each in chosen])
+    return await answers.stream(request, blocks, head, status=206 if missing else 200, lane=Lane.LONG)
+
+
+def _lowest_uid(request: web.Request) -> str:
+    """The UID of what the path names: a file name that says nothing about the patient."""
+    return str(urls.instance(request) or urls.series(request) or urls.study(request))
+
+
+def _missing(found: Found, chosen: Sequence[_Sendable], head: dict[str, str]) -> int:
+    """How many instances are left out; the Warning that says so goes into the headers."""
+    missing = len(found.instances) - len(chosen)
+    if missing:
+        head["Warning"] = f'299 gateway "{missing} instances do not exist in an acceptable transfer syntax"'
+    return missing
 
 
 async def retrieve_metadata(request: web.Request) -> web.StreamResponse:

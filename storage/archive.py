@@ -120,9 +120,10 @@ class Archive:
         self.objects.put(records.key(tenant, record), [body])
         return self.index.restore(tenant, record, body, deletion)
 
-    def blocks(self, located: Located) -> Iterator[bytes]:
-        """The whole object as stored: a Part 10 file."""
-        with self.objects.open(located.object_key) as reader:
+    def blocks(self, located: Located, start: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """Bytes of the object as stored, a Part 10 file; all of it from ``start`` when no length is given."""
+        end = located.size if length is None else start + length
+        with self.objects.open(located.object_key, ByteRange(start, end)) as reader:
             yield from reader.blocks()
 
     def data_set(self, located: Located, start: int = 0, length: int | None = None) -> Iterator[bytes]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.dicomweb import capabilities, changefeed, commitment, deletion, qido, rendered, stow, wado
+from gateway.dicomweb import capabilities, changefeed, commitment, deletion, instances, qido, rendered, stow, wado
 from gateway.http.application import Route
 
 
@@ -10,6 +10,7 @@ def routes() -> list[Route]:
     """What PS3.18 defines, then what it does not: deletion and its undoing, the change feed."""
     found = [
         *qido.routes(),
+        *instances.routes(),
         *wado.routes(),
         *rendered.routes(),
         *stow.routes(),

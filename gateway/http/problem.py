@@ -34,6 +34,7 @@ STATUS: dict[type[Exception], HTTPStatus] = {
     # What a client can do about pixels that cannot be shown: ask for another representation.
     imaging.InvalidDescription: HTTPStatus.NOT_ACCEPTABLE,
     imaging.NotDecodable: HTTPStatus.NOT_ACCEPTABLE,
+    imaging.NotEncodable: HTTPStatus.NOT_ACCEPTABLE,
     imaging.FrameMismatch: HTTPStatus.NOT_ACCEPTABLE,
     imaging.FrameDamaged: HTTPStatus.NOT_ACCEPTABLE,
     imaging.FrameTooLarge: HTTPStatus.NOT_ACCEPTABLE,

@@ -1,4 +1,4 @@
-"""The two jobs a worker does, and how a job and its answer travel between processes.
+"""The jobs a worker does, and how a job and its answer travel between processes.
 
 A job goes to the worker pickled. An answer comes back as JSON and bytes, never pickled: a codec that
 a hostile frame took over must not be able to run code in the gateway.
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from gateway.imaging.decode import EncodedFrame, decode, decoded_description, native_bytes
+from gateway.imaging.encode import encode
 from gateway.imaging.errors import ImagingError
 from gateway.imaging.presentation import Presentation
 from gateway.imaging.render import RenderedImage, RenderRequest, render
@@ -33,6 +34,14 @@ class DecodeJob:
 
 
 @dataclass(frozen=True, slots=True)
+class EncodeJob:
+    """Decode a frame and encode it in another transfer syntax."""
+
+    frame: EncodedFrame
+    transfer_syntax_uid: str
+
+
+@dataclass(frozen=True, slots=True)
 class RenderJob:
     """Decode and render a frame."""
 
@@ -41,7 +50,7 @@ class RenderJob:
     request: RenderRequest
 
 
-Job: TypeAlias = DecodeJob | RenderJob
+Job: TypeAlias = DecodeJob | EncodeJob | RenderJob
 Answer: TypeAlias = bytes | RenderedImage
 
 
@@ -51,13 +60,15 @@ def perform(job: Job) -> Answer:
     Raises
     ------
     ImagingError
-        As `decode` and `render`.
+        As `decode`, `encode` and `render`.
     """
     frame = job.frame
     pixels = decode(frame.data, frame.transfer_syntax_uid, frame.description, frame.bit_offset)
     description = decoded_description(frame.description, frame.transfer_syntax_uid)
     if isinstance(job, DecodeJob):
         return native_bytes(pixels, description)
+    if isinstance(job, EncodeJob):
+        return encode(pixels, description, job.transfer_syntax_uid)
     return render(pixels, description, job.presentation, job.request)
 
 

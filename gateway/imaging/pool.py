@@ -16,11 +16,13 @@ from types import TracebackType
 from typing import Self
 
 from gateway.imaging.decode import EncodedFrame
+from gateway.imaging.description import PixelDescription
 from gateway.imaging.errors import FrameDamaged, FrameTooLarge, ImagingBusy, ImagingError, ImagingTimeout
 from gateway.imaging.jobs import (
     Answer,
     ConnectionClosed,
     DecodeJob,
+    EncodeJob,
     Job,
     RenderJob,
     receive_answer,
@@ -93,6 +95,13 @@ class ImagingPool:
             raise FrameDamaged("the worker answered with another kind of result")
         return answer
 
+    def encode(self, frame: EncodedFrame, transfer_syntax_uid: str) -> bytes:
+        """Return the frame in another transfer syntax, without item header; raises as `decode`, and NotEncodable."""
+        answer = self._run(EncodeJob(frame, transfer_syntax_uid))
+        if not isinstance(answer, bytes):
+            raise FrameDamaged("the worker answered with another kind of result")
+        return answer
+
     def render(self, frame: EncodedFrame, presentation: Presentation, request: RenderRequest) -> RenderedImage:
         """Return a picture of the frame; raises as `decode`, and InvalidRendering."""
         answer = self._run(RenderJob(frame, presentation, request))
@@ -126,12 +135,15 @@ class ImagingPool:
     ) -> None:
         self.close()
 
-    def _run(self, job: Job) -> Answer:
-        frame = job.frame
-        if frame.description.frame_bytes + len(frame.data) > self._memory_bytes:
+    def admit(self, description: PixelDescription, encoded_bytes: int) -> None:
+        """Raise FrameTooLarge for a frame that no worker would take, before its bytes are fetched."""
+        if description.frame_bytes + encoded_bytes > self._memory_bytes:
             raise FrameTooLarge(
-                f"the frame has {frame.description.frame_bytes} bytes decoded, a job may use {self._memory_bytes} bytes"
+                f"the frame has {description.frame_bytes} bytes decoded, a job may use {self._memory_bytes} bytes"
             )
+
+    def _run(self, job: Job) -> Answer:
+        self.admit(job.frame.description, len(job.frame.data))
         if not self._places.acquire(blocking=False):
             raise ImagingBusy("too many callers wait for a worker")
         try:

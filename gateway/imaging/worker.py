@@ -76,7 +76,9 @@ def _load_codecs() -> None:
         imagecodecs.jpegls_decode,
         imagecodecs.jpeg2k_decode,
         imagecodecs.packbits_decode,
+        imagecodecs.htj2k_encode,
         imagecodecs.JPEG8,
+        imagecodecs.HTJ2K,
     )
     Image.init()
 

@@ -37,7 +37,7 @@ class RenderService:
         """
         reader = self._retrieve.frames(located)
         reader.check([number])
-        (stored,) = reader.stored([number])
+        stored = reader.held(number)
         data_set = self._retrieve.data_set(located)
         description = reader.description
         presentation = Presentation.from_metadata(

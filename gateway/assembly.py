@@ -13,6 +13,7 @@ from gateway.access.door import Door
 from gateway.audit.trail import AuditTrail
 from gateway.config import InvalidSettings, Settings
 from gateway.imaging.pool import ImagingPool
+from gateway.services.compose import Composer
 from gateway.services.delete import DeleteService
 from gateway.services.ingest import IngestService
 from gateway.services.query import QueryService
@@ -38,6 +39,7 @@ class Core:
     trail: AuditTrail
     door: Door
     spool: Spool
+    composer: Composer
     pool: ImagingPool
     ingest: IngestService
     query: QueryService
@@ -167,13 +169,15 @@ def build(settings: Settings, worker: str, *, any_age: bool = False) -> Core:
     pool = ImagingPool(imaging.workers, imaging.memory_bytes, imaging.timeout_s)
     storage = settings.storage
     retrieve = RetrieveService(archive, door, pool, bounds)
+    spool = Spool(storage.directory / "spool", storage.spool_memory_bytes, storage.max_instance_bytes)
     return Core(
         settings=settings,
         limits=bounds,
         archive=archive,
         trail=trail,
         door=door,
-        spool=Spool(storage.directory / "spool", storage.spool_memory_bytes, storage.max_instance_bytes),
+        spool=spool,
+        composer=Composer(spool, bounds),
         pool=pool,
         ingest=IngestService(archive, door, bounds, Conflict(storage.conflict)),
         query=QueryService(archive.index, door),

@@ -37,6 +37,8 @@ class HttpSettings(_Section):
     """Exact origins whose pages may call the service, such as https://viewer.example.org."""
     max_request_bytes: int = Field(default=16 << 30, ge=1 << 20)
     """Longest body of one STOW-RS request."""
+    max_metadata_part_bytes: int = Field(default=32 << 20, ge=1 << 16)
+    """Longest metadata, of all instances together, in a STOW-RS request that sends it apart from bulk data."""
     max_results: int = Field(default=1000, ge=1, le=100_000)
     """Most rows in one QIDO-RS answer."""
     body_timeout_s: float = Field(default=60.0, gt=0)

@@ -7,11 +7,15 @@ from storage.dicom.part10 import VIDEO as VIDEO_SYNTAXES
 
 DICOM = "application/dicom"
 DICOM_JSON = "application/dicom+json"
+DICOM_XML = "application/dicom+xml"
 JSON = "application/json"
 OCTET_STREAM = "application/octet-stream"
 MULTIPART = "multipart/related"
 JPEG = "image/jpeg"
 PNG = "image/png"
+
+METADATA = frozenset((DICOM_JSON, JSON, DICOM_XML))
+"""Types of a data set whose bulk data comes apart."""
 
 JPEG_SYNTAXES = tuple(f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 53, 55, 57, 70))
 

@@ -6,23 +6,15 @@ here, equal in content. Decompression goes the same way, its caller giving the n
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from storage.dicom import explicit
 from storage.dicom import vr as vrs
 from storage.dicom.elements import Encoding, Event, Kind, Readable, Tokenizer
 from storage.dicom.json_model import swap, swapped
 from storage.dicom.limits import Limits
 
-_SHORT = struct.Struct("<HH2sH")
-_LONG = struct.Struct("<HH2sHI")
-_BARE = struct.Struct("<HHI")
-_UNDEFINED = 0xFFFFFFFF
-_ITEM = _BARE.pack(0xFFFE, 0xE000, _UNDEFINED)
-_EMPTY_ITEM = _BARE.pack(0xFFFE, 0xE000, 0)
-_ITEM_END = _BARE.pack(0xFFFE, 0xE00D, 0)
-_SEQUENCE_END = _BARE.pack(0xFFFE, 0xE0DD, 0)
 _PIXEL_REPRESENTATION = 0x00280103
 _OFFSET_TABLES = frozenset((0x7FE00001, 0x7FE00002))
 _FLUSH_BYTES = 1 << 16
@@ -61,7 +53,7 @@ def explicit_little_endian(
     for event in tokenizer:
         if event.kind is Kind.FRAGMENTS and pixels is not None and writer.depth == 0:
             yield writer.take()
-            yield writer.header(event.tag, pixels.vr, pixels.length)
+            yield explicit.header(event.tag, pixels.vr, pixels.length)
             yield from pixels.blocks
             writer.skipping = True
         elif event.kind in (Kind.LARGE, Kind.FRAGMENT):
@@ -102,25 +94,25 @@ class _Writer:
             self._element(event)
         elif kind is Kind.SEQUENCE:
             self.depth += 1
-            self._add(_LONG.pack(event.tag >> 16, event.tag & 0xFFFF, b"SQ", 0, _UNDEFINED))
+            self._add(explicit.sequence(event.tag))
         elif kind is Kind.SEQUENCE_END:
             self.depth -= 1
-            self._add(_SEQUENCE_END)
+            self._add(explicit.SEQUENCE_END)
         elif kind is Kind.ITEM:
             self._signed.append(self._signed[-1])
-            self._add(_ITEM)
+            self._add(explicit.ITEM)
         elif kind is Kind.ITEM_END:
             self._signed.pop()
-            self._add(_ITEM_END)
+            self._add(explicit.ITEM_END)
         elif kind is Kind.EMPTY_ITEMS:
-            self._add(_EMPTY_ITEM * event.length)
+            self._add(explicit.EMPTY_ITEM * event.length)
         elif kind is Kind.FRAGMENTS:
-            self._add(self.header(event.tag, event.vr, _UNDEFINED))
+            self._add(explicit.header(event.tag, event.vr, explicit.UNDEFINED))
         elif kind is Kind.FRAGMENTS_END:
             if self.skipping:
                 self.skipping = False
             else:
-                self._add(_SEQUENCE_END)
+                self._add(explicit.SEQUENCE_END)
 
     def _element(self, event: Event) -> None:
         tag, value = event.tag, event.value
@@ -133,29 +125,20 @@ class _Writer:
             value = swap(value, vrs.WORD_BYTES[vr])
         if tag == _PIXEL_REPRESENTATION:
             self._signed[-1] = value == b"\x01\x00"
-        self._add(self.header(tag, vr, len(value)) + value)
+        self._add(explicit.header(tag, vr, len(value)) + value)
 
     def _vr(self, event: Event) -> str:
         if self._encoding.implicit and event.tag in vrs.SIGNED_BY_PIXEL_REPRESENTATION and self._signed[-1]:
             return "SS"
         return event.vr
 
-    def header(self, tag: int, vr: str, length: int) -> bytes:
-        """An element's header; a value too long for its VR's 16 bits becomes UN (PS3.5 6.2.2)."""
-        code = vr.encode("ascii")
-        if code in vrs.SHORT_LENGTH:
-            if length <= 0xFFFF:
-                return _SHORT.pack(tag >> 16, tag & 0xFFFF, code, length)
-            code = b"UN"
-        return _LONG.pack(tag >> 16, tag & 0xFFFF, code, 0, length)
-
     def large(self, event: Event, tokenizer: Tokenizer) -> Iterator[bytes]:
         if self.skipping:
             return  # the tokenizer skips what is not taken
         if event.kind is Kind.FRAGMENT:
-            self._add(_BARE.pack(0xFFFE, 0xE000, event.length))
+            self._add(explicit.fragment(event.length))
         else:
-            self._add(self.header(event.tag, event.vr, event.length))
+            self._add(explicit.header(event.tag, event.vr, event.length))
         yield self.take()
         word_bytes = vrs.WORD_BYTES.get(event.vr, 1) if self._encoding.big_endian else 1
         yield from swapped(tokenizer.blocks(), word_bytes)

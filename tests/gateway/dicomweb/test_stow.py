@@ -98,8 +98,10 @@ async def test_a_study_that_is_no_uid_is_400(client: Client, path: str) -> None:
 @pytest.mark.parametrize(
     ("content_type", "status"),
     [
-        ("application/json", 415),
-        ('multipart/related; type="application/dicom+json"; boundary=b', 415),
+        ("text/plain", 415),
+        ('multipart/related; type="image/jpeg"; boundary=b', 415),
+        ("application/json", 400),
+        ('multipart/related; type="application/dicom+json"; boundary=b', 400),
         ('multipart/related; type="application/dicom"', 400),
         ("", 415),
         ("multipart/related; boundary=b", 200),

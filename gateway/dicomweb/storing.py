@@ -1,0 +1,146 @@
+"""What STOW-RS does with each instance of a request, and what it reports of them (PS3.18 10.5.3, Annex I)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+
+from aiohttp import web
+
+from gateway.access.door import Decision
+from gateway.dicomweb.failures import FailureReason, reason_of
+from gateway.errors import Busy, PayloadTooLarge
+from gateway.http import problem
+from gateway.http.application import CORE, OFFLOAD, REQUEST_ID
+from gateway.http.offload import Lane
+from gateway.services.ingest import Identified, Stored
+from gateway.services.spool import Spooled, Spooling
+from storage.dicom import identifiers as ids
+from storage.errors import StorageError
+
+_RESOURCES = frozenset(
+    (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.INSUFFICIENT_STORAGE)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An instance that was not stored; its UIDs are "" when they could not be read."""
+
+    sop_class_uid: str
+    sop_uid: str
+    reason: FailureReason
+    comment: str
+    status: HTTPStatus
+
+
+@dataclass(slots=True)
+class Report:
+    """What became of the request's instances."""
+
+    stored: list[Stored] = field(default_factory=list)
+    failed: list[Failure] = field(default_factory=list)
+
+    def body(self, root: str) -> dict[str, Any]:
+        """The response data set (PS3.18 Annex I "Store Instances Response Module"); sequences only when not empty."""
+        found: dict[str, Any] = {}
+        studies = {each.study_uid for each in self.stored}
+        if len(studies) == 1:
+            found["00081190"] = {"vr": "UR", "Value": [f"{root}/studies/{studies.pop()}"]}
+        identified = [_failed_item(each) for each in self.failed if each.sop_uid]
+        others = [_other_item(each) for each in self.failed if not each.sop_uid]
+        stored = [_stored_item(each, root) for each in self.stored]
+        for tag, items in (("00081198", identified), ("00081199", stored), ("0008119A", others)):
+            if items:
+                found[tag] = {"vr": "SQ", "Value": items}
+        return found
+
+    @property
+    def status(self) -> int:
+        """PS3.18 10.5.3.1: 200 all stored, 202 some, 409 none; 413, 503 and 507 when all failed for that one cause."""
+        if not self.failed:
+            return 200
+        if self.stored:
+            return 202
+        causes = {each.status for each in self.failed}
+        return int(causes.pop()) if len(causes) == 1 and causes <= _RESOURCES else int(HTTPStatus.CONFLICT)
+
+
+def _stored_item(stored: Stored, root: str) -> dict[str, Any]:
+    path = f"{root}/studies/{stored.study_uid}/series/{stored.series_uid}/instances/{stored.sop_uid}"
+    return {
+        "00081150": {"vr": "UI", "Value": [stored.sop_class_uid]},
+        "00081155": {"vr": "UI", "Value": [stored.sop_uid]},
+        "00081190": {"vr": "UR", "Value": [path]},
+    }
+
+
+def _failed_item(failure: Failure) -> dict[str, Any]:
+    found = {
+        "00081150": {"vr": "UI", "Value": [failure.sop_class_uid]},
+        "00081155": {"vr": "UI", "Value": [failure.sop_uid]},
+    }
+    return found | _other_item(failure)
+
+
+def _other_item(failure: Failure) -> dict[str, Any]:
+    return {
+        "00000902": {"vr": "LO", "Value": [failure.comment[:64]]},
+        "00081197": {"vr": "US", "Value": [int(failure.reason)]},
+    }
+
+
+class Keeper:
+    """Spools, stores and reports for one request."""
+
+    def __init__(self, request: web.Request, decision: Decision, study_uid: ids.StudyUid | None) -> None:
+        self._core = request.app[CORE]
+        self._offload = request.app[OFFLOAD]
+        self._request_id = request[REQUEST_ID]
+        self._decision = decision
+        self._study_uid = study_uid
+        self.report = Report()
+
+    def begin(self) -> Spooling:
+        """A place for the next part's bytes."""
+        return self._core.spool.begin()
+
+    async def write(self, spooling: Spooling, data: bytes) -> None:
+        """Take bytes of a part; to disk in a thread. Raises PayloadTooLarge, StorageFull, StorageUnavailable."""
+        if spooling.size + len(data) <= self._core.spool.memory_bytes:
+            spooling.write(data)
+        else:
+            await self._offload.run(Lane.OBJECTS, spooling.write, data)
+
+    async def take(self, spooling: Spooling, data: bytes) -> Spooling | None:
+        """Take bytes of a part that fails for itself: then it is reported, and None comes back."""
+        try:
+            await self.write(spooling, data)
+        except (PayloadTooLarge, StorageError) as error:
+            self.fail(error)
+            return None
+        return spooling
+
+    async def keep(self, spooled: Spooled) -> None:
+        """Store what arrived whole, and report it; the spooled bytes are gone afterwards."""
+        try:
+            stored = await self._offload.run(Lane.OBJECTS, self._store, spooled)
+        except Busy as error:
+            spooled.discard()  # no thread will
+            self.fail(error)
+        except Identified as error:
+            self.fail(error.reason, error.sop_class_uid, error.sop_uid)
+        except Exception as error:  # the boundary: one instance's failure is its own
+            self.fail(error)
+        else:
+            self.report.stored.append(stored)
+
+    def _store(self, spooled: Spooled) -> Stored:
+        with spooled:
+            return self._core.ingest.store(self._decision, spooled, study_uid=self._study_uid)
+
+    def fail(self, error: Exception, sop_class_uid: str = "", sop_uid: str = "") -> None:
+        """Report an instance, or a part, that was not stored."""
+        reason, comment = reason_of(error, self._request_id)
+        self.report.failed.append(Failure(sop_class_uid, sop_uid, reason, comment, problem.status_of(error)))

@@ -166,7 +166,9 @@ def build(settings: Settings, worker: str, *, any_age: bool = False) -> Core:
     trail = AuditTrail(audit_directory(settings), worker)
     door = Door(policy.load(settings.access.policy_file), trail)
     imaging = settings.imaging
-    pool = ImagingPool(imaging.workers, imaging.memory_bytes, imaging.timeout_s)
+    pool = ImagingPool(
+        imaging.workers, imaging.memory_bytes, imaging.timeout_s, animation_timeout_s=imaging.animation_timeout_s
+    )
     storage = settings.storage
     retrieve = RetrieveService(archive, door, pool, bounds)
     spool = Spool(storage.directory / "spool", storage.spool_memory_bytes, storage.max_instance_bytes)
@@ -182,7 +184,7 @@ def build(settings: Settings, worker: str, *, any_age: bool = False) -> Core:
         ingest=IngestService(archive, door, bounds, Conflict(storage.conflict)),
         query=QueryService(archive.index, door),
         retrieve=retrieve,
-        render=RenderService(retrieve, pool),
+        render=RenderService(retrieve, pool, imaging.animation_frames),
         delete=DeleteService(archive, door),
     )
 

@@ -13,6 +13,7 @@ OCTET_STREAM = "application/octet-stream"
 MULTIPART = "multipart/related"
 JPEG = "image/jpeg"
 PNG = "image/png"
+GIF = "image/gif"
 
 METADATA = frozenset((DICOM_JSON, JSON, DICOM_XML))
 """Types of a data set whose bulk data comes apart."""
@@ -47,11 +48,3 @@ LOSSY = frozenset(
     )
 )
 """Transfer syntaxes that may have lost something; what is stored so goes out so unless asked otherwise."""
-
-_MPEG2 = ("1.2.840.10008.1.2.4.100", "1.2.840.10008.1.2.4.101")
-_HEVC = ("1.2.840.10008.1.2.4.107", "1.2.840.10008.1.2.4.108")
-VIDEO = {
-    syntax: "video/mpeg" if syntax.startswith(_MPEG2) else "video/H265" if syntax.startswith(_HEVC) else "video/mp4"
-    for syntax in VIDEO_SYNTAXES
-}
-"""Media type of a stored video stream."""

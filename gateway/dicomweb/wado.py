@@ -18,6 +18,7 @@ from gateway.http.offload import Lane
 from gateway.imaging.decode import SUPPORTED_TRANSFER_SYNTAXES
 from gateway.services.content import held
 from gateway.services.frames import FrameReader
+from gateway.services.renderable import VIDEO
 from gateway.services.retrieve import Form, Found, RetrieveService
 from storage.dicom.file_meta import EXPLICIT_VR_LITTLE_ENDIAN
 from storage.dicom.part10 import BulkItem
@@ -196,7 +197,7 @@ async def retrieve_bulk_data(request: web.Request) -> web.StreamResponse:
     if path == "7FE00010":
         reader = await run(Lane.INDEX, core.retrieve.frames, located)
         if reader.stored_syntax != EXPLICIT_VR_LITTLE_ENDIAN:
-            video = types.VIDEO.get(reader.stored_syntax)
+            video = VIDEO.get(reader.stored_syntax)
             if video is not None:
                 return await _send_video(request, found, video)
             return await _send_frames(request, found, range(1, reader.count + 1))

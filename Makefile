@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 ROUNDS := 200
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format install samples docs faults powercut clean
+.PHONY: help demo test check format install samples docs faults powercut large clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -46,6 +46,9 @@ docs: $(STAMP) ## write the generated parts of the documents
 faults: $(STAMP) ## kill -9 at ROUNDS random moments of ingest, then simulated power cuts (root)
 	$(BIN)/python -m tests.faults.kill --rounds $(ROUNDS)
 	$(BIN)/python -m tests.faults.powercut --cuts 10
+
+large: $(STAMP) ## store and read instances of 3 GB; tells the memory that each process took (7 GB of disk)
+	$(BIN)/python -m pytest -n 0 -q -m large tests/interop/test_large_instance.py
 
 clean: ## remove the local environment and the demo's data
 	rm -rf $(VENV) .demo

@@ -13,8 +13,10 @@ from gateway.access.door import Door
 from gateway.audit.trail import AuditTrail
 from gateway.config import InvalidSettings, Settings
 from gateway.imaging.pool import ImagingPool
+from gateway.services.commitment import CommitmentService
 from gateway.services.compose import Composer
 from gateway.services.delete import DeleteService
+from gateway.services.feed import FeedService
 from gateway.services.ingest import IngestService
 from gateway.services.query import QueryService
 from gateway.services.render import RenderService
@@ -46,6 +48,8 @@ class Core:
     retrieve: RetrieveService
     render: RenderService
     delete: DeleteService
+    feed: FeedService
+    commitment: CommitmentService
 
     def ping(self) -> None:
         """Return when every engine answers; raise its error when one does not."""
@@ -185,7 +189,9 @@ def build(settings: Settings, worker: str, *, any_age: bool = False) -> Core:
         query=QueryService(archive.index, door),
         retrieve=retrieve,
         render=RenderService(retrieve, pool, imaging.animation_frames),
-        delete=DeleteService(archive, door),
+        delete=DeleteService(archive, door, storage.undo_s),
+        feed=FeedService(archive.index, door),
+        commitment=CommitmentService(archive, door),
     )
 
 

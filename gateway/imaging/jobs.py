@@ -17,7 +17,10 @@ from PIL import Image
 
 from gateway.imaging.animation import Timing, assemble
 from gateway.imaging.decode import EncodedFrame, decode, decoded_description, native_bytes
+from gateway.imaging.description import PixelDescription
+from gateway.imaging.encode import encode as encode_frame
 from gateway.imaging.errors import ImagingError
+from gateway.imaging.native import Pixels
 from gateway.imaging.picture import RenderedImage, encode
 from gateway.imaging.presentation import Presentation
 from gateway.imaging.render import RenderRequest, show
@@ -38,6 +41,14 @@ class DecodeJob:
 
 
 @dataclass(frozen=True, slots=True)
+class EncodeJob:
+    """Decode a frame and encode it in another transfer syntax."""
+
+    frame: EncodedFrame
+    transfer_syntax_uid: str
+
+
+@dataclass(frozen=True, slots=True)
 class RenderJob:
     """Decode and render a frame."""
 
@@ -55,7 +66,7 @@ class AnimationJob:
     request: RenderRequest
 
 
-Job: TypeAlias = DecodeJob | RenderJob | AnimationJob
+Job: TypeAlias = DecodeJob | EncodeJob | RenderJob | AnimationJob
 Answer: TypeAlias = bytes | RenderedImage
 
 
@@ -72,22 +83,26 @@ def perform(job: Job, following: Callable[[], Job]) -> Answer:
     Raises
     ------
     ImagingError
-        As `decode`, `show` and `assemble`.
+        As `decode`, `show`, `assemble` and `gateway.imaging.encode.encode`.
     """
     if isinstance(job, AnimationJob):
         return _animate(job, following)
-    frame = job.frame
+    if isinstance(job, RenderJob):
+        picture, profile = _picture(job)
+        return encode(picture, job.request.media_type, job.request.quality, profile)
+    pixels, description = _decoded(job.frame)
     if isinstance(job, DecodeJob):
-        pixels = decode(frame.data, frame.transfer_syntax_uid, frame.description, frame.bit_offset)
-        return native_bytes(pixels, decoded_description(frame.description, frame.transfer_syntax_uid))
-    picture, profile = _picture(job)
-    return encode(picture, job.request.media_type, job.request.quality, profile)
+        return native_bytes(pixels, description)
+    return encode_frame(pixels, description, job.transfer_syntax_uid)
+
+
+def _decoded(frame: EncodedFrame) -> tuple[Pixels, PixelDescription]:
+    pixels = decode(frame.data, frame.transfer_syntax_uid, frame.description, frame.bit_offset)
+    return pixels, decoded_description(frame.description, frame.transfer_syntax_uid)
 
 
 def _picture(job: RenderJob) -> tuple[Image.Image, bytes | None]:
-    frame = job.frame
-    pixels = decode(frame.data, frame.transfer_syntax_uid, frame.description, frame.bit_offset)
-    description = decoded_description(frame.description, frame.transfer_syntax_uid)
+    pixels, description = _decoded(job.frame)
     return show(pixels, description, job.presentation, job.request)
 
 

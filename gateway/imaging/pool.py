@@ -24,6 +24,7 @@ from gateway.imaging.jobs import (
     Answer,
     ConnectionClosed,
     DecodeJob,
+    EncodeJob,
     Job,
     RenderJob,
     receive_answer,
@@ -97,6 +98,13 @@ class ImagingPool:
             Any of its kinds but InvalidRendering. FrameDamaged also when the decoder crashed.
         """
         answer = self._run(DecodeJob(frame))
+        if not isinstance(answer, bytes):
+            raise FrameDamaged("the worker answered with another kind of result")
+        return answer
+
+    def encode(self, frame: EncodedFrame, transfer_syntax_uid: str) -> bytes:
+        """Return the frame in another transfer syntax, without item header; raises as `decode`, and NotEncodable."""
+        answer = self._run(EncodeJob(frame, transfer_syntax_uid))
         if not isinstance(answer, bytes):
             raise FrameDamaged("the worker answered with another kind of result")
         return answer

@@ -79,10 +79,12 @@ def _load_codecs() -> None:
         imagecodecs.jpegls_decode,
         imagecodecs.jpeg2k_decode,
         imagecodecs.packbits_decode,
+        imagecodecs.htj2k_encode,
         imagecodecs.JPEG8,
         AvifImagePlugin.get_codec_version("aom"),
         annotation.font(12),
         icc.profile(icc.IccProfile.SRGB),
+        imagecodecs.HTJ2K,
     )
     Image.init()
 

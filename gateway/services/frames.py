@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from gateway.errors import InvalidParameter, NotAcceptable, NotFound
-from gateway.imaging.decode import EncodedFrame, decoded_description
+from gateway.imaging.decode import SUPPORTED_TRANSFER_SYNTAXES, EncodedFrame, decoded_description
 from gateway.imaging.description import PixelDescription
+from gateway.imaging.encode import encoded_description
+from gateway.imaging.errors import ImagingError
 from gateway.imaging.pool import ImagingPool
 from gateway.services.content import Content, cut
 from storage.archive import Archive
@@ -109,6 +111,34 @@ class FrameReader:
             return Content(size, read)
 
         return Frames(array("Q", [size]) * len(numbers), content)
+
+    def refusal(self, transfer_syntax_uid: str) -> str:
+        """Why the frames cannot be given in a transfer syntax; "" when they can."""
+        if transfer_syntax_uid == self.stored_syntax:
+            return ""
+        if self.stored_syntax not in SUPPORTED_TRANSFER_SYNTAXES:
+            return f"frames in transfer syntax {self.stored_syntax} are not decoded here"
+        try:
+            description = self.decoded_description
+            if transfer_syntax_uid != _EXPLICIT:
+                encoded_description(description, transfer_syntax_uid)
+        except ImagingError as error:
+            return str(error)
+        return ""
+
+    def transcoded(self, numbers: Sequence[int], transfer_syntax_uid: str) -> Iterator[bytes]:
+        """Codestreams of frames in another transfer syntax, one after the other.
+
+        Raises
+        ------
+        gateway.imaging.errors.ImagingError
+        """
+        self.check(numbers)
+        stored = self.stored(numbers)
+        for place in range(len(numbers)):
+            frame = self._held(stored, place)
+            encoded = EncodedFrame(frame.data, frame.transfer_syntax_uid, self.description)
+            yield self._pool.encode(encoded, transfer_syntax_uid)
 
     def held(self, number: int) -> Frame:
         """A stored frame in memory, to be decoded. Raises FrameTooLarge before a byte of it is read."""

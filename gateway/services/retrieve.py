@@ -6,16 +6,17 @@ import logging
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from enum import Enum
 
 from gateway.access.door import Decision, Door
 from gateway.access.policy import Action
 from gateway.context import Caller
 from gateway.errors import Gone, NotFound
+from gateway.imaging.encode import ENCODERS
 from gateway.imaging.pool import ImagingPool
 from gateway.services.content import Content, joined
 from gateway.services.frames import FrameReader, swapped
 from gateway.services.representation import etag
+from gateway.services.transcode import rewriting
 from storage.archive import Archive
 from storage.dicom import file_meta, json_model, reencode
 from storage.dicom import identifiers as ids
@@ -28,13 +29,6 @@ from storage.errors import StorageError
 from storage.index.base import Existence, Layout, Located, Target
 
 _log = logging.getLogger("gateway.services")
-
-
-class Form(Enum):
-    """How an instance is to go out."""
-
-    STORED = "stored"  # its own transfer syntax, where that may be served
-    EXPLICIT = "explicit"  # Explicit VR Little Endian, decompressed
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,66 +81,53 @@ class RetrieveService:
             raise Gone("deleted") if existence is Existence.DELETED else NotFound("no such study, series or instance")
         return Found(decision, instances)
 
-    def served_syntax(self, located: Located, form: Form) -> ids.TransferSyntaxUid:
-        """The transfer syntax in which ``part10`` gives an instance (PS3.18 8.7.3: never Implicit or Big Endian)."""
+    @staticmethod
+    def served_syntax(located: Located) -> ids.TransferSyntaxUid:
+        """The transfer syntax of an instance "as stored": never Implicit or Big Endian (PS3.18 8.7.3)."""
         stored = located.transfer_syntax_uid
-        if form is Form.EXPLICIT or stored in (
-            file_meta.IMPLICIT_VR_LITTLE_ENDIAN,
-            file_meta.EXPLICIT_VR_BIG_ENDIAN,
-        ):
+        if stored in (file_meta.IMPLICIT_VR_LITTLE_ENDIAN, file_meta.EXPLICIT_VR_BIG_ENDIAN):
             return ids.TransferSyntaxUid(file_meta.EXPLICIT_VR_LITTLE_ENDIAN)
         return stored
+
+    def offers(self, located: Located, transfer_syntax_uid: str) -> bool:
+        """Whether ``part10`` gives an instance in a transfer syntax."""
+        stored = located.transfer_syntax_uid
+        explicit = transfer_syntax_uid == file_meta.EXPLICIT_VR_LITTLE_ENDIAN
+        if transfer_syntax_uid == stored or (explicit and stored in file_meta.NATIVE):
+            return True
+        if not explicit and transfer_syntax_uid not in ENCODERS:
+            return False
+        reader = self.frames(located)
+        if reader.layout.frames.kind is FrameKind.NONE:
+            return explicit
+        reachable = reader.layout.frames.kind is not FrameKind.DECODE or stored in file_meta.NATIVE
+        return reachable and reader.count > 0 and not reader.refusal(transfer_syntax_uid)
 
     def stored(self, located: Located) -> Content:
         """An instance as the Part 10 file that it is stored as."""
         return Content(located.size, lambda start, length: self._archive.blocks(located, start, length))
 
-    def part10(self, located: Located, form: Form) -> Iterator[bytes]:
-        """An instance as a Part 10 file.
+    def part10(self, located: Located, transfer_syntax_uid: str) -> Iterator[bytes]:
+        """An instance as a Part 10 file in a transfer syntax that is offered; a frame at a time is in memory.
 
         Raises
         ------
         gateway.imaging.errors.ImagingError
-            It has to be decompressed and cannot be.
+            It has to be decoded and cannot be.
         """
-        served = self.served_syntax(located, form)
-        if served == located.transfer_syntax_uid:
+        if transfer_syntax_uid == located.transfer_syntax_uid:
             yield from self._archive.blocks(located)
             return
-        meta = file_meta.write(file_meta.FileMeta(served, located.sop_class_uid, located.key.sop_uid))
-        pixels: reencode.NativePixels | None = None
-        replace: dict[int, bytes] = {}
-        if located.transfer_syntax_uid not in file_meta.NATIVE:
-            pixels, replace = self._decompressed(located)
+        change = rewriting(located, self.frames(located), self.data_set(located), transfer_syntax_uid)
         # What ``data_set`` gives of a deflated one is inflated already.
         encoding = file_meta.encoding_of(located.transfer_syntax_uid)
         if encoding.deflated:
             encoding = file_meta.encoding_of(file_meta.EXPLICIT_VR_LITTLE_ENDIAN)
         source = Blocks(self._archive.data_set(located))
-        yield meta
-        yield from reencode.explicit_little_endian(source, encoding, self._limits, replace=replace, pixels=pixels)
-
-    def _decompressed(self, located: Located) -> tuple[reencode.NativePixels | None, dict[int, bytes]]:
-        reader = self.frames(located)
-        if reader.layout.frames.kind is FrameKind.NONE:
-            return None, {}
-        numbers = range(1, reader.count + 1)
-        reader.check(numbers)
-        description = reader.decoded_description
-        frame_bytes = (description.native_bits + 7) // 8
-        length = reader.count * frame_bytes
-        replace = {0x00280004: _even(description.photometric_interpretation.value.encode("ascii"))}
-
-        decoded = reader.decoded(numbers)
-
-        def blocks() -> Iterator[bytes]:
-            for place in range(reader.count):
-                yield from decoded.content(place).read(0, frame_bytes)
-            if length % 2:
-                yield b"\0"
-
-        vr = "OW" if description.bits_allocated > 8 else "OB"
-        return reencode.NativePixels(vr, length + length % 2, blocks()), replace
+        yield file_meta.write(change.meta)
+        yield from reencode.explicit_little_endian(
+            source, encoding, self._limits, edits=change.edits, pixels=change.pixels
+        )
 
     def frames(self, located: Located) -> FrameReader:
         """A reader of an instance's frames."""
@@ -225,7 +206,3 @@ class RetrieveService:
     def layout(self, located: Located) -> Layout:
         """Where frames and bulk values of an instance lie."""
         return self._archive.index.layout(located.version_id)
-
-
-def _even(value: bytes) -> bytes:
-    return value + b" " * (len(value) % 2)

@@ -8,8 +8,8 @@ from importlib.resources import files
 
 from storage.errors import SchemaMismatch
 
-SCHEMA_VERSION = 1
-OLDEST_COMPATIBLE = 1
+SCHEMA_VERSION = 3
+OLDEST_COMPATIBLE = 3
 """The oldest release's schema version that may still work on a database of ``SCHEMA_VERSION``."""
 
 
@@ -34,7 +34,8 @@ def migrate(connection: sqlite3.Connection) -> None:
     found = dict.fromkeys(("schema_version", "oldest_compatible"), 0)
     if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
         found.update(
-            (key, int(value)) for key, value in connection.execute("SELECT key, value FROM meta WHERE key != 'epoch'")
+            (key, int(value))
+            for key, value in connection.execute("SELECT key, value FROM meta WHERE key LIKE 's%' OR key LIKE 'o%'")
         )
     if found["oldest_compatible"] > SCHEMA_VERSION:
         raise SchemaMismatch(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from storage.dicom.attributes import Computed, Level
 from storage.dicom.matching import AllOf, Condition
 from storage.index.base import Search, Target
@@ -39,14 +41,14 @@ def _where(search: Search) -> Sql:
     if level_of(search.scope) <= level:
         where.add("AND").extend(sql(search.scope))
     elif not below and not search.modalities_in_study:
-        where.add("AND").extend(_some_series(search.scope, []))
+        where.add("AND").extend(some_series(search.scope))
     if below:
         where.add("AND")
         if level is Level.SERIES:
             where.add("EXISTS (SELECT 1 FROM instance i WHERE i.series = e.id AND i.current_version IS NOT NULL AND")
             where.extend(sql(AllOf(tuple(below)))).add(")")
         else:
-            where.extend(_some_series(search.scope, below))
+            where.extend(some_series(search.scope, below))
     if search.modalities_in_study:
         marks = ", ".join("?" * len(search.modalities_in_study))
         where.add("AND EXISTS (SELECT 1 FROM series e WHERE e.study = s.id AND e.live")
@@ -55,7 +57,7 @@ def _where(search: Search) -> Sql:
     return where
 
 
-def _some_series(scope: Condition, conditions: list[Condition]) -> Sql:
+def some_series(scope: Condition, conditions: Sequence[Condition] = ()) -> Sql:
     """That a study has a live series in scope which satisfies some conditions, itself or by an instance."""
     lowest = max((level_of(condition) for condition in conditions), default=Level.SERIES)
     found = Sql().add("EXISTS (SELECT 1 FROM series e")
@@ -144,7 +146,7 @@ def _computed(computed: Computed, scope: Condition) -> Sql:
     if computed is Computed.PATIENT_STUDIES:
         counted = Sql().add(f"(SELECT count(*) {_OF_PATIENT}")
         series_scope = level_of(scope) > Level.STUDY
-        return counted.extend(_some_series(scope, []) if series_scope else sql(scope)).add(")")
+        return counted.extend(some_series(scope) if series_scope else sql(scope)).add(")")
     if computed is Computed.SERIES_INSTANCES:
         return Sql().add("(SELECT count(*) FROM instance i WHERE i.series = e.id AND i.current_version IS NOT NULL)")
     assert computed is Computed.TRANSFER_SYNTAXES, computed

@@ -15,8 +15,8 @@ from storage.dicom.attributes import Level
 from storage.dicom.file_meta import NATIVE
 from storage.dicom.json_model import JsonDataSet
 from storage.dicom.part10 import EXTRACTOR_VERSION
-from storage.index import rows
-from storage.index.base import Arrival, Commit, Conflict, Outcome, Role, Target
+from storage.index import feed, rows
+from storage.index.base import Action, Arrival, Commit, Conflict, Outcome, Role, Target
 
 
 class _Version(NamedTuple):
@@ -58,23 +58,22 @@ class Writer:
     """Applies changes on a connection that is inside BEGIN IMMEDIATE."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
-        self._db = connection
+        self.db = connection
 
     def next_change(self) -> int:
         """The next change sequence number; the one writing transaction at a time makes it commit order."""
-        (number,) = self._db.execute("UPDATE change_sequence SET last = last + 1 RETURNING last").fetchone()
-        return int(number)
+        return feed.next_change(self.db)
 
     def store(self, arrival: Arrival) -> Commit:
         """Give one arrival its rows, or say why it gets none."""
         key, extract = arrival.key, arrival.extract
         patient = rows.patient_key(extract.data_set, key.study_uid)
-        study = self._db.execute(
+        study = self.db.execute(
             "SELECT s.id, s.live, p.issuer, p.patient_id, p.of_study FROM study s JOIN patient p ON p.id = s.patient"
             " WHERE s.tenant = ? AND s.study_uid = ?",
             (key.tenant, key.study_uid),
         ).fetchone()
-        instance = self._db.execute(
+        instance = self.db.execute(
             "SELECT i.id, s.study_uid, e.series_uid, i.sop_class_uid, i.current_version FROM instance i"
             " JOIN study s ON s.id = i.study JOIN series e ON e.id = i.series WHERE i.tenant = ? AND i.sop_uid = ?",
             (key.tenant, key.sop_uid),
@@ -85,13 +84,13 @@ class Writer:
                 reason = _misplaced(instance, arrival)
                 if reason:
                     return Commit(Outcome.MISPLACED, reason)
-            versions = self._live_versions(instance[0])
+            versions = self.live_versions(instance[0])
         if study is not None and study[1] and not arrival.deletion_record:
             # A blank Patient ID says nothing about who the patient is; modalities send both in one study.
             if study[3] and patient[1] and tuple(study[2:4]) != patient[:2]:
                 return Commit(Outcome.MISPLACED, "the study belongs to another patient")
             if not study[3] and patient[1]:
-                row = self._patient_row(key.tenant, patient)
+                row = self.patient_row(key.tenant, patient)
                 self._update_row("study", study[0], {"patient": row})
         if not arrival.deletion_record:
             if any(version.canonical == extract.canonical_digest for version in versions):
@@ -101,10 +100,11 @@ class Writer:
                 return refused
         return self._insert(arrival, study, instance, versions, patient)
 
-    def _live_versions(self, instance: int) -> list[_Version]:
+    def live_versions(self, instance: int) -> list[_Version]:
+        """An instance's versions that are not deleted."""
         return [
             _Version(*row)
-            for row in self._db.execute(
+            for row in self.db.execute(
                 "SELECT id, version, header, transfer_syntax, canonical FROM version"
                 " WHERE instance = ? AND deleted IS NULL",
                 (instance,),
@@ -124,7 +124,7 @@ class Writer:
         study_row = self._study_row(arrival, study, patient)
         series_row = self._series_row(arrival, study_row)
         instance_row = self._instance_row(arrival, instance, study_row, series_row, change)
-        cursor = self._db.execute(
+        cursor = self.db.execute(
             "INSERT INTO version (instance, version, role, object_key, data_offset, size, sha256, canonical, header,"
             " transfer_syntax, extractor, committed, deleted, deletion_record)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -137,38 +137,42 @@ class Writer:
         )  # fmt: skip
         assert cursor.lastrowid is not None
         row = cursor.lastrowid
-        self._db.execute(
+        self.db.execute(
             "INSERT INTO document (version, metadata, layout) VALUES (?, ?, ?)",
             (row, rows.pack(extract.metadata), rows.layout_document(extract)),
         )
-        self._db.executemany(
+        self.db.executemany(
             "INSERT INTO frame_chunk (version, chunk, body) VALUES (?, ?, ?)",
             [(row, number, body) for number, body in enumerate(extract.frame_chunks)],
         )
         if arrival.deletion_record:
             return Commit(Outcome.STORED)
+        place = feed.Place(key.tenant, study_row, series_row, instance_row, arrival.version)
         ours = _Version(
             row, arrival.version, extract.header_digest, extract.transfer_syntax_uid, extract.canonical_digest
         )
         roles = arrange([*versions, ours])
         for identifier, role in roles.items():
             if identifier == row or len(roles) > 1:
-                self._db.execute("UPDATE version SET role = ? WHERE id = ?", (role.value, identifier))
+                self.db.execute("UPDATE version SET role = ? WHERE id = ?", (role.value, identifier))
         if roles[row] is Role.CURRENT:
             self._make_current(arrival, row, study_row, series_row, instance_row, versions)
         else:
-            self._db.execute("UPDATE instance SET change = ? WHERE id = ?", (change, instance_row))
+            self.db.execute("UPDATE instance SET change = ? WHERE id = ?", (change, instance_row))
         if roles[row] is Role.ALTERNATIVE:
+            feed.record(self.db, change, Action.ALTERNATIVE, place)
             return Commit(Outcome.ALTERNATIVE)
+        feed.record(self.db, change, Action.UPDATED if versions else Action.CREATED, place)
         return Commit(Outcome.NEW_VERSION if versions else Outcome.STORED)
 
-    def _patient_row(self, tenant: str, patient: tuple[str, str, str]) -> int:
-        found = self._db.execute(
+    def patient_row(self, tenant: str, patient: tuple[str, str, str]) -> int:
+        """The row of a patient (``rows.patient_key``), made when there is none."""
+        found = self.db.execute(
             "SELECT id FROM patient WHERE tenant = ? AND issuer = ? AND patient_id = ? AND of_study = ?",
             (tenant, *patient),
         ).fetchone()
         if found is None:
-            found = self._db.execute(
+            found = self.db.execute(
                 "INSERT INTO patient (tenant, issuer, patient_id, of_study) VALUES (?, ?, ?, ?) RETURNING id",
                 (tenant, *patient),
             ).fetchone()
@@ -179,15 +183,15 @@ class Writer:
             return int(str(study[0]))
         values = {
             "tenant": arrival.key.tenant,
-            "patient": self._patient_row(arrival.key.tenant, patient),
+            "patient": self.patient_row(arrival.key.tenant, patient),
             "live": 0,
             "study_uid": arrival.key.study_uid,
             **_study_values(arrival.extract.data_set, arrival.version),
         }
-        return self._insert_row("study", values)
+        return self.insert_row("study", values)
 
     def _series_row(self, arrival: Arrival, study: int) -> int:
-        found = self._db.execute(
+        found = self.db.execute(
             "SELECT id FROM series WHERE study = ? AND series_uid = ?", (study, arrival.key.series_uid)
         ).fetchone()
         if found is not None:
@@ -198,7 +202,7 @@ class Writer:
             "series_uid": arrival.key.series_uid,
             **_series_values(arrival.extract.data_set, arrival.version),
         }
-        return self._insert_row("series", values)
+        return self.insert_row("series", values)
 
     def _instance_row(
         self, arrival: Arrival, instance: Sequence[object] | None, study: int, series: int, change: int
@@ -207,7 +211,7 @@ class Writer:
             identifier = int(str(instance[0]))
             if instance[4] is None and not arrival.deletion_record:
                 # A tombstone that comes back may stand elsewhere now.
-                self._db.execute("UPDATE instance SET study = ?, series = ? WHERE id = ?", (study, series, identifier))
+                self.db.execute("UPDATE instance SET study = ?, series = ? WHERE id = ?", (study, series, identifier))
             return identifier
         values = {
             "tenant": arrival.key.tenant,
@@ -218,7 +222,7 @@ class Writer:
             "sop_uid": arrival.key.sop_uid,
             **_instance_values(arrival),
         }
-        return self._insert_row("instance", values)
+        return self.insert_row("instance", values)
 
     def _make_current(
         self, arrival: Arrival, row: int, study: int, series: int, instance: int, before: list[_Version]
@@ -228,26 +232,26 @@ class Writer:
         self._update_row("instance", instance, values)
         superseded = {version.version for version in before}
         for table, identifier, of in (("study", study, _study_values), ("series", series, _series_values)):
-            live, source = self._db.execute(
+            live, source = self.db.execute(
                 f"SELECT live, source_version FROM {table} WHERE id = ?",
                 (identifier,),
             ).fetchone()
             if live and source in superseded:
-                self._revoice(table, identifier)
+                self.revoice(table, identifier)
             elif not live or arrival.version < source:
                 changed: dict[str, object] = {"live": 1, **of(arrival.extract.data_set, arrival.version)}
                 if table == "study" and not live:
                     patient = rows.patient_key(arrival.extract.data_set, arrival.key.study_uid)
-                    changed["patient"] = self._patient_row(arrival.key.tenant, patient)
+                    changed["patient"] = self.patient_row(arrival.key.tenant, patient)
                 self._update_row(table, identifier, changed)
 
     def _change_of(self, version: int) -> int:
-        (change,) = self._db.execute("SELECT committed FROM version WHERE id = ?", (version,)).fetchone()
+        (change,) = self.db.execute("SELECT committed FROM version WHERE id = ?", (version,)).fetchone()
         return int(change)
 
-    def _revoice(self, table: str, identifier: int) -> None:
+    def revoice(self, table: str, identifier: int) -> None:
         """Take a study's or series' attributes from its lowest current version; mark it dead when it has none."""
-        found = self._db.execute(
+        found = self.db.execute(
             f"SELECT v.version, d.metadata FROM instance i JOIN version v ON v.id = i.current_version"
             f" JOIN document d ON d.version = v.id WHERE i.{table} = ? ORDER BY v.version LIMIT 1",
             (identifier,),
@@ -259,42 +263,10 @@ class Writer:
         of = _study_values if table == "study" else _series_values
         self._update_row(table, identifier, {"live": 1, **of(data_set, found[0])})
 
-    def delete(self, tenant: str, record: str, body: bytes, versions: Sequence[str]) -> None:
-        """Turn versions into tombstones."""
-        inserted = self._db.execute(
-            "INSERT INTO record (record, tenant, body) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-            (record, tenant, body),
-        )
-        if not inserted.rowcount:
-            return
-        change = self.next_change()
-        touched: dict[str, set[int]] = {"study": set(), "series": set()}
-        for version in versions:
-            found = self._db.execute(
-                "UPDATE version SET deleted = ?, deletion_record = ? WHERE version = ? AND deleted IS NULL"
-                " RETURNING instance",
-                (change, record, version),
-            ).fetchone()
-            if found is None:
-                continue
-            left = arrange(self._live_versions(found[0]))
-            current = next((identifier for identifier, role in left.items() if role is Role.CURRENT), None)
-            for identifier, role in left.items():
-                self._db.execute("UPDATE version SET role = ? WHERE id = ?", (role.value, identifier))
-            study, series = self._db.execute(
-                "UPDATE instance SET current_version = ?, change = ? WHERE id = ? RETURNING study, series",
-                (current, change, found[0]),
-            ).fetchone()
-            touched["study"].add(study)
-            touched["series"].add(series)
-        for table, identifiers in touched.items():
-            for identifier in sorted(identifiers):
-                self._revoice(table, identifier)
-
     def quarantine(self, values: Sequence[str]) -> None:
         """Keep a row for a misplaced arrival; the values are the table's columns in their order."""
         version, tenant, object_key, study_uid, series_uid, sop_uid, reason = values
-        self._db.execute(
+        self.db.execute(
             "INSERT INTO quarantine (version, tenant, object_key, study_uid, series_uid, sop_uid, reason)"
             " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
             (version, tenant, object_key, study_uid, series_uid, sop_uid, reason),
@@ -302,7 +274,7 @@ class Writer:
 
     def keep_series_metadata(self, target: Target, base: str, generation: int, body: bytes) -> None:
         """Keep a consolidated body, unless a later one is there."""
-        self._db.execute(
+        self.db.execute(
             "INSERT INTO series_metadata (series, base, generation, body)"
             " SELECT e.id, ?, ?, ? FROM series e JOIN study s ON s.id = e.study"
             " WHERE s.tenant = ? AND s.study_uid = ? AND e.series_uid = ?"
@@ -312,9 +284,10 @@ class Writer:
             (base, generation, body, target.tenant, target.study_uid, target.series_uid),
         )
 
-    def _insert_row(self, table: str, values: dict[str, object]) -> int:
+    def insert_row(self, table: str, values: dict[str, object]) -> int:
+        """Insert values by column; the new row's id."""
         names, marks = ", ".join(values), ", ".join("?" * len(values))
-        cursor = self._db.execute(
+        cursor = self.db.execute(
             f"INSERT INTO {table} ({names}) VALUES ({marks})",
             tuple(values.values()),
         )
@@ -323,7 +296,7 @@ class Writer:
 
     def _update_row(self, table: str, identifier: int, values: dict[str, object]) -> None:
         assignments = ", ".join(f"{name} = ?" for name in values)
-        self._db.execute(
+        self.db.execute(
             f"UPDATE {table} SET {assignments} WHERE id = ?",
             (*values.values(), identifier),
         )

@@ -1,0 +1,132 @@
+"""WADO-RS: whole instances and their metadata (PS3.18 10.4 "Retrieve Transaction")."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from gateway.access.policy import Action
+from gateway.dicomweb import answers, negotiation, urls
+from gateway.dicomweb import media_types as types
+from gateway.dicomweb.answers import MultipartAnswer
+from gateway.dicomweb.negotiation import Choice
+from gateway.dicomweb.urls import PREFIX, service_root
+from gateway.dicomweb.wado import locate, location, send_bulk_data
+from gateway.errors import NotAcceptable
+from gateway.http.application import CORE, OFFLOAD, Route
+from gateway.http.offload import Lane
+from gateway.imaging.encode import REVISION
+from gateway.services.content import held
+from gateway.services.retrieve import Found, RetrieveService
+from storage.dicom.file_meta import EXPLICIT_VR_LITTLE_ENDIAN
+from storage.index.base import Located
+
+
+@dataclass(frozen=True, slots=True)
+class _Sendable:
+    located: Located
+    syntax: str
+
+    @property
+    def as_stored(self) -> bool:
+        """Whether the stored object itself goes out."""
+        return self.syntax == self.located.transfer_syntax_uid
+
+
+def _sendable(service: RetrieveService, instances: Sequence[Located], choice: Choice) -> list[_Sendable]:
+    """The instances that can go out as a choice wants them."""
+    found = []
+    for located in instances:
+        syntax = negotiation.instance_syntax(choice, service.served_syntax(located), EXPLICIT_VR_LITTLE_ENDIAN)
+        if service.offers(located, syntax):
+            found.append(_Sendable(located, syntax))
+    return found
+
+
+async def retrieve_instances(request: web.Request) -> web.StreamResponse:
+    """A study, series or instance as Part 10 files; 206 when some instances do not exist in the syntax asked for."""
+    choices = negotiation.resource_choices(request, single=urls.instance(request) is not None)
+    found = await locate(request)
+    service, run = request.app[CORE].retrieve, request.app[OFFLOAD].run
+    for choice in choices:
+        if choice.is_bulk:
+            return await send_bulk_data(request, found, [each for each in choices if each.is_bulk])
+        chosen = await run(Lane.INDEX, _sendable, service, found.instances, choice)
+        if chosen and choice.multipart:
+            return await _send_multipart(request, found, choice, chosen)
+        if chosen:
+            return await _send_file(request, found, chosen[0])
+    raise NotAcceptable("no instance exists in an acceptable transfer syntax")
+
+
+async def _send_file(request: web.Request, found: Found, only: _Sendable) -> web.StreamResponse:
+    etag = found.etag("", "instance", only.syntax, "" if only.as_stored else REVISION)
+    if (unchanged := answers.not_modified(request, etag)) is not None:
+        return unchanged
+    service = request.app[CORE].retrieve
+    head = answers.headers(etag, f"{types.DICOM}; transfer-syntax={only.syntax}")
+    if only.as_stored:
+        return await answers.ranged(request, only.located.size, service.stored(only.located).read, head)
+    return await answers.stream(request, service.part10(only.located, only.syntax), head, lane=Lane.LONG)
+
+
+async def _send_multipart(
+    request: web.Request, found: Found, choice: Choice, chosen: Sequence[_Sendable]
+) -> web.StreamResponse:
+    as_stored = all(each.as_stored for each in chosen)
+    root = service_root(request)
+    etag = found.etag(root, "instances", choice.transfer_syntax, "" if as_stored else REVISION)
+    if (unchanged := answers.not_modified(request, etag)) is not None:
+        return unchanged
+    service = request.app[CORE].retrieve
+    answer = MultipartAnswer(types.DICOM, etag)
+    head = answers.headers(etag, answer.content_type)
+    missing = len(found.instances) - len(chosen)
+    if missing:
+        head["Warning"] = f'299 gateway "{missing} instances do not exist in an acceptable transfer syntax"'
+
+    def header(number: int) -> tuple[str, str]:
+        return f"{types.DICOM}; transfer-syntax={chosen[number].syntax}", location(root, chosen[number].located)
+
+    if as_stored:
+        sizes = [each.located.size for each in chosen]
+        content = answer.content(sizes, header, lambda number: service.stored(chosen[number].located))
+        if missing:  # a 206 of its own kind (PS3.18 Table 10.4.3-1), of which no range is given
+            return await answers.send(request, content, head, status=206)
+        return await answers.ranged(request, content.size, content.read, head)
+    parts = ((*header(number), service.part10(each.located, each.syntax)) for number, each in enumerate(chosen))
+    status = 206 if missing else 200
+    return await answers.stream(request, answer.body(parts), head, status=status, lane=Lane.LONG)
+
+
+async def retrieve_metadata(request: web.Request) -> web.StreamResponse:
+    """Metadata of a study, series or instance in DICOM JSON (PS3.18 Annex F)."""
+    media_type = negotiation.json_type(request)
+    found = await locate(request)
+    root = service_root(request)
+    whole_series = urls.series(request) is not None and urls.instance(request) is None
+    packed = whole_series and "gzip" in request.headers.get("Accept-Encoding", "").lower()
+    etag = found.etag(root, "metadata", media_type, "gzip" if packed else "")
+    if (unchanged := answers.not_modified(request, etag)) is not None:
+        return unchanged
+    service = request.app[CORE].retrieve
+    head = answers.headers(etag, media_type)
+    head["Vary"] = "Accept, Accept-Encoding, Authorization"
+    if packed:
+        body = held(await request.app[OFFLOAD].run(Lane.INDEX, service.series_metadata, found, root))
+        return await answers.send(request, body, {**head, "Content-Encoding": "gzip"})
+    return await answers.stream(request, service.metadata(found.instances, root), head, lane=Lane.INDEX)
+
+
+def routes() -> list[Route]:
+    """Paths of PS3.18 10.4.1.1.1 and 10.4.1.1.2."""
+    study = f"{PREFIX}/studies/{{study}}"
+    series = f"{study}/series/{{series}}"
+    instance = f"{series}/instances/{{instance}}"
+    found = []
+    for resource in (study, series, instance):
+        found.append(Route("GET", resource, retrieve_instances, Action.READ))
+        found.append(Route("GET", f"{resource}/metadata", retrieve_metadata, Action.READ))
+    return found

@@ -104,7 +104,7 @@ def _viewport(query: Mapping[str, str]) -> tuple[tuple[int | None, int | None] |
         return None, None
     if len(parts) > 6 or len(parts) < 2 or not any(parts):
         raise InvalidParameter("viewport: vw,vh or vw,vh,sx,sy,sw,sh")
-    sides = [side(part) if part else None for part in parts[:2]]
+    sides = [side("viewport", part) if part else None for part in parts[:2]]
     if len(parts) == 2:
         return (sides[0], sides[1]), None
     sx, sy, sw, sh = ([decimal("viewport", part) if part else None for part in parts[2:]] + [None] * 4)[:4]
@@ -114,10 +114,10 @@ def _viewport(query: Mapping[str, str]) -> tuple[tuple[int | None, int | None] |
     return (sides[0], sides[1]), Region(abs(sx or 0.0), abs(sy or 0.0), sw, sh)
 
 
-def side(text: str) -> int:
+def side(name: str, text: str) -> int:
     """A side of a viewport, in pixels; raises InvalidParameter."""
     if not text.isascii() or not text.isdigit() or len(text) > 6 or not 1 <= int(text) <= MAX_VIEWPORT:
-        raise InvalidParameter(f"viewport: whole numbers of pixels from 1 to {MAX_VIEWPORT}")
+        raise InvalidParameter(f"{name}: whole numbers of pixels from 1 to {MAX_VIEWPORT}")
     return int(text)
 
 

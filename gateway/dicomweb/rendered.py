@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
 
@@ -46,13 +46,15 @@ class Target:
     renderables: list[Renderable]
     others: int
     wanted: RenderRequest
+    given: Collection[str]
+    """Names of the rendering parameters that the request has."""
 
-    def etag(self, chosen: Plan) -> str:
-        """Of the representation, the presentation states in it included."""
+    def etag(self, chosen: Plan, root: str) -> str:
+        """Of the representation, the presentation states and the service root in it included."""
         states = [each.located.version for each in self.renderables]
         states += [each.state.version for each in self.renderables if each.state is not None]
         forms = ",".join(f"{each.media_type}:{_spans(each.frames)}" for each in chosen.representations)
-        return self.found.etag("", "rendered", str(chosen.multipart), forms, repr(self.wanted), *states)
+        return self.found.etag(root, "rendered", str(chosen.multipart), forms, repr(self.wanted), *states)
 
 
 def _spans(frames: object) -> str:
@@ -62,21 +64,21 @@ def _spans(frames: object) -> str:
 async def retrieve_rendered(request: web.Request) -> web.StreamResponse:
     """A study, series, instance or frames as pictures, videos, documents and texts."""
     wanted = parameters.rendering(request.query)
+    given = [name for name in parameters.RENDERING if name in request.query]
     listed = request.match_info.get("frames")
     frames = None if listed is None else frame_numbers(listed)
     found = await locate(request, Action.RENDER)
     run, service = request.app[OFFLOAD].run, request.app[CORE].render
     come_to = await run(Lane.INDEX, service.wanted, request[CALLER], found, frames)
-    target = Target(found, list(come_to.renderables), come_to.others, wanted)
+    target = Target(found, list(come_to.renderables), come_to.others, wanted, given)
     if not target.renderables:
         raise NotAcceptable("nothing here can be rendered")
-    chosen = plan(negotiation.accepted(request), target.renderables)
-    return await answer(request, target, chosen)
+    return await answer(request, target, plan(negotiation.accepted(request), target.renderables))
 
 
 async def answer(request: web.Request, target: Target, chosen: Plan) -> web.StreamResponse:
     """Render as planned and send it."""
-    etag = target.etag(chosen)
+    etag = target.etag(chosen, service_root(request) if chosen.multipart else "")
     if (unchanged := answers.not_modified(request, etag)) is not None:
         return unchanged
     if chosen.multipart:
@@ -84,7 +86,7 @@ async def answer(request: web.Request, target: Target, chosen: Plan) -> web.Stre
     service, run = request.app[CORE].render, request.app[OFFLOAD].run
     first = chosen.representations[0]
     head = answers.headers(etag, _TEXTS.get(first.media_type, first.media_type))
-    warnings = await run(Lane.INDEX, _ineffective, service, target, first, request)
+    warnings = await run(Lane.INDEX, _ineffective, service, target, first)
     if chosen.left_out or target.others:
         warnings.append(f"{chosen.left_out + target.others} instances cannot be rendered like this and are left out")
     if warnings:
@@ -118,14 +120,13 @@ def _unpictured(service: RenderService, representation: Representation) -> Conte
     return service.stored(representation.renderable)
 
 
-def _ineffective(service: RenderService, target: Target, first: Representation, request: web.Request) -> list[str]:
+def _ineffective(service: RenderService, target: Target, first: Representation) -> list[str]:
     """Warnings about parameters that were given and have no effect."""
-    given = [name for name in parameters.RENDERING if name in request.query]
     if not first.renderable.has_frames:
-        names = given
+        names = sorted(target.given)
     else:
         names = service.ignored(first.renderable, target.wanted)
-        if first.media_type in (PNG, GIF) and "quality" in given:
+        if first.media_type in (PNG, GIF) and "quality" in target.given:
             names.append("quality")
     return [f"The following parameters have no effect here and were ignored: {', '.join(names)}"] if names else []
 

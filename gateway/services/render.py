@@ -95,6 +95,11 @@ class RenderService:
         ]
         return Wanted(renderables, len(kinds) - len(states) - len(renderables))
 
+    def alone(self, located: Located) -> Renderable:
+        """An instance by itself, whatever it is."""
+        kind, count = self._kind(located)
+        return Renderable(located, kind, range(1, count + 1) if kind in (Kind.PICTURE, Kind.CINE) else ())
+
     def _kind(self, located: Located) -> tuple[Kind, int]:
         table = self._retrieve.layout(located).frames
         return kind_of(located, table), table.count
@@ -211,6 +216,11 @@ class RenderService:
 
     def _bulk(self, located: Located) -> BulkReader:
         return lambda uri, start, length: self._retrieve.read_bulk(located, uri, start, length)
+
+    def dimensions(self, located: Located) -> tuple[int, int]:
+        """Rows and columns of an image's frames. Raises gateway.imaging.errors.ImagingError."""
+        description = self._retrieve.frames(located).description
+        return description.rows, description.columns
 
     def ignored(self, renderable: Renderable, request: RenderRequest) -> list[str]:
         """Names of parameters that were given and have no effect on a frame, for a Warning."""

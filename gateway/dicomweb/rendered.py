@@ -213,12 +213,12 @@ async def retrieve_thumbnail(request: web.Request) -> web.StreamResponse:
     wanted = parameters.thumbnail(request.query, media_type)
     number = _frame(request)
     found = await locate(request, Action.RENDER)
-    located = RenderService.middle(found.instances)
+    core, run = request.app[CORE], request.app[OFFLOAD].run
+    located = await run(Lane.INDEX, core.render.representative, found.instances)
     etag = found.etag("", "thumbnail", str(number), repr(wanted))
     if (unchanged := answers.not_modified(request, etag)) is not None:
         return unchanged
-    core = request.app[CORE]
-    image = await request.app[OFFLOAD].run(Lane.LONG, core.render.thumbnail, located, number, wanted)
+    image = await run(Lane.LONG, core.render.thumbnail, located, number, wanted)
     return await send_picture(request, image, etag)
 
 

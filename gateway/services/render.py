@@ -40,6 +40,9 @@ _BURNS_IN = frozenset(("ES", "OP", "OT", "PX", "RF", "SC", "US", "XA", "XC", "DO
 _ENCAPSULATED_DOCUMENT, _DOCUMENT_LENGTH = "00420011", "00420015"
 _PDF_MARK = b"%PDF-"
 
+MAX_SERIES_LOOKED_AT = 50
+"""Series of a study that are looked through for a picture of it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
@@ -285,11 +288,16 @@ class RenderService:
         plain = replace(request, overlays=False)
         return self.picture(Renderable(located, kind, (1,)), number or count // 2 + 1, plain)
 
-    @staticmethod
-    def middle(instances: Sequence[Located]) -> Located:
-        """The instance that stands for a series or study: the middle one of its first series."""
-        first = [each for each in instances if each.key.series_uid == instances[0].key.series_uid]
-        return first[len(first) // 2]
+    def representative(self, instances: Sequence[Located]) -> Located:
+        """The instance that stands for a series or study: the middle one of its first series that shows pictures."""
+        series: dict[str, list[Located]] = {}
+        for each in instances:
+            series.setdefault(each.key.series_uid, []).append(each)
+        middles = [found[len(found) // 2] for found in series.values()]
+        for each in middles[:MAX_SERIES_LOOKED_AT]:
+            if self._kind(each)[0] in (Kind.PICTURE, Kind.CINE):
+                return each
+        return middles[0]
 
 
 def _encoded(reader: FrameReader, number: int, description: PixelDescription) -> EncodedFrame:

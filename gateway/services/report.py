@@ -130,7 +130,9 @@ def _observer(item: Mapping[str, Any]) -> str:
 
 
 def _text(item: Mapping[str, Any], tag: str) -> str:
-    return "\n".join(str(value) for value in values(item, tag) if isinstance(value, str | int | float))
+    known = (value for value in values(item, tag) if isinstance(value, str | int | float))
+    found = (f"{value:.15g}" if isinstance(value, float) else str(value) for value in known)
+    return "\n".join(found).replace("\r\n", "\n").replace("\r", "\n")
 
 
 def name(item: Mapping[str, Any], tag: str) -> str:

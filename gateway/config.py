@@ -185,6 +185,10 @@ class ImagingSettings(_Section):
     """Memory of one decoding process."""
     timeout_s: float = Field(default=30.0, gt=0)
     """Longest decoding of one frame."""
+    animation_timeout_s: float = Field(default=60.0, gt=0)
+    """Longest making of an animated GIF or MP4 video, which holds a decoding process."""
+    animation_frames: int = Field(default=500, ge=1, le=10_000)
+    """Most frames of one animated GIF or MP4 video."""
 
 
 class AccessSettings(_Section):

@@ -105,7 +105,7 @@ async def _send_multipart(
 
 
 async def _send_zip(
-    request: web.Request, found: Found, choice: Choice, chosen: Sequence[_Sendable]
+    request: web.Request, found: Found, choice: Choice, chosen: Sequence[Sendable]
 ) -> web.StreamResponse:
     etag = found.etag("", "zip", choice.transfer_syntax, REVISION)
     if (unchanged := answers.not_modified(request, etag)) is not None:
@@ -122,7 +122,7 @@ def _lowest_uid(request: web.Request) -> str:
     return str(urls.instance(request) or urls.series(request) or urls.study(request))
 
 
-def _missing(found: Found, chosen: Sequence[_Sendable], head: dict[str, str]) -> int:
+def _missing(found: Found, chosen: Sequence[Sendable], head: dict[str, str]) -> int:
     """How many instances are left out; the Warning that says so goes into the headers."""
     missing = len(found.instances) - len(chosen)
     if missing:

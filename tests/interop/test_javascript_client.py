@@ -32,7 +32,7 @@ def test_every_operation_of_the_javascript_client(running: Gateway, tmp_path: Pa
         ["node", "client.cjs", running.web], check=False, cwd=tmp_path, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr[-4000:]
-    found: dict[str, Any] = json.loads(done.stdout)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     study, first = found["study"], found["instances"][0]
     assert (found["stored"], found["storedAgain"]) == (2, 1)
     assert found["studies"] == [[study, "Dcmjs^Jörg", 2]]

@@ -1,5 +1,5 @@
 // Every operation of dicomweb-client (npm), on data that dcmjs makes and reads. Arguments: the service root.
-// Prints one JSON object: what each operation gave.
+// Prints one JSON object on its last line: what each operation gave. The client prints too.
 "use strict";
 
 const dcmjs = require("dcmjs");
@@ -119,7 +119,7 @@ async function main() {
 
   const jpeg = [{ mediaType: "image/jpeg" }];
   const png = [{ mediaType: "image/png" }];
-  const start = (data) => Buffer.from(data).subarray(0, 4).toString("hex");
+  const start = (data) => Buffer.from(Array.isArray(data) ? data[0] : data).subarray(0, 4).toString("hex");
   const size = { viewport: [64, 48] };
   found.rendered = start(await client.retrieveInstanceRendered({ ...one, mediaTypes: png, queryParams: size }));
   found.frameRendered = start(
@@ -139,7 +139,7 @@ async function main() {
   } catch (error) {
     found.missing = error.status;
   }
-  process.stdout.write(JSON.stringify(found));
+  process.stdout.write(`\n${JSON.stringify(found)}\n`);
 }
 
 main().catch((error) => {

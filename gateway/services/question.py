@@ -33,7 +33,7 @@ class Query:
     ``keys`` are pairs of an attribute's path (``storage.dicom.attributes.path_of``) and the text to match; an
     empty text matches everything. ``include`` are paths to return beyond the defaults; ``include_all`` everything
     that is known at the level. ``only`` returns just ``include``, as C-FIND does. ``snapshot`` is the change whose
-    rows are asked for.
+    rows are asked for. The total is exact up to ``counted`` rows at least.
     """
 
     level: Level
@@ -45,6 +45,7 @@ class Query:
     limit: int = 1000
     offset: int = 0
     snapshot: int | None = None
+    counted: int = 0
 
 
 @dataclasses.dataclass(slots=True)

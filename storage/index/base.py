@@ -92,7 +92,7 @@ class Cost:
     """
 
     max_inspected: int = 10_000
-    max_counted: int = 100_000
+    max_counted: int = 10_000
     timeout_s: float = 30.0
 
 

@@ -424,7 +424,10 @@ class IndexContract:
         for number in range(12):
             put(index, StudyDate=f"2026010{number % 3 + 1}" if number % 4 else None, SeriesNumber=number % 2 or None)
             put(index, StudyInstanceUID=study_uid, SeriesInstanceUID=f"1.2.{number % 5}", InstanceNumber=number % 3)
-        for level in (Level.STUDY, Level.SERIES, Level.INSTANCE):
+            put(index, PatientID=f"P{number}", IssuerOfPatientID="B" if number % 2 else None)
+            put(index, PatientID=f"P{number // 2}", IssuerOfPatientID="A")
+            put(index, PatientID="")
+        for level in Level:
             whole = index.search(Search(MAIN, level))
             assert len(whole) > 12
             for place, row in enumerate(whole):

@@ -61,14 +61,8 @@ def _where(search: Search, among: Sequence[int] | None = None) -> Sql:
         if column is None:
             return where.add("AND i.id IN (SELECT value FROM json_each(?))", listed)
         return where.add(f"AND {column} FROM instance i WHERE i.id IN (SELECT value FROM json_each(?)))", listed)
-    direct = [condition for condition in search.conditions if level_of(condition) <= level]
     below = [condition for condition in search.conditions if level_of(condition) > level]
-    for condition in direct:
-        ranks = _within_ranks(condition)
-        where.extend(ranks)
-        # Of a plain range of dates, the ranks say it all.
-        if not ranks.parts or isinstance(condition, AllOf):
-            where.add("AND").extend(sql(condition))
+    where.extend(_all([condition for condition in search.conditions if level_of(condition) <= level]))
     if level_of(search.scope) <= level:
         where.add("AND").extend(sql(search.scope))
     elif not below and not search.in_study:
@@ -85,6 +79,18 @@ def _where(search: Search, among: Sequence[int] | None = None) -> Sql:
     for condition in search.in_study:
         where.add("AND").extend(_some_series(search, [condition]))
     return where
+
+
+def _all(conditions: Sequence[Condition]) -> Sql:
+    """That conditions hold, each after an AND."""
+    found = Sql()
+    for condition in conditions:
+        ranks = _within_ranks(condition)
+        found.extend(ranks)
+        # Of a plain range of dates, the ranks say it all.
+        if not ranks.parts or isinstance(condition, AllOf):
+            found.add("AND").extend(sql(condition))
+    return found
 
 
 def _within_ranks(condition: Condition) -> Sql:
@@ -208,8 +214,7 @@ def candidates(search: Search) -> Sql:
     """Instances that satisfy all of a search but its keys on metadata; one more than may be inspected at most."""
     found = Sql().add(f"SELECT i.id, i.current_version FROM {_FROM[Level.INSTANCE]} WHERE s.tenant = ?", search.tenant)
     found.add("AND").extend(_there(Level.INSTANCE, None)).add("AND").extend(sql(search.scope))
-    for condition in search.conditions:
-        found.add("AND").extend(sql(condition))
+    found.extend(_all(search.conditions))
     for condition in search.in_study:
         found.add("AND").extend(_some_series(search, [condition]))
     return found.add("LIMIT ?", search.cost.max_inspected + 1)

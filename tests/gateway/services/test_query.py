@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,7 +18,8 @@ from gateway.services.question import Query
 from storage.archive import Sender
 from storage.dicom import identifiers as ids
 from storage.dicom.attributes import Level
-from storage.index.base import Conflict, Page, Search
+from storage.dicom.matching import EVERYTHING
+from storage.index.base import Conflict, Page, Search, Target
 from tests.instances import data_set, encode, extract
 
 LOOPBACK = Caller(Principal("this-machine", PrincipalKind.LOOPBACK), Source("test", "127.0.0.1"))
@@ -106,6 +109,38 @@ def test_in_a_snapshot_places_outlive_changes(watched: tuple[Watched, QueryServi
     ask(service, first)
     store(core, StudyDate="20270101")
     assert ask(service, dataclasses.replace(first, offset=5)) == whole[5:10]
+
+
+def test_pages_of_a_snapshot_are_whole_beside_a_writer(core: Core) -> None:
+    service = QueryService(core.archive.index, core.door, core.settings.search)
+    tenant = ids.tenant("main")
+    for number in range(30):
+        store(core, StudyInstanceUID=f"1.2.{number}", StudyDate=f"202601{number % 9 + 1:02}")
+    snapshot = service.state().change
+    whole = ask(service, Query(Level.STUDY))
+    stop = threading.Event()
+
+    def write() -> None:
+        for number in itertools.cycle(range(30)):
+            store(core, StudyDate=f"202601{number % 9 + 1:02}")
+            target = Target(tenant, ids.study_uid(f"1.2.{number}"))
+            core.archive.delete(target, core.archive.index.versions(target, EVERYTHING))
+            if stop.is_set():
+                return
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for limit in (1, 4, 7, 30):
+            pages = [
+                ask(service, Query(Level.STUDY, limit=limit, offset=offset, snapshot=snapshot))
+                for offset in range(0, 31, limit)
+            ]
+            assert [each for page in pages for each in page] == whole
+    finally:
+        stop.set()
+        writer.join()
+    assert ask(service, Query(Level.STUDY)) != whole
 
 
 def test_places_are_bounded() -> None:

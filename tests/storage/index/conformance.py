@@ -384,6 +384,21 @@ class IndexContract:
         assert index.search(Search(MAIN, Level.STUDY, scope=NOTHING)) == []
         assert index.search(Search(MAIN, Level.STUDY, in_study=(keys.of_keyword("Modality", "CT"),), scope=scope)) == []
 
+    def test_totals_and_looks_into_metadata_stay_within_the_scope(self, index: Index) -> None:
+        put(index, Modality="CT", KVP="120", PatientID="A")
+        put(index, Modality="MR", KVP="120", PatientID="B")
+        scope = keys.of_keyword("Modality", "MR")
+        key = Value(Step("00180060"), "DS", "120")
+        for level in Level:
+            for more in ({}, {"metadata": (key,)}):
+                page = index.page(Search(MAIN, level, scope=scope, **more))
+                assert (page.total, len(page.rows), page.exact) == (1, 1, True)
+                assert index.count(Search(MAIN, level, scope=scope, **more)) == 1
+        # An instance out of scope does not count against the bound either.
+        assert (
+            index.page(Search(MAIN, Level.STUDY, scope=scope, metadata=(key,), cost=Cost(max_inspected=1))).total == 1
+        )
+
     def test_pages_of_a_stable_order_hold_everything_once(self, index: Index) -> None:
         for number in range(23):
             put(index, StudyDate=f"202601{number % 5 + 1:02}")

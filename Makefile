@@ -3,10 +3,11 @@ VENV   := .venv
 PYTHON := python3
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+NODE   := $(VENV)/node_modules/.installed
 ROUNDS := 200
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format install samples docs faults powercut clean
+.PHONY: help demo test check format install samples docs faults powercut large clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -17,6 +18,12 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
 	@touch $@
 
+$(NODE): tests/interop/javascript/package.json | $(STAMP)
+	@command -v npm >/dev/null || { echo "left out, since npm is not here: tests/interop/test_javascript_client.py"; exit 0; }
+	cp $< $(VENV)/package.json
+	npm install --silent --no-audit --no-fund --no-package-lock --ignore-scripts --prefix $(VENV)
+	@touch $@
+
 install: $(STAMP) ## make the local environment with everything needed
 
 demo: $(STAMP) ## start the gateway with the sample studies; Ctrl-C ends it
@@ -24,6 +31,7 @@ demo: $(STAMP) ## start the gateway with the sample studies; Ctrl-C ends it
 
 test: $(STAMP) ## install what the tests need, then check and run everything
 	./tests/system-packages
+	$(MAKE) --no-print-directory $(NODE)
 	$(MAKE) --no-print-directory check
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
@@ -46,6 +54,9 @@ docs: $(STAMP) ## write the generated parts of the documents
 faults: $(STAMP) ## kill -9 at ROUNDS random moments of ingest, then simulated power cuts (root)
 	$(BIN)/python -m tests.faults.kill --rounds $(ROUNDS)
 	$(BIN)/python -m tests.faults.powercut --cuts 10
+
+large: $(STAMP) ## store and read instances of 3 GB; tells the memory that each process took (7 GB of disk)
+	$(BIN)/python -m pytest -n 0 -q -m large tests/interop/test_large_instance.py
 
 clean: ## remove the local environment and the demo's data
 	rm -rf $(VENV) .demo

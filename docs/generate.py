@@ -31,7 +31,8 @@ from gateway.dimse.contexts import STORAGE_SYNTAXES
 from gateway.http import health, problem
 from gateway.imaging import errors as imaging
 from gateway.imaging.decode import SUPPORTED_TRANSFER_SYNTAXES
-from gateway.services.retrieve import Form, RetrieveService
+from gateway.imaging.encode import ENCODERS, LOSSY_METHODS
+from gateway.services.retrieve import RetrieveService
 from storage import errors as storage
 from storage.dicom import file_meta, keys
 from storage.dicom.attributes import ATTRIBUTES, Attribute, Computed
@@ -94,6 +95,7 @@ def _type(field: FieldInfo) -> str:
         "Path": "path",
         "SecretStr": "secret text",
         "tuple[str": "list of texts",
+        "IPvAnyNetwork": "list of networks",
         "bool": "true or false",
         "int": "whole number",
         "float": "number",
@@ -145,6 +147,7 @@ def transfer_syntaxes() -> str:
         "Frame, `*`",
         "Frame as",
         "Decoded",
+        "Written",
     )
     return table(head, [_transfer_syntax(uid) for uid in sorted(STORAGE_SYNTAXES, key=_by_number)])
 
@@ -155,7 +158,7 @@ def _by_number(uid: str) -> tuple[int, ...]:
 
 def _transfer_syntax(uid: str) -> tuple[str, ...]:
     located = cast(Any, SimpleNamespace(transfer_syntax_uid=uid))
-    stored = str(RetrieveService.served_syntax(cast(Any, None), located, Form.STORED))
+    stored = str(RetrieveService.served_syntax(located))
     frames = _EXPLICIT if uid in file_meta.NATIVE else uid
     choices = [Choice(media_types.OCTET_STREAM, True, wanted) for wanted in ("", "*")]
     instance = [negotiation.instance_syntax(choice, stored, _EXPLICIT) for choice in choices]
@@ -170,6 +173,7 @@ def _transfer_syntax(uid: str) -> tuple[str, ...]:
         *(_served(answer, uid, decodable=decodable) for answer in (*instance, *frame)),
         ", ".join(images),
         "yes" if decodable else "no",
+        "" if uid not in {*ENCODERS, _EXPLICIT} else "lossy" if uid in LOSSY_METHODS else "yes",
     )
 
 

@@ -13,8 +13,10 @@ from gateway.access.door import Door
 from gateway.audit.trail import AuditTrail
 from gateway.config import InvalidSettings, Settings
 from gateway.imaging.pool import ImagingPool
+from gateway.services.commitment import CommitmentService
 from gateway.services.compose import Composer
 from gateway.services.delete import DeleteService
+from gateway.services.feed import FeedService
 from gateway.services.ingest import IngestService
 from gateway.services.query import QueryService
 from gateway.services.render import RenderService
@@ -46,6 +48,8 @@ class Core:
     retrieve: RetrieveService
     render: RenderService
     delete: DeleteService
+    feed: FeedService
+    commitment: CommitmentService
 
     def ping(self) -> None:
         """Return when every engine answers; raise its error when one does not."""
@@ -166,7 +170,9 @@ def build(settings: Settings, worker: str, *, any_age: bool = False) -> Core:
     trail = AuditTrail(audit_directory(settings), worker)
     door = Door(policy.load(settings.access.policy_file), trail)
     imaging = settings.imaging
-    pool = ImagingPool(imaging.workers, imaging.memory_bytes, imaging.timeout_s)
+    pool = ImagingPool(
+        imaging.workers, imaging.memory_bytes, imaging.timeout_s, animation_timeout_s=imaging.animation_timeout_s
+    )
     storage = settings.storage
     retrieve = RetrieveService(archive, door, pool, bounds)
     spool = Spool(storage.directory / "spool", storage.spool_memory_bytes, storage.max_instance_bytes)
@@ -182,8 +188,10 @@ def build(settings: Settings, worker: str, *, any_age: bool = False) -> Core:
         ingest=IngestService(archive, door, bounds, Conflict(storage.conflict)),
         query=QueryService(archive.index, door, settings.search),
         retrieve=retrieve,
-        render=RenderService(retrieve, pool),
-        delete=DeleteService(archive, door),
+        render=RenderService(retrieve, pool, imaging.animation_frames),
+        delete=DeleteService(archive, door, storage.undo_s),
+        feed=FeedService(archive.index, door),
+        commitment=CommitmentService(archive, door),
     )
 
 

@@ -104,8 +104,9 @@ def _serve(options: argparse.Namespace) -> int:
     stop = stop_signal()
     with Supervisor(settings) as supervisor:
         logging.getLogger("gateway").info(
-            "DICOMweb on http://%s:%d/dicomweb, DIMSE as %s on %s:%d",
+            "DICOMweb on http://%s:%d%s/dicomweb, DIMSE as %s on %s:%d",
             *supervisor.http_address,
+            settings.http.path_prefix,
             settings.dimse.ae_title,
             *supervisor.dimse_address,
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, ValidationError, field_validator, model_validator
+from pydantic.networks import IPvAnyNetwork
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -33,6 +34,12 @@ class HttpSettings(_Section):
     """Processes that serve HTTP."""
     public_url: HttpUrl | None = None
     """Where clients reach the service, for URLs in answers; without it they are made from the request's Host."""
+    path_prefix: Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._~-]+)*$", max_length=256)] = ""
+    """Put before every path but those of health, such as /imaging, for a proxy that passes paths on as they are."""
+    trusted_proxies: tuple[IPvAnyNetwork, ...] = ()
+    """Networks of proxies whose word on the client's address, scheme and host is taken, such as 10.0.0.0/24."""
+    forwarding_header: Literal["x-forwarded", "forwarded"] = "x-forwarded"
+    """What those proxies set: X-Forwarded-For, -Proto, -Host, -Port and -Prefix, or Forwarded (RFC 7239)."""
     cors_origins: tuple[str, ...] = ()
     """Exact origins whose pages may call the service, such as https://viewer.example.org."""
     max_request_bytes: int = Field(default=16 << 30, ge=1 << 20)
@@ -45,6 +52,10 @@ class HttpSettings(_Section):
     """Status of a QIDO-RS answer without results: 204 as PS3.18 has it, or 200 with an empty list."""
     body_timeout_s: float = Field(default=60.0, gt=0)
     """Longest pause between two blocks of a request's body."""
+    write_timeout_s: float = Field(default=60.0, gt=0)
+    """A client that does not take 128 KiB of an answer in so long is let go."""
+    max_followers: int = Field(default=200, ge=0)
+    """Requests that may wait for changes at the same time in each process."""
     drain_s: float = Field(default=20.0, ge=0)
     """How long requests under way may take to end after SIGTERM."""
 
@@ -117,6 +128,10 @@ class StorageSettings(_Section):
     """An object that has no row after so long is given one, or removed when its content is there already."""
     reap_interval_s: float = Field(default=3600.0, ge=1)
     """How often the background worker looks for objects without a row."""
+    undo_s: float = Field(default=604_800.0, ge=0)
+    """How long a deletion can be undone; afterwards its objects are removed for good."""
+    study_quiet_s: float = Field(default=300.0, gt=0)
+    """A study in which nothing happened for so long is complete, and the change feed says so."""
     spool_memory_bytes: int = Field(default=1 << 20, ge=0)
     """Instances up to this size are held in memory while they arrive, longer ones in the spool."""
     max_instance_bytes: int = Field(default=8 << 30, ge=1 << 20)
@@ -170,6 +185,10 @@ class ImagingSettings(_Section):
     """Memory of one decoding process."""
     timeout_s: float = Field(default=30.0, gt=0)
     """Longest decoding of one frame."""
+    animation_timeout_s: float = Field(default=60.0, gt=0)
+    """Longest making of an animated GIF or MP4 video, which holds a decoding process."""
+    animation_frames: int = Field(default=500, ge=1, le=10_000)
+    """Most frames of one animated GIF or MP4 video."""
 
 
 class AccessSettings(_Section):

@@ -16,8 +16,10 @@ import socket
 import struct
 import sys
 import threading
+import time
 from collections.abc import Callable
 from enum import StrEnum
+from functools import partial
 
 from aiohttp import web
 
@@ -26,12 +28,17 @@ from gateway.config import Settings
 from gateway.console.pages import routes as console_routes
 from gateway.dicomweb.routes import routes as dicomweb_routes
 from gateway.dimse.server import DimseServer
+from gateway.errors import GatewayError
 from gateway.http import application, health
 from storage import reconcile
 from storage.errors import StorageError
 from storage.index.base import Conflict
 
 _log = logging.getLogger("gateway.worker")
+
+_TICK_S = 5.0
+_LEFT_BEHIND_S = 600.0
+"""A commitment request without a result for so long has lost its worker."""
 
 
 class Face(StrEnum):
@@ -125,17 +132,52 @@ def run_dimse(core: assembly.Core, listening: socket.socket, ready: Callable[[],
 
 
 def run_background(core: assembly.Core, ready: Callable[[], None], stop: Stop) -> None:
-    """Look for objects without a row from time to time."""
+    """What nobody waits for: complete studies, commitments left behind, deletions whose time is over, orphans."""
     ready()
     storage = core.settings.storage
-    while not stop.event.wait(storage.reap_interval_s):
+    duties = (
+        _Duty(min(_TICK_S, storage.study_quiet_s / 4), partial(_look_after_requests, core)),
+        _Duty(storage.reap_interval_s, partial(_look_after_objects, core)),
+    )
+    while not stop.event.wait(max(0.0, min(duty.due_s for duty in duties) - time.monotonic())):
+        for duty in duties:
+            duty.run_if_due()
+
+
+class _Duty:
+    """Something to do from time to time; an engine that does not answer only puts it off."""
+
+    def __init__(self, interval_s: float, call: Callable[[], None]) -> None:
+        self._interval_s = interval_s
+        self._call = call
+        self.due_s = time.monotonic() + interval_s
+
+    def run_if_due(self) -> None:
+        if time.monotonic() < self.due_s:
+            return
         try:
-            report = reconcile.adopt_orphans(core.archive, storage.grace_s, Conflict(storage.conflict))
-        except StorageError:
-            _log.warning("looking for objects without a row was interrupted; it will be tried again", exc_info=True)
-            continue
-        done = report.indexed, report.quarantined, report.removed, len(report.damaged)
-        _log.info("objects without a row: %d indexed, %d quarantined, %d removed, %d left alone", *done)
+            self._call()
+        except (StorageError, GatewayError):
+            _log.warning("background work was interrupted; it will be tried again", exc_info=True)
+        self.due_s = time.monotonic() + self._interval_s
+
+
+def _look_after_requests(core: assembly.Core) -> None:
+    now_s = time.time()
+    completed = core.archive.index.complete_quiet(core.settings.storage.study_quiet_s, now_s)
+    if completed:
+        _log.info("%d studies are complete", completed)
+    core.commitment.fulfil_left(now_s - _LEFT_BEHIND_S)
+
+
+def _look_after_objects(core: assembly.Core) -> None:
+    storage = core.settings.storage
+    removed = reconcile.purge(core.archive, storage.undo_s)
+    if removed:
+        _log.info("%d deleted versions were removed for good", removed)
+    report = reconcile.adopt_orphans(core.archive, storage.grace_s, Conflict(storage.conflict))
+    done = report.indexed, report.quarantined, report.removed, len(report.damaged)
+    _log.info("objects without a row: %d indexed, %d quarantined, %d removed, %d left alone", *done)
 
 
 def main(arguments: list[str]) -> int:

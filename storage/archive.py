@@ -18,7 +18,7 @@ from storage.dicom.elements import Blocks, InflatingSource
 from storage.dicom.limits import Limits
 from storage.dicom.part10 import Extract
 from storage.errors import ObjectDamaged
-from storage.index.base import Arrival, Commit, Conflict, Index, Located, Outcome, Quarantined, Target
+from storage.index.base import Arrival, Commit, Conflict, Index, Located, Outcome, Quarantined, StoredVersion, Target
 from storage.objects.base import ByteRange, ObjectStore, Segment
 
 
@@ -98,16 +98,32 @@ class Archive:
         self.objects.put(records.key(item.key.tenant, record), [body])
         self.index.quarantine(item)
 
-    def delete(self, target: Target, versions: Sequence[ids.Version]) -> None:
-        """Turn versions under a target into tombstones; their objects stay."""
+    def delete(self, target: Target, versions: Sequence[StoredVersion]) -> ids.Version:
+        """Turn versions under a target into tombstones; their objects stay for now. The deletion's record comes back.
+
+        Raises
+        ------
+        StorageUnavailable
+            Nothing was deleted; or the record is there and its rows are not, and the background work will see to it.
+        """
         record = self._clock.next()
-        body = records.Deletion(target.study_uid, target.series_uid, target.sop_uid, tuple(versions)).dumps()
+        keys = tuple(each.object_key for each in versions)
+        body = records.Deletion(target.study_uid, target.series_uid, target.sop_uid, keys).dumps()
         self.objects.put(records.key(target.tenant, record), [body])
         self.index.delete(target.tenant, record, body, versions)
+        return record
 
-    def blocks(self, located: Located) -> Iterator[bytes]:
-        """The whole object as stored: a Part 10 file."""
-        with self.objects.open(located.object_key) as reader:
+    def restore(self, tenant: ids.Tenant, deletion: ids.Version) -> int:
+        """Undo a deletion, as far as nothing took the place of what it deleted; how many versions are live again."""
+        record = self._clock.next()
+        body = records.Restoration(deletion).dumps()
+        self.objects.put(records.key(tenant, record), [body])
+        return self.index.restore(tenant, record, body, deletion)
+
+    def blocks(self, located: Located, start: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """Bytes of the object as stored, a Part 10 file; all of it from ``start`` when no length is given."""
+        end = located.size if length is None else start + length
+        with self.objects.open(located.object_key, ByteRange(start, end)) as reader:
             yield from reader.blocks()
 
     def data_set(self, located: Located, start: int = 0, length: int | None = None) -> Iterator[bytes]:

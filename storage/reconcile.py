@@ -13,8 +13,8 @@ from storage.archive import Archive
 from storage.dicom import file_meta, part10
 from storage.dicom import identifiers as ids
 from storage.dicom.elements import Readable
-from storage.errors import InvalidIdentifier, ObjectDamaged, Unreadable
-from storage.index.base import Arrival, Conflict, Index, Outcome, Quarantined
+from storage.errors import InvalidIdentifier, ObjectDamaged, ObjectNotFound, Unreadable
+from storage.index.base import Arrival, Conflict, Index, Outcome, Quarantined, StoredVersion
 from storage.objects.base import ObjectReader, ObjectStore
 
 _BATCH = 500
@@ -37,7 +37,9 @@ class _Records:
     """A tenant's records, by what they are about."""
 
     deletions: dict[str, tuple[str, bytes]]
-    """Version to the deletion record and its body."""
+    """Object key to the deletion record, if it was not undone, and its body."""
+    restorations: list[tuple[str, bytes, str]]
+    """Record, its body, and the deletion that it undid."""
     quarantines: dict[str, str]
     """Object key to the reason."""
 
@@ -69,12 +71,13 @@ def reindex(archive: Archive, progress: Callable[[Report], None] = lambda _: Non
             report.damaged.append((info.key, str(error)))
         progress(report)
     for tenant, found in known.items():
-        _apply_deletions(archive.index, tenant, found)
+        _apply_records(archive.index, tenant, found)
+        _bury(archive, found)
     return report
 
 
 def _load_records(objects: ObjectStore, tenant: ids.Tenant, report: Report) -> _Records:
-    found = _Records({}, {})
+    found = _Records({}, [], {})
     for info in objects.list(records.prefix(tenant)):
         body = objects.get(info.key)
         report.records += 1
@@ -83,11 +86,16 @@ def _load_records(objects: ObjectStore, tenant: ids.Tenant, report: Report) -> _
         except ObjectDamaged as error:
             report.damaged.append((info.key, str(error)))
             continue
+        name = info.key.rpartition("/")[2].removesuffix(".json")
         if isinstance(record, records.Quarantine):
             found.quarantines[record.object_key] = record.reason
+        elif isinstance(record, records.Restoration):
+            found.restorations.append((name, body, record.deletion))
         else:
-            name = info.key.rpartition("/")[2].removesuffix(".json")
-            found.deletions.update((version, (name, body)) for version in record.versions)
+            found.deletions.update((key, (name, body)) for key in record.objects)
+    undone = {deletion for _, _, deletion in found.restorations}
+    for key in [key for key, (name, _) in found.deletions.items() if name in undone]:
+        del found.deletions[key]
     return found
 
 
@@ -101,7 +109,7 @@ def _index_one(archive: Archive, object_key: str, found: _Records, conflict: Con
         archive.index.quarantine(Quarantined(key, version, object_key, reason))
         report.quarantined += 1
         return
-    deletion = found.deletions.get(version, ("", b""))[0]
+    deletion = found.deletions.get(object_key, ("", b""))[0]
     commit = archive.index.commit(
         Arrival(key, version, extract, offset, source.size, source.sha256(), conflict, deletion_record=deletion)
     )
@@ -127,12 +135,43 @@ def _read(archive: Archive, object_key: str) -> tuple[part10.Extract, int, _Hash
     return extract, offset, source
 
 
-def _apply_deletions(index: Index, tenant: ids.Tenant, found: _Records) -> None:
-    by_record: dict[str, tuple[bytes, list[ids.Version]]] = {}
-    for version, (record, body) in found.deletions.items():
-        by_record.setdefault(record, (body, []))[1].append(ids.Version(version))
+def _apply_records(index: Index, tenant: ids.Tenant, found: _Records) -> None:
+    by_record: dict[str, tuple[bytes, list[StoredVersion]]] = {}
+    for key, (record, body) in found.deletions.items():
+        stored = StoredVersion(ids.parse_object_key(key)[1], key)
+        by_record.setdefault(record, (body, []))[1].append(stored)
     for record, (body, versions) in sorted(by_record.items()):
         index.delete(tenant, ids.Version(record), body, versions)
+    for record, body, deletion in found.restorations:
+        index.restore(tenant, ids.Version(record), body, ids.Version(deletion))
+
+
+def _bury(archive: Archive, found: _Records) -> None:
+    """Tombstones for what was deleted so long ago that its object is gone."""
+    gone = list(found.deletions)
+    for start in range(0, len(gone), _BATCH):
+        batch = gone[start : start + _BATCH]
+        for key in sorted(set(batch) - archive.index.known_objects(batch)):
+            try:
+                archive.objects.head(key)
+            except ObjectNotFound:
+                archive.index.bury(*ids.parse_object_key(key), ids.Version(found.deletions[key][0]))
+
+
+def purge(archive: Archive, grace_s: float, now_s: float | None = None) -> int:
+    """Remove the objects of deletions older than the grace time; how many versions it was.
+
+    From the first row on, nobody can undo the deletion; a run that breaks off is completed by the next.
+    """
+    removed = 0
+    due = archive.index.purge_due((time.time() if now_s is None else now_s) - grace_s)
+    for start in range(0, len(due), _BATCH):
+        batch = due[start : start + _BATCH]
+        for version in batch:
+            archive.objects.delete(version.object_key)
+        archive.index.purged(batch)
+        removed += len(batch)
+    return removed
 
 
 def adopt_orphans(archive: Archive, grace_s: float, conflict: Conflict, now_s: float | None = None) -> Report:
@@ -160,12 +199,14 @@ def adopt_orphans(archive: Archive, grace_s: float, conflict: Conflict, now_s: f
     for tenant, found in known.items():
         # Before any orphan is looked at: on an older index what was deleted is still live, and what came after it
         # would be taken for a second copy. It also completes a deletion that a crash cut off after its record.
-        _apply_deletions(archive.index, tenant, found)
+        _apply_records(archive.index, tenant, found)
     for object_key in orphans:
         try:
             _index_one(archive, object_key, known[ids.parse_object_key(object_key)[0].tenant], conflict, report)
         except (Unreadable, ObjectDamaged) as error:
             report.damaged.append((object_key, str(error)))
+    for found in known.values():
+        _bury(archive, found)
     return report
 
 

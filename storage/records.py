@@ -7,7 +7,7 @@ from typing import Any
 
 from storage.dicom import identifiers as ids
 from storage.dicom import json_model
-from storage.errors import ObjectDamaged
+from storage.errors import InvalidIdentifier, ObjectDamaged
 
 _FOLDER = "records"
 
@@ -41,12 +41,20 @@ class Quarantine:
 
 @dataclass(frozen=True, slots=True)
 class Deletion:
-    """Versions that were deleted, by name: what arrives later under the same UIDs is not meant."""
+    """Versions that were deleted, by name: what arrives later under the same UIDs is not meant.
+
+    ``objects`` are the object keys of the versions: they hold the UIDs, which outlive the objects.
+    """
 
     study_uid: str
     series_uid: str | None
     sop_uid: str | None
-    versions: tuple[str, ...]
+    objects: tuple[str, ...]
+
+    @property
+    def versions(self) -> tuple[ids.Version, ...]:
+        """The versions."""
+        return tuple(ids.parse_object_key(key)[1] for key in self.objects)
 
     def dumps(self) -> bytes:
         """The record's body."""
@@ -56,19 +64,34 @@ class Deletion:
                 "study": self.study_uid,
                 "series": self.series_uid,
                 "instance": self.sop_uid,
-                "versions": self.versions,
+                "objects": self.objects,
             }
         )
 
 
-def loads(body: bytes) -> Quarantine | Deletion:
+@dataclass(frozen=True, slots=True)
+class Restoration:
+    """A deletion, by its record, that was undone."""
+
+    deletion: str
+
+    def dumps(self) -> bytes:
+        """The record's body."""
+        return json_model.dumps({"record": "restoration", "deletion": self.deletion})
+
+
+def loads(body: bytes) -> Quarantine | Deletion | Restoration:
     """A record from its body; raises ObjectDamaged when it is none that this release knows."""
     try:
         found: dict[str, Any] = json_model.loads(body)
         if found["record"] == "quarantine":
             return Quarantine(str(found["object"]), str(found["reason"]))
         if found["record"] == "deletion":
-            return Deletion(found["study"], found["series"], found["instance"], tuple(found["versions"]))
-    except (ValueError, KeyError, TypeError) as error:
+            deletion = Deletion(found["study"], found["series"], found["instance"], tuple(found["objects"]))
+            _ = deletion.versions  # raises for a key that is none
+            return deletion
+        if found["record"] == "restoration":
+            return Restoration(str(ids.version(found["deletion"])))
+    except (ValueError, KeyError, TypeError, InvalidIdentifier) as error:
         raise ObjectDamaged("a record object is damaged") from error
     raise ObjectDamaged(f"a record of unknown kind: {str(found['record'])[:32]}")

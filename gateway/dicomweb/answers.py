@@ -1,25 +1,37 @@
-"""Answers in pieces: conditional requests, streamed bodies and multiparts."""
+"""Answers: conditional requests, ranges, streamed bodies and multiparts, and clients that stop reading."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
-import secrets
-from collections.abc import Iterable, Iterator
+from array import array
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import aclosing
+from http import HTTPStatus
 
 from aiohttp import web
 
-from gateway.dicomweb import multipart
+from gateway.dicomweb import multipart, ranges
 from gateway.dicomweb.media_types import MULTIPART
-from gateway.errors import GatewayError
-from gateway.http.application import OFFLOAD, REQUEST_ID
+from gateway.http import problem
+from gateway.http.application import CORE, OFFLOAD, REQUEST_ID
 from gateway.http.offload import Lane
-from gateway.imaging.errors import ImagingError
-from storage.errors import StorageError
+from gateway.services.content import Content, batched, held, joined
+from storage.errors import ObjectDamaged
 
 _log = logging.getLogger("gateway.dicomweb")
 
 CACHE_CONTROL = "private, no-cache"
 """Kept by the client, asked for again each time: the answer is 304 while nothing changed and the caller still may."""
+
+BATCH_BYTES = 1 << 18
+"""Smaller blocks are put together before they cross into the event loop."""
+
+SMALL_BYTES = 1 << 20
+"""What is no longer than this is read in one step."""
+
+_SLICE_BYTES = 1 << 17
+"""A client has the write timeout for so much at a time."""
 
 
 def not_modified(request: web.Request, etag: str) -> web.Response | None:
@@ -36,6 +48,74 @@ def headers(etag: str, content_type: str) -> dict[str, str]:
     return {"ETag": etag, "Cache-Control": CACHE_CONTROL, "Content-Type": content_type, "Vary": "Accept, Authorization"}
 
 
+async def ranged(
+    request: web.Request,
+    size: int,
+    read: Callable[[int, int], Iterator[bytes]],
+    head: dict[str, str],
+    *,
+    lane: Lane = Lane.OBJECTS,
+) -> web.StreamResponse:
+    """Send a representation of known size, or the one range of it that is asked for.
+
+    Parameters
+    ----------
+    size
+        Bytes of the whole representation.
+    read
+        Gives ``length`` bytes from ``start`` on, in blocks; called in a thread of the lane.
+    head
+        As ``headers`` makes it. A range needs the ETag there: it says what the client combines.
+
+    Raises
+    ------
+    GatewayError, StorageError, ImagingError
+        Before the status line, when the first block cannot be had.
+
+    References
+    ----------
+    RFC 9110 14 "Range Requests", 15.3.7 "206 Partial Content", 15.5.17 "416 Range Not Satisfiable"
+    """
+    try:
+        # RFC 9110 14.2: a range means something for GET alone.
+        asked = request.headers.get("Range") if request.method == "GET" else None
+        span = ranges.wanted(asked, request.headers.get("If-Range"), head.get("ETag", ""), size)
+    except ranges.Unsatisfiable:
+        status = HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
+        refused = problem.body(status, f"the representation has {size} bytes", request[REQUEST_ID])
+        refused.headers["Content-Range"] = f"bytes */{size}"
+        return refused
+    head = {**head, "Accept-Ranges": "bytes"}
+    if span is None:
+        return await send(request, Content(size, read), head, lane=lane)
+    head["Content-Range"] = f"bytes {span.start}-{span.end - 1}/{size}"
+
+    def part(start: int, length: int) -> Iterator[bytes]:
+        return read(span.start + start, length)
+
+    return await send(request, Content(span.end - span.start, part), head, status=206, lane=lane)
+
+
+async def send(
+    request: web.Request,
+    content: Content,
+    head: dict[str, str],
+    *,
+    status: int = 200,
+    lane: Lane = Lane.OBJECTS,
+) -> web.StreamResponse:
+    """Send bytes of known size, whatever range is asked for; as ``ranged`` otherwise."""
+    if request.method == "HEAD":
+        return await _deliver(request, _sized(status, head, content.size), _nothing())
+    if content.size <= SMALL_BYTES:
+        body = await request.app[OFFLOAD].run(lane, _whole, content)
+        return await _deliver(request, web.Response(status=status, headers=head, body=body), _nothing())
+    blocks = batched(content.read(0, content.size), BATCH_BYTES)
+    async with aclosing(request.app[OFFLOAD].iterate(lane, blocks)) as pieces:
+        first = await anext(pieces, b"")
+        return await _deliver(request, _sized(status, head, content.size), _exactly(first, pieces, content.size))
+
+
 async def stream(
     request: web.Request,
     blocks: Iterator[bytes],
@@ -44,35 +124,90 @@ async def stream(
     status: int = 200,
     lane: Lane = Lane.OBJECTS,
 ) -> web.StreamResponse:
-    """Send blocks as they come. The first is taken before the status line goes out, so that an error still can."""
-    offload = request.app[OFFLOAD]
-    pieces = offload.iterate(lane, blocks)
-    first = await anext(pieces, b"")
-    response = web.StreamResponse(status=status, headers=head)
-    await response.prepare(request)
+    """Send blocks as they come, their number unknown.
+
+    The first is taken before the status line goes out, so that an error still can.
+    """
+    async with aclosing(request.app[OFFLOAD].iterate(lane, blocks)) as pieces:
+        first = await anext(pieces, b"")
+        after = _nothing() if request.method == "HEAD" else _after(first, pieces)
+        return await _deliver(request, web.StreamResponse(status=status, headers=head), after)
+
+
+def _sized(status: int, head: dict[str, str], size: int) -> web.StreamResponse:
+    return web.StreamResponse(status=status, headers={**head, "Content-Length": str(size)})
+
+
+def _whole(content: Content) -> bytes:
+    body = b"".join(content.read(0, content.size))
+    if len(body) != content.size:
+        raise ObjectDamaged(f"{len(body)} bytes instead of {content.size}")
+    return body
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    nothing: tuple[bytes, ...] = ()
+    for piece in nothing:
+        yield piece
+
+
+async def _after(first: bytes, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for piece in pieces:
+        yield piece
+
+
+async def _exactly(first: bytes, pieces: AsyncIterator[bytes], size: int) -> AsyncIterator[bytes]:
+    """The pieces, without asking for one after the last."""
+    yield first
+    size -= len(first)
+    while size > 0 and (piece := await anext(pieces, None)) is not None:
+        yield piece
+        size -= len(piece)
+    if size:
+        raise ObjectDamaged(f"the body differs from its announced size by {size} bytes")
+
+
+async def _deliver(
+    request: web.Request, response: web.StreamResponse, pieces: AsyncIterator[bytes]
+) -> web.StreamResponse:
+    """Write an answer. Once its status line has gone out, only a broken connection says that it is not whole."""
+    within_s = request.app[CORE].settings.http.write_timeout_s
     try:
-        if request.method != "HEAD":
-            if first:
-                await response.write(first)
-            async for block in pieces:
-                if block:
-                    await response.write(block)
-        await response.write_eof()
-    except (StorageError, GatewayError, ImagingError):
-        # The status line has gone out: only a broken connection tells the client that this is not the whole answer.
+        async with asyncio.timeout(within_s):
+            await response.prepare(request)
+        async for piece in pieces:
+            view = memoryview(piece)
+            for start in range(0, len(piece), _SLICE_BYTES):
+                async with asyncio.timeout(within_s):
+                    await response.write(view[start : start + _SLICE_BYTES])
+        async with asyncio.timeout(within_s):
+            await response.write_eof()
+    except TimeoutError:
+        _log.warning("request %s: the client has not read for %g s and is let go", request[REQUEST_ID], within_s)
+        _break_off(request)
+    except ConnectionError:
+        _log.info("request %s: the client has gone", request[REQUEST_ID])
+    except Exception:  # the boundary: what fails here fails within a body
         _log.exception("request %s broke off within its body", request[REQUEST_ID])
-        if request.transport is not None:
-            request.transport.abort()
-    finally:
-        await pieces.aclose()
+        _break_off(request)
     return response
 
 
-class MultipartAnswer:
-    """A multipart/related body of parts with their own types; its boundary is fresh."""
+def _break_off(request: web.Request) -> None:
+    if request.transport is not None:
+        request.transport.abort()
 
-    def __init__(self, part_type: str) -> None:
-        self.boundary = secrets.token_hex(16)
+
+class MultipartAnswer:
+    """A multipart/related body of parts with their own types.
+
+    Its boundary follows from the entity tag: the same representation has the same bytes each time, so that ranges of
+    it can be put together (RFC 9110 14.3).
+    """
+
+    def __init__(self, part_type: str, etag: str) -> None:
+        self.boundary = etag.strip('"')
         self.content_type = f'{MULTIPART}; type="{part_type}"; boundary={self.boundary}'
 
     def body(self, parts: Iterable[tuple[str, str | None, Iterable[bytes]]]) -> Iterator[bytes]:
@@ -85,3 +220,32 @@ class MultipartAnswer:
             yield from taken
             yield multipart.PART_END
         yield multipart.closing(self.boundary)
+
+    def content(
+        self, sizes: Sequence[int], header: Callable[[int], tuple[str, str | None]], part: Callable[[int], Content]
+    ) -> Content:
+        """The same of parts whose sizes are known.
+
+        Parameters
+        ----------
+        sizes
+            Bytes of each part.
+        header
+            Content type and location of a part, by its number counted from 0.
+        part
+            The part itself, made when its bytes are read.
+        """
+
+        def between(number: int) -> bytes:
+            end = multipart.PART_END if number else b""
+            if number == len(sizes):
+                return end + multipart.closing(self.boundary)
+            return end + multipart.part_header(self.boundary, *header(number))
+
+        def piece(number: int) -> Content:
+            return part(number // 2) if number % 2 else held(between(number // 2))
+
+        lengths = array("Q", bytes(8 * (2 * len(sizes) + 1)))
+        lengths[1::2] = array("Q", sizes)
+        lengths[0::2] = array("Q", (len(between(number)) for number in range(len(sizes) + 1)))
+        return joined(lengths, piece)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gateway.services import renderable
 from storage.dicom.file_meta import EXPLICIT_VR_LITTLE_ENDIAN
 from storage.dicom.part10 import VIDEO as VIDEO_SYNTAXES
 
@@ -13,11 +14,14 @@ OCTET_STREAM = "application/octet-stream"
 MULTIPART = "multipart/related"
 JPEG = "image/jpeg"
 PNG = "image/png"
+GIF = "image/gif"
+
+ZIP = "application/zip"
 
 METADATA = frozenset((DICOM_JSON, JSON, DICOM_XML))
 """Types of a data set whose bulk data comes apart."""
 
-JPEG_SYNTAXES = tuple(f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 53, 55, 57, 70))
+JPEG_SYNTAXES = tuple(f"1.2.840.10008.1.2.4.{number}" for number in (70, 50, 51, 53, 55, 57))
 
 BULK: dict[str, tuple[str, ...]] = {
     OCTET_STREAM: (EXPLICIT_VR_LITTLE_ENDIAN,),
@@ -27,7 +31,7 @@ BULK: dict[str, tuple[str, ...]] = {
     "image/jp2": ("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91"),
     "image/jphc": ("1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202", "1.2.840.10008.1.2.4.203"),
 }
-"""Transfer syntaxes whose frames a media type can carry (PS3.18 8.7.3.5 "Compressed Bulkdata Media Types")."""
+"""Transfer syntaxes whose frames a media type can carry, its default first (PS3.18 Tables 8.7.3-4 and 8.7.3-5)."""
 
 ALIASES = {
     "image/x-jls": "image/jls",
@@ -48,10 +52,5 @@ LOSSY = frozenset(
 )
 """Transfer syntaxes that may have lost something; what is stored so goes out so unless asked otherwise."""
 
-_MPEG2 = ("1.2.840.10008.1.2.4.100", "1.2.840.10008.1.2.4.101")
-_HEVC = ("1.2.840.10008.1.2.4.107", "1.2.840.10008.1.2.4.108")
-VIDEO = {
-    syntax: "video/mpeg" if syntax.startswith(_MPEG2) else "video/H265" if syntax.startswith(_HEVC) else "video/mp4"
-    for syntax in VIDEO_SYNTAXES
-}
+VIDEO = renderable.VIDEO
 """Media type of a stored video stream."""

@@ -131,73 +131,100 @@ def result_type(request: web.Request) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """How instances or frames are to go out.
+    """How a resource is to go out.
 
     ``transfer_syntax`` is a UID, "*" for as stored, or "" for the default of the type. ``media_type`` is the name
-    that the client used for the parts.
+    that the client used for the parts; ``is_bulk`` tells frames and bulk data from whole instances.
     """
 
     media_type: str
     multipart: bool
     transfer_syntax: str
 
+    @property
+    def is_bulk(self) -> bool:
+        """Whether it asks for bulk data."""
+        return types.ALIASES.get(self.media_type, self.media_type) in types.BULK
 
-def instance_choices(request: web.Request, *, single: bool) -> list[Choice]:
-    """Acceptable forms of instances, best first. Single part needs a resource that is one instance."""
+
+def resource_choices(request: web.Request, *, single: bool) -> list[Choice]:
+    """Acceptable forms of a study, series or instance, best first: Part 10 files, a ZIP of them, or its bulk data.
+
+    Single-part Part 10 needs a resource that is one instance (PS3.18 10.4.4). Bulk data in a multipart is an older
+    way to ask for the ``/bulkdata`` below.
+    """
     found = []
     for media_range in accepted(request):
         syntax = media_range.parameter("transfer-syntax") or ""
-        if media_range.part_type in (types.DICOM, "*/*", "application/*"):
+        part = media_range.part_type
+        if part in (types.DICOM, "*/*", "application/*"):
             if media_range.multipart or media_range.type in ("*/*", "application/*"):
                 found.append(Choice(types.DICOM, True, syntax))
             elif single:
                 found.append(Choice(types.DICOM, False, syntax))
+        elif media_range.type == types.ZIP:
+            found.append(Choice(types.ZIP, False, syntax))
+        elif media_range.multipart:
+            found.extend(_bulk(part, True, syntax, ""))
     if not found:
-        raise NotAcceptable('instances are available as multipart/related; type="application/dicom"')
+        raise NotAcceptable('available as multipart/related; type="application/dicom", or application/zip')
     return found
 
 
-def frame_choices(request: web.Request, *, single: bool) -> list[Choice]:
-    """Acceptable forms of frames and bulk data, best first."""
-    found = []
+def bulk_choices(request: web.Request, *, single: bool, stored: str = "") -> list[Choice]:
+    """Acceptable forms of frames and bulk data, best first.
+
+    Parameters
+    ----------
+    single
+        Whether it is one item, so that a single part can hold it.
+    stored
+        The transfer syntax that a wildcard prefers.
+    """
+    found: list[Choice] = []
     for media_range in accepted(request):
-        part = media_range.part_type
-        syntax = media_range.parameter("transfer-syntax") or ""
         multipart = media_range.multipart or "*" in media_range.type
-        if not multipart and not single:
-            continue
-        if part in ("*/*", "application/*"):
-            found.append(Choice(types.OCTET_STREAM, multipart, syntax))
-        elif types.ALIASES.get(part, part) in types.BULK:
-            found.append(Choice(part, multipart, syntax))
-        elif part == "image/*":
-            found.extend(Choice(name, multipart, syntax) for name in types.BULK if name.startswith("image/"))
+        if multipart or single:
+            syntax = media_range.parameter("transfer-syntax") or ""
+            found.extend(_bulk(media_range.part_type, multipart, syntax, stored))
     if not found:
-        raise NotAcceptable('frames are available as multipart/related; type="application/octet-stream"')
+        raise NotAcceptable('frames and bulk data are available as multipart/related; type="application/octet-stream"')
     return found
+
+
+def _bulk(part: str, multipart: bool, syntax: str, stored: str) -> list[Choice]:
+    if part in ("*/*", "application/*"):
+        return [Choice(types.OCTET_STREAM, multipart, syntax)]
+    if types.ALIASES.get(part, part) in types.BULK:
+        return [Choice(part, multipart, syntax)]
+    if part == "image/*":
+        images = [name for name in types.BULK if name != types.OCTET_STREAM]
+        return [
+            Choice(name, multipart, syntax) for name in sorted(images, key=lambda name: stored not in types.BULK[name])
+        ]
+    return []
 
 
 def frame_syntax(choice: Choice, stored: str, explicit: str) -> str | None:
-    """The transfer syntax to send frames in: ``stored``, ``explicit``, or None when the choice fits neither.
+    """The transfer syntax that a choice asks for frames in; None when its media type does not carry it.
 
-    An octet stream carries any syntax that is asked for; an image type carries its own ones. Without a transfer
-    syntax, lossless pixels go out uncompressed as octet stream, lossy ones as they are (PS3.18 8.7.3).
+    An octet stream carries any syntax; an image type carries its own ones. Without a transfer syntax, lossy pixels go
+    out as they are where the type carries them, others in the type's default (PS3.18 8.7.3).
     """
-    if choice.media_type != types.OCTET_STREAM:
-        carried = types.BULK[types.ALIASES.get(choice.media_type, choice.media_type)]
-        wanted = choice.transfer_syntax
-        return stored if stored in carried and wanted in ("", "*", stored) else None
-    return _syntax(choice.transfer_syntax, stored, explicit)
-
-
-def _syntax(wanted: str, stored: str, explicit: str) -> str | None:
-    if wanted in ("*", stored):
+    if choice.media_type == types.OCTET_STREAM:
+        return instance_syntax(choice, stored, explicit)
+    carried = types.BULK[types.ALIASES.get(choice.media_type, choice.media_type)]
+    wanted = choice.transfer_syntax
+    if stored in carried and (wanted == "*" or (wanted == "" and stored in types.LOSSY)):
         return stored
+    if wanted in ("", "*"):
+        return carried[0]
+    return wanted if wanted in carried else None
+
+
+def instance_syntax(choice: Choice, stored: str, explicit: str) -> str:
+    """The transfer syntax that a choice asks for an instance in."""
+    wanted = choice.transfer_syntax
     if wanted == "":
         return stored if stored in types.LOSSY else explicit
-    return explicit if wanted == explicit else None
-
-
-def instance_syntax(choice: Choice, stored: str, explicit: str) -> str | None:
-    """The transfer syntax to send an instance in, or None when the choice does not fit it."""
-    return _syntax(choice.transfer_syntax, stored, explicit)
+    return stored if wanted == "*" else wanted

@@ -2,10 +2,32 @@
 
 from __future__ import annotations
 
-from gateway.dicomweb import qido, rendered, stow, wado
+from gateway.dicomweb import (
+    capabilities,
+    changefeed,
+    commitment,
+    deletion,
+    instances,
+    qido,
+    rendered,
+    stow,
+    wado,
+    wado_uri,
+)
 from gateway.http.application import Route
 
 
 def routes() -> list[Route]:
-    """Search, retrieve, rendered resources, store."""
-    return [*qido.routes(), *wado.routes(), *rendered.routes(), *stow.routes()]
+    """What PS3.18 defines, then what it does not: deletion and its undoing, the change feed."""
+    found = [
+        *qido.routes(),
+        *instances.routes(),
+        *wado.routes(),
+        *rendered.routes(),
+        *wado_uri.routes(),
+        *stow.routes(),
+        *commitment.routes(),
+        *deletion.routes(),
+        *changefeed.routes(),
+    ]
+    return [*found, *capabilities.routes(found)]

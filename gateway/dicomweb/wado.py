@@ -1,4 +1,4 @@
-"""WADO-RS: Retrieve Transaction (PS3.18 10.4)."""
+"""WADO-RS: frames, bulk data and pixel data (PS3.18 10.4 "Retrieve Transaction")."""
 
 from __future__ import annotations
 
@@ -10,19 +10,24 @@ from aiohttp import web
 from gateway.access.policy import Action
 from gateway.dicomweb import answers, negotiation, urls
 from gateway.dicomweb import media_types as types
+from gateway.dicomweb.answers import MultipartAnswer
 from gateway.dicomweb.negotiation import Choice
 from gateway.dicomweb.urls import PREFIX, service_root
-from gateway.errors import InvalidParameter, NotAcceptable
+from gateway.errors import InvalidParameter, NotAcceptable, NotFound
 from gateway.http.application import CALLER, CORE, OFFLOAD, Route
 from gateway.http.offload import Lane
-from gateway.imaging.decode import SUPPORTED_TRANSFER_SYNTAXES
-from gateway.services.frames import Frame, FrameReader
-from gateway.services.retrieve import Form, Found, RetrieveService
+from gateway.imaging.encode import REVISION
+from gateway.services.content import Content, held
+from gateway.services.frames import FrameReader
+from gateway.services.retrieve import Found, RetrieveService
+from storage.dicom.attributes import PIXEL_DATA_TAGS
 from storage.dicom.file_meta import EXPLICIT_VR_LITTLE_ENDIAN
+from storage.dicom.frames import FrameKind
 from storage.dicom.part10 import BulkItem
 from storage.index.base import Located
 
 _MAX_FRAME_LIST_CHARACTERS = 65_536
+_PIXEL_DATA = "7FE00010"
 
 
 async def locate(request: web.Request, action: Action = Action.READ) -> Found:
@@ -39,90 +44,13 @@ async def locate(request: web.Request, action: Action = Action.READ) -> Found:
     )
 
 
-# Instances
-
-
-@dataclass(frozen=True, slots=True)
-class _Sendable:
-    located: Located
-    form: Form
-    syntax: str
-
-
-def _sendable(service: RetrieveService, instances: Sequence[Located], choice: Choice) -> list[_Sendable]:
-    """The instances that can go out as a choice wants them."""
-    found = []
-    for located in instances:
-        stored = service.served_syntax(located, Form.STORED)
-        syntax = negotiation.instance_syntax(choice, stored, EXPLICIT_VR_LITTLE_ENDIAN)
-        if syntax is not None and (syntax == stored or stored in SUPPORTED_TRANSFER_SYNTAXES):
-            found.append(_Sendable(located, Form.STORED if syntax == stored else Form.EXPLICIT, syntax))
-    return found
-
-
-async def retrieve_instances(request: web.Request) -> web.StreamResponse:
-    """A study, series or instance as Part 10 files; 206 when some instances do not exist in the syntax asked for."""
-    found = await locate(request)
-    service = request.app[CORE].retrieve
-    for choice in negotiation.instance_choices(request, single=urls.instance(request) is not None):
-        chosen = _sendable(service, found.instances, choice)
-        if chosen:
-            break
-    else:
-        raise NotAcceptable("no instance exists in an acceptable transfer syntax")
-    etag = found.etag("", "instances", choice.media_type, str(choice.multipart), choice.transfer_syntax)
-    if (unchanged := answers.not_modified(request, etag)) is not None:
-        return unchanged
-    if not choice.multipart:
-        only = chosen[0]
-        content_type = f"{types.DICOM}; transfer-syntax={only.syntax}"
-        blocks = service.part10(only.located, only.form)
-        return await answers.stream(request, blocks, answers.headers(etag, content_type))
-    answer = answers.MultipartAnswer(types.DICOM)
-    root = service_root(request)
-    parts = (
-        (
-            f"{types.DICOM}; transfer-syntax={each.syntax}",
-            _location(root, each.located),
-            service.part10(each.located, each.form),
-        )
-        for each in chosen
-    )
-    partial = len(chosen) < len(found.instances)
-    head = answers.headers(etag, answer.content_type)
-    if partial:
-        missing = len(found.instances) - len(chosen)
-        head["Warning"] = f'299 gateway "{missing} instances do not exist in an acceptable transfer syntax"'
-    return await answers.stream(request, answer.body(parts), head, status=206 if partial else 200)
-
-
-def _location(root: str, located: Located) -> str:
+def location(root: str, located: Located) -> str:
+    """The URL of an instance."""
     key = located.key
     return f"{root}/studies/{key.study_uid}/series/{key.series_uid}/instances/{key.sop_uid}"
 
 
-# Metadata
-
-
-async def retrieve_metadata(request: web.Request) -> web.StreamResponse:
-    """Metadata of a study, series or instance in DICOM JSON (PS3.18 Annex F)."""
-    media_type = negotiation.json_type(request)
-    found = await locate(request)
-    root = service_root(request)
-    etag = found.etag(root, "metadata", media_type)
-    if (unchanged := answers.not_modified(request, etag)) is not None:
-        return unchanged
-    service = request.app[CORE].retrieve
-    head = answers.headers(etag, media_type)
-    head["Vary"] = "Accept, Accept-Encoding, Authorization"
-    whole_series = urls.series(request) is not None and urls.instance(request) is None
-    if whole_series and "gzip" in request.headers.get("Accept-Encoding", "").lower():
-        body = await request.app[OFFLOAD].run(Lane.INDEX, service.series_metadata, found, root)
-        return web.Response(body=body, headers={**head, "Content-Encoding": "gzip"})
-    return await answers.stream(request, service.metadata(found.instances, root), head, lane=Lane.INDEX)
-
-
-# Frames and bulk data
+# Frames
 
 
 def frame_numbers(text: str) -> list[int]:
@@ -138,42 +66,67 @@ def frame_numbers(text: str) -> list[int]:
 
 
 async def retrieve_frames(request: web.Request) -> web.StreamResponse:
-    """Frames, as stored or uncompressed."""
+    """Frames, as stored, uncompressed or in another transfer syntax."""
     numbers = frame_numbers(request.match_info["frames"])
     found = await locate(request)
-    return await _send_frames(request, found, numbers)
+    reader = await request.app[OFFLOAD].run(Lane.INDEX, request.app[CORE].retrieve.frames, found.instances[0])
+    return await _send_frames(request, found, reader, numbers)
 
 
-async def _send_frames(request: web.Request, found: Found, numbers: Sequence[int]) -> web.StreamResponse:
-    (located,) = found.instances
-    run = request.app[OFFLOAD].run
-    reader = await run(Lane.INDEX, request.app[CORE].retrieve.frames, located)
+async def _send_frames(
+    request: web.Request, found: Found, reader: FrameReader, numbers: Sequence[int]
+) -> web.StreamResponse:
     reader.check(numbers)
-    choice, syntax = _frame_choice(request, reader, single=len(numbers) == 1)
-    etag = found.etag("", "frames", str(numbers), choice.media_type, str(choice.multipart), syntax)
+    run = request.app[OFFLOAD].run
+    choices = negotiation.bulk_choices(request, single=len(numbers) == 1, stored=reader.stored_syntax)
+    choice, syntax = await run(Lane.INDEX, _frame_choice, choices, reader)
+    as_stored = syntax == reader.stored_syntax
+    root = service_root(request) if choice.multipart else ""
+    made_by = "" if as_stored else REVISION
+    etag = found.etag(root, "frames", str(numbers), choice.media_type, str(choice.multipart), syntax, made_by)
     if (unchanged := answers.not_modified(request, etag)) is not None:
         return unchanged
-    frames = reader.stored(numbers) if syntax == reader.stored_syntax else reader.decoded(numbers)
+    lane = Lane.OBJECTS if as_stored else Lane.LONG
     content_type = f"{choice.media_type}; transfer-syntax={syntax}"
+    answer = MultipartAnswer(choice.media_type, etag)
+    place = f"{location(root, found.instances[0])}/frames"
+
+    def header(number: int) -> tuple[str, str]:
+        return content_type, f"{place}/{numbers[number]}"
+
+    if as_stored or syntax == EXPLICIT_VR_LITTLE_ENDIAN:
+        frames = await run(Lane.INDEX, reader.stored if as_stored else reader.decoded, numbers)
+        sizes, content = frames.sizes, frames.content
+    else:
+        encoded = reader.transcoded(numbers, syntax)
+        if len(numbers) > 1:
+            parts = ((*header(number), (frame,)) for number, frame in enumerate(encoded))
+            head = answers.headers(etag, answer.content_type)
+            return await answers.stream(request, answer.body(parts), head, lane=lane)
+        only = held(await run(lane, next, encoded))
+        sizes, content = [only.size], lambda _: only
     if not choice.multipart:
-        frame: Frame = await run(Lane.OBJECTS, next, frames)
-        return web.Response(body=frame.data, headers=answers.headers(etag, content_type))
-    answer = answers.MultipartAnswer(choice.media_type)
-    location = f"{_location(service_root(request), located)}/frames"
-    if len(numbers) == 1:
-        frame = await run(Lane.OBJECTS, next, frames)
-        body = b"".join(answer.body([(content_type, f"{location}/{numbers[0]}", (frame.data,))]))
-        return web.Response(body=body, headers=answers.headers(etag, answer.content_type))
-    parts = ((content_type, f"{location}/{number}", (each.data,)) for number, each in zip(numbers, frames, strict=True))
-    return await answers.stream(request, answer.body(parts), answers.headers(etag, answer.content_type))
+        single = content(0)
+        return await answers.ranged(request, single.size, single.read, answers.headers(etag, content_type), lane=lane)
+    whole = answer.content(sizes, header, content)
+    return await answers.ranged(request, whole.size, whole.read, answers.headers(etag, answer.content_type), lane=lane)
 
 
-def _frame_choice(request: web.Request, reader: FrameReader, *, single: bool) -> tuple[Choice, str]:
-    for choice in negotiation.frame_choices(request, single=single):
+def _frame_choice(choices: Sequence[Choice], reader: FrameReader) -> tuple[Choice, str]:
+    """The best of a client's choices that can be had; raises NotAcceptable."""
+    reasons = []
+    for choice in choices:
         syntax = negotiation.frame_syntax(choice, reader.stored_syntax, EXPLICIT_VR_LITTLE_ENDIAN)
-        if syntax is not None:
+        if syntax is None:
+            reasons.append(f"{choice.media_type} does not carry transfer syntax {choice.transfer_syntax[:64]}")
+        elif refusal := reader.refusal(syntax):
+            reasons.append(refusal)
+        else:
             return choice, syntax
-    raise NotAcceptable(f"the frames are stored in transfer syntax {reader.stored_syntax}")
+    raise NotAcceptable(f"the frames are stored in transfer syntax {reader.stored_syntax}; {reasons[0]}")
+
+
+# Bulk data
 
 
 async def retrieve_bulk_data(request: web.Request) -> web.StreamResponse:
@@ -183,47 +136,173 @@ async def retrieve_bulk_data(request: web.Request) -> web.StreamResponse:
     core, run = request.app[CORE], request.app[OFFLOAD].run
     path = request.match_info["path"]
     item: BulkItem = await run(Lane.INDEX, core.retrieve.bulk_item, located, path)
-    if path == "7FE00010":
+    video = types.VIDEO.get(located.transfer_syntax_uid)
+    if path == _PIXEL_DATA and video is not None:
+        return await _send_video(request, found, video)
+    choice = negotiation.bulk_choices(request, single=True)[0]
+    if path == _PIXEL_DATA:
         reader = await run(Lane.INDEX, core.retrieve.frames, located)
-        if reader.stored_syntax != EXPLICIT_VR_LITTLE_ENDIAN:
-            video = types.VIDEO.get(reader.stored_syntax)
-            if video is not None:
-                return await _send_video(request, found, video)
-            return await _send_frames(request, found, range(1, reader.count + 1))
-    choice = negotiation.frame_choices(request, single=True)[0]
+        if reader.stored_syntax != EXPLICIT_VR_LITTLE_ENDIAN or _names_another(choice):
+            return await _send_frames(request, found, reader, range(1, reader.count + 1))
     if choice.media_type != types.OCTET_STREAM:
         raise NotAcceptable("this value is available as application/octet-stream")
-    etag = found.etag("", "bulk", path, str(choice.multipart))
+    root = service_root(request) if choice.multipart else ""
+    etag = found.etag(root, "bulk", path, str(choice.multipart))
     if (unchanged := answers.not_modified(request, etag)) is not None:
         return unchanged
-    blocks = core.retrieve.bulk(located, item, 0, item.length)
-    if not choice.multipart:
-        head = answers.headers(etag, types.OCTET_STREAM) | {"Content-Length": str(item.length)}
-        return await answers.stream(request, blocks, head)
-    answer = answers.MultipartAnswer(types.OCTET_STREAM)
-    location = f"{_location(service_root(request), located)}/bulkdata/{path}"
-    body = answer.body([(types.OCTET_STREAM, location, blocks)])
-    return await answers.stream(request, body, answers.headers(etag, answer.content_type))
+    content, content_type = core.retrieve.bulk(located, item), types.OCTET_STREAM
+    if choice.multipart:
+        answer = MultipartAnswer(types.OCTET_STREAM, etag)
+        place = f"{location(root, located)}/bulkdata/{path}"
+        value = content
+        content = answer.content([value.size], lambda _: (types.OCTET_STREAM, place), lambda _: value)
+        content_type = answer.content_type
+    return await answers.ranged(request, content.size, content.read, answers.headers(etag, content_type))
+
+
+def _names_another(choice: Choice) -> bool:
+    """Whether native pixels do not satisfy a choice."""
+    return choice.media_type != types.OCTET_STREAM or choice.transfer_syntax not in ("", "*", EXPLICIT_VR_LITTLE_ENDIAN)
 
 
 async def _send_video(request: web.Request, found: Found, media_type: str) -> web.StreamResponse:
-    negotiation.choose(request, (media_type, types.OCTET_STREAM))
-    etag = found.etag("", "video")
+    chosen = negotiation.choose(request, (media_type, types.OCTET_STREAM))
+    etag = found.etag("", "video", chosen)
     if (unchanged := answers.not_modified(request, etag)) is not None:
         return unchanged
-    blocks: Iterator[bytes] = request.app[CORE].retrieve.video(found.instances[0])
-    return await answers.stream(request, blocks, answers.headers(etag, media_type))
+    run, retrieve = request.app[OFFLOAD].run, request.app[CORE].retrieve
+    stream = await run(Lane.INDEX, retrieve.video, found.instances[0])
+    return await answers.ranged(request, stream.size, stream.read, answers.headers(etag, chosen))
+
+
+# All bulk data, or all pixel data, of a resource
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """An instance whose bulk data goes out: its pixels in a transfer syntax ("" for none), its other values or not."""
+
+    located: Located
+    media_type: str
+    syntax: str
+    values: bool
+
+
+async def retrieve_all_bulk_data(request: web.Request) -> web.StreamResponse:
+    """All bulk data of a study, series or instance, pixel data frame by frame where it is or gets compressed."""
+    choices = negotiation.bulk_choices(request, single=False)
+    return await send_bulk_data(request, await locate(request), choices)
+
+
+async def retrieve_pixel_data(request: web.Request) -> web.StreamResponse:
+    """The pixel data alone."""
+    choices = negotiation.bulk_choices(request, single=False)
+    return await send_bulk_data(request, await locate(request), choices, only_pixels=True)
+
+
+async def send_bulk_data(
+    request: web.Request, found: Found, choices: Sequence[Choice], *, only_pixels: bool = False
+) -> web.StreamResponse:
+    """The bulk data of instances as a multipart; 206 when some of it does not exist as the client wants it.
+
+    Raises
+    ------
+    NotFound
+        There is no bulk data.
+    NotAcceptable
+        There is none as the client wants it.
+    """
+    service = request.app[CORE].retrieve
+    root = service_root(request)
+    etag = found.etag(root, "all bulk", str(only_pixels), repr(choices), REVISION)
+    if (unchanged := answers.not_modified(request, etag)) is not None:
+        return unchanged
+    run = request.app[OFFLOAD].run
+    sources, missing = await run(Lane.INDEX, _sources, service, found.instances, choices, only_pixels)
+    if not sources:
+        raise NotAcceptable("none of the bulk data exists as wanted") if missing else NotFound("there is no bulk data")
+    answer = MultipartAnswer(choices[0].media_type, etag)
+    parts = (part for source in sources for part in _bulk_parts(service, source, root))
+    head = answers.headers(etag, answer.content_type)
+    if missing:
+        head["Warning"] = f'299 gateway "the bulk data of {missing} instances is not there as wanted, or not all of it"'
+    blocks = answer.body((kind, place, content.read(0, content.size)) for kind, place, content in parts)
+    return await answers.stream(request, blocks, head, status=206 if missing else 200, lane=Lane.LONG)
+
+
+def _sources(
+    service: RetrieveService, instances: Sequence[Located], choices: Sequence[Choice], only_pixels: bool
+) -> tuple[list[_Source], int]:
+    """What goes out of each instance, and how many instances something is missing of."""
+    plain = any(choice.media_type == types.OCTET_STREAM for choice in choices)
+    sources, missing = [], 0
+    for located in instances:
+        reader = service.frames(located)
+        layout = reader.layout
+        others = not only_pixels and any(item.path not in PIXEL_DATA_TAGS for item in layout.bulk)
+        pixels = layout.frames.kind is not FrameKind.NONE
+        media_type, syntax = _pixel_choice(reader, located, choices) if pixels else ("", "")
+        missing += (pixels and not syntax) or (others and not plain)
+        if syntax or (others and plain):
+            sources.append(_Source(located, media_type, syntax, others and plain))
+    return sources, missing
+
+
+def _pixel_choice(reader: FrameReader, located: Located, choices: Sequence[Choice]) -> tuple[str, str]:
+    """Media type and transfer syntax for an instance's pixels; "" when none of the choices fits."""
+    stored = located.transfer_syntax_uid
+    if stored in types.VIDEO:
+        wanted = any(each.media_type == types.OCTET_STREAM and each.transfer_syntax in ("", "*") for each in choices)
+        return (types.VIDEO[stored], stored) if wanted else ("", "")
+    if reader.layout.frames.kind is FrameKind.DECODE and reader.stored_syntax != EXPLICIT_VR_LITTLE_ENDIAN:
+        return "", ""
+    try:
+        choice, syntax = _frame_choice(choices, reader)
+    except NotAcceptable:
+        return "", ""
+    return choice.media_type, syntax
+
+
+def _bulk_parts(service: RetrieveService, source: _Source, root: str) -> Iterator[tuple[str, str, Content]]:
+    """The parts of one instance: content type, location, bytes."""
+    located, place = source.located, location(root, source.located)
+    reader = service.frames(located)
+    for item in reader.layout.bulk:
+        if item.path in PIXEL_DATA_TAGS:
+            if source.syntax:
+                yield from _pixel_parts(service, reader, source, item, place)
+        elif source.values:
+            yield types.OCTET_STREAM, f"{place}/bulkdata/{item.path}", service.bulk(located, item)
+
+
+def _pixel_parts(
+    service: RetrieveService, reader: FrameReader, source: _Source, item: BulkItem, place: str
+) -> Iterator[tuple[str, str, Content]]:
+    content_type = f"{source.media_type}; transfer-syntax={source.syntax}"
+    value = f"{place}/bulkdata/{item.path}"
+    numbers = range(1, reader.count + 1)
+    if source.syntax in types.VIDEO:
+        yield content_type, value, service.video(source.located)
+    elif source.syntax == reader.stored_syntax == EXPLICIT_VR_LITTLE_ENDIAN:
+        yield content_type, value, service.bulk(source.located, item)
+    elif source.syntax in (reader.stored_syntax, EXPLICIT_VR_LITTLE_ENDIAN):
+        frames = (reader.stored if source.syntax == reader.stored_syntax else reader.decoded)(numbers)
+        for number in numbers:
+            yield content_type, f"{place}/frames/{number}", frames.content(number - 1)
+    else:
+        for number, frame in zip(numbers, reader.transcoded(numbers, source.syntax), strict=True):
+            yield content_type, f"{place}/frames/{number}", held(frame)
 
 
 def routes() -> list[Route]:
-    """Paths of PS3.18 Table 10.4.1-1; rendered resources have their own module."""
+    """Paths of PS3.18 10.4.1.1.5 to 10.4.1.1.7; instances and metadata, and rendered resources, have own modules."""
     study = f"{PREFIX}/studies/{{study}}"
     series = f"{study}/series/{{series}}"
     instance = f"{series}/instances/{{instance}}"
     found = []
     for resource in (study, series, instance):
-        found.append(Route("GET", resource, retrieve_instances, Action.READ))
-        found.append(Route("GET", f"{resource}/metadata", retrieve_metadata, Action.READ))
+        found.append(Route("GET", f"{resource}/bulkdata", retrieve_all_bulk_data, Action.READ))
+        found.append(Route("GET", f"{resource}/pixeldata", retrieve_pixel_data, Action.READ))
     found.append(Route("GET", f"{instance}/frames/{{frames}}", retrieve_frames, Action.READ))
     found.append(Route("GET", f"{instance}/bulkdata/{{path}}", retrieve_bulk_data, Action.READ))
     return found

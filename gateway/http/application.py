@@ -15,13 +15,15 @@ from gateway.access.policy import Action
 from gateway.assembly import Core
 from gateway.context import Caller, RequestId, new_request_id
 from gateway.errors import AuditUnavailable
-from gateway.http import callers, cors, problem
-from gateway.http.offload import Offload
+from gateway.http import callers, cors, problem, proxies
+from gateway.http.followers import Followers
+from gateway.http.offload import Lane, Offload
 
 CORE = web.AppKey("core", Core)
 OFFLOAD = web.AppKey("offload", Offload)
 
 CALLER = web.RequestKey("caller", Caller)
+ORIGIN = web.RequestKey("origin", proxies.Origin)
 REQUEST_ID = web.RequestKey("request_id", RequestId)
 _ACTION = web.RequestKey("action", Action)
 
@@ -39,12 +41,16 @@ _SECURITY_HEADERS = {
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A method, a path and its handler. ``action`` is what a caller needs; None declares the route public."""
+    """A method, a path and its handler. ``action`` is what a caller needs; None declares the route public.
+
+    The path goes under the configured prefix, unless it is ``fixed``: probes on this machine come past every proxy.
+    """
 
     method: str
     path: str
     handler: Handler
     action: Action | None
+    fixed: bool = False
 
 
 class UnderWay:
@@ -81,6 +87,7 @@ class UnderWay:
 
 
 UNDER_WAY = web.AppKey("under_way", UnderWay)
+FOLLOWERS = web.AppKey("followers", Followers)
 
 
 def build(core: Core, routes: Sequence[Route]) -> web.Application:
@@ -90,18 +97,33 @@ def build(core: Core, routes: Sequence[Route]) -> web.Application:
     app[UNDER_WAY] = UnderWay()
     app.cleanup_ctx.append(_offload)
     app.on_response_prepare.append(_headers)
+    prefix = core.settings.http.path_prefix
     for route in routes:
-        app.router.add_route(route.method, route.path, _guarded(route))
+        path = route.path if route.fixed else prefix + route.path
+        app.router.add_route(route.method, path, _guarded(route))
         if route.method == "GET":
-            app.router.add_route("HEAD", route.path, _guarded(route))
+            app.router.add_route("HEAD", path, _guarded(route))
     for path in {route.path for route in routes if route.action is not None}:
         methods = sorted({route.method for route in routes if route.path == path})
-        app.router.add_route("OPTIONS", path, cors.preflight(core.settings.http.cors_origins, methods))
+        app.router.add_route("OPTIONS", prefix + path, cors.preflight(core.settings.http.cors_origins, methods))
+    if prefix:
+        app.router.add_get(prefix, _to_page)
     return app
 
 
+async def _to_page(request: web.Request) -> web.StreamResponse:
+    """The page's own links are relative to the folder that it stands in."""
+    return web.Response(status=308, headers={"Location": f"{request.path.rpartition('/')[2]}/"})
+
+
 async def _offload(app: web.Application) -> AsyncIterator[None]:
-    app[OFFLOAD] = Offload()
+    app[OFFLOAD] = offload = Offload()
+    core, under_way = app[CORE], app[UNDER_WAY]
+    app[FOLLOWERS] = Followers(
+        lambda: offload.run(Lane.INDEX, core.feed.state),
+        core.settings.http.max_followers,
+        lambda: under_way.draining,
+    )
     yield
     await asyncio.to_thread(app[OFFLOAD].close)
 
@@ -112,7 +134,9 @@ def _guarded(route: Route) -> Handler:
         return route.handler
 
     async def handler(request: web.Request) -> web.StreamResponse:
-        request[CALLER] = callers.identify(request, request.app[CORE].door, request[REQUEST_ID])
+        core = request.app[CORE]
+        request[ORIGIN] = origin = proxies.origin(request, core.settings.http)
+        request[CALLER] = callers.identify(request, core.door, origin.address, request[REQUEST_ID])
         return await route.handler(request)
 
     return handler

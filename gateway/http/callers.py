@@ -14,10 +14,9 @@ from gateway.errors import Unauthenticated
 _FORWARDING = ("Forwarded", "X-Forwarded-For", "X-Real-IP", "Via")
 
 
-def identify(request: web.Request, door: Door, request_id: RequestId) -> Caller:
-    """The caller of a request; raises Unauthenticated."""
-    address = request.remote or ""
-    protocol = "DICOMweb" if request.path.startswith("/dicomweb/") else "HTTP"
+def identify(request: web.Request, door: Door, address: str, request_id: RequestId) -> Caller:
+    """The caller of a request from an address (``proxies.origin``); raises Unauthenticated."""
+    protocol = "DICOMweb" if "/dicomweb" in request.path else "HTTP"
     source = Source(protocol, address, request_id=request_id)
     key = _api_key(request)
     if key is not None:

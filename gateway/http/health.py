@@ -28,4 +28,7 @@ async def ready(request: web.Request) -> web.StreamResponse:
 
 def routes() -> list[Route]:
     """The health routes; public, since they tell nothing of the archive."""
-    return [Route("GET", "/health/live", live, None), Route("GET", "/health/ready", ready, None)]
+    return [
+        Route("GET", "/health/live", live, None, fixed=True),
+        Route("GET", "/health/ready", ready, None, fixed=True),
+    ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import threading
 from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
@@ -55,16 +56,24 @@ class Offload:
 
     async def iterate(self, lane: Lane, blocks: Iterator[T]) -> AsyncGenerator[T, None]:
         """Take an iterator's items one by one, each in a thread; no thread is held while the consumer is slow."""
+        # A request may be cancelled while a thread still makes its next item: closing waits for that thread.
+        turn = threading.Lock()
+
+        def step() -> T | None:
+            with turn:
+                return next(blocks, None)
+
+        def end() -> None:
+            close = getattr(blocks, "close", None)
+            with turn:
+                if close is not None:
+                    close()
+
         try:
-            while True:
-                block = await self.run(lane, next, blocks, None)
-                if block is None:
-                    return
+            while (block := await self.run(lane, step)) is not None:
                 yield block
         finally:
-            close = getattr(blocks, "close", None)
-            if close is not None:
-                await self.run(lane, close)
+            await self.run(lane, end)
 
     def close(self) -> None:
         """End the threads; what runs is finished."""

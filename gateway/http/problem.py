@@ -25,6 +25,7 @@ STATUS: dict[type[Exception], HTTPStatus] = {
     errors.NotStored: HTTPStatus.CONFLICT,
     errors.NotFound: HTTPStatus.NOT_FOUND,
     errors.Gone: HTTPStatus.GONE,
+    errors.TransactionInUse: HTTPStatus.CONFLICT,
     errors.NotAcceptable: HTTPStatus.NOT_ACCEPTABLE,
     errors.UnsupportedMediaType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     errors.PayloadTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -33,6 +34,7 @@ STATUS: dict[type[Exception], HTTPStatus] = {
     # What a client can do about pixels that cannot be shown: ask for another representation.
     imaging.InvalidDescription: HTTPStatus.NOT_ACCEPTABLE,
     imaging.NotDecodable: HTTPStatus.NOT_ACCEPTABLE,
+    imaging.NotEncodable: HTTPStatus.NOT_ACCEPTABLE,
     imaging.FrameMismatch: HTTPStatus.NOT_ACCEPTABLE,
     imaging.FrameDamaged: HTTPStatus.NOT_ACCEPTABLE,
     imaging.FrameTooLarge: HTTPStatus.NOT_ACCEPTABLE,

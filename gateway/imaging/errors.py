@@ -5,6 +5,7 @@
     ImagingError
     ├── InvalidDescription   the instance's own pixel attributes are missing or impossible
     ├── NotDecodable         a transfer syntax or colour space that this gateway cannot decode
+    ├── NotEncodable         a transfer syntax that cannot hold the samples, or is not written here
     ├── FrameMismatch        the frame's own header disagrees with the instance's attributes
     ├── FrameDamaged         the frame cannot be decoded, or its decoder crashed
     ├── FrameTooLarge        decoding or rendering would need more memory than allowed
@@ -27,6 +28,10 @@ class InvalidDescription(ImagingError):
 
 class NotDecodable(ImagingError):
     """The transfer syntax or colour space is not one that this gateway decodes."""
+
+
+class NotEncodable(ImagingError):
+    """The transfer syntax asked for cannot hold the samples, or is not one that this gateway writes."""
 
 
 class FrameMismatch(ImagingError):

@@ -1,22 +1,45 @@
-"""Delete: a study, series or instance becomes a tombstone, by a durable record."""
+"""Delete: a study, series or instance becomes a tombstone by a durable record, and may come back for a grace time."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from gateway.access.door import Door
 from gateway.access.policy import Action
+from gateway.audit.events import AuditEvent
 from gateway.context import Caller
 from gateway.errors import Gone, NotFound
+from storage import records
 from storage.archive import Archive
 from storage.dicom import identifiers as ids
-from storage.index.base import Existence, Target
+from storage.index.base import DeletionState, Existence, Target
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """A deletion: its record, what it named, how many versions it took, and until when it can be undone.
+
+    ``undo_until_s`` is Unix time; ``undoable`` is False once the objects are being removed.
+    """
+
+    record: ids.Version
+    study_uid: str
+    series_uid: str | None
+    sop_uid: str | None
+    versions: int
+    deleted_s: float
+    undo_until_s: float
+    undoable: bool
 
 
 class DeleteService:
-    """Deletes what a caller may delete."""
+    """Deletes what a caller may delete, and undoes it."""
 
-    def __init__(self, archive: Archive, door: Door) -> None:
+    def __init__(self, archive: Archive, door: Door, grace_s: float) -> None:
         self._archive = archive
         self._door = door
+        self._grace_s = grace_s
 
     def delete(
         self,
@@ -24,8 +47,8 @@ class DeleteService:
         study_uid: ids.StudyUid,
         series_uid: ids.SeriesUid | None = None,
         sop_uid: ids.SopUid | None = None,
-    ) -> int:
-        """Delete everything under a target that the caller's scope holds; the number of versions it was.
+    ) -> ids.Version:
+        """Delete everything under a target that the caller's scope holds; the deletion's record.
 
         Raises
         ------
@@ -40,5 +63,47 @@ class DeleteService:
         if not versions:
             existence = self._archive.index.existence(target, decision.scope)
             raise Gone("deleted before") if existence is Existence.DELETED else NotFound("nothing to delete")
-        self._archive.delete(target, versions)
-        return len(versions)
+        record = self._archive.delete(target, versions)
+        event = AuditEvent(Action.DELETE.value, "deleted", caller, decision.tenant, subject, record)
+        self._door.record(event)
+        return record
+
+    def deletions(self, caller: Caller) -> Sequence[Deletion]:
+        """Deletions, latest first, of which the caller's scope holds everything and whose objects may be there yet."""
+        decision = self._door.enter(caller, Action.DELETE, ("deletions",))
+        return [self._of(state) for state in self._archive.index.deletions(decision.tenant, decision.scope)]
+
+    def undo(self, caller: Caller, record: ids.Version) -> int:
+        """Make live again what a deletion took; how many versions. Some may stay deleted: others took their place.
+
+        Raises
+        ------
+        NotFound, Gone
+            There is no such deletion, or its objects are being removed.
+        Forbidden, AuditUnavailable, storage.errors.StorageUnavailable
+        """
+        decision = self._door.enter(caller, Action.DELETE, ("deletions", record))
+        for state in self._archive.index.deletions(decision.tenant, decision.scope):
+            if state.record == record:
+                if not state.undoable:
+                    raise Gone("the time to undo the deletion is over")
+                restored = self._archive.restore(decision.tenant, record)
+                detail = f"{restored} of {state.instances} versions of {record}"
+                self._door.record(AuditEvent(Action.DELETE.value, "undone", caller, decision.tenant, (), detail))
+                return restored
+        raise NotFound("no such deletion, or it was undone")
+
+    def _of(self, state: DeletionState) -> Deletion:
+        named = records.loads(state.body)
+        assert isinstance(named, records.Deletion)
+        deleted_s = ids.version_time_s(state.record)
+        return Deletion(
+            state.record,
+            named.study_uid,
+            named.series_uid,
+            named.sop_uid,
+            state.instances,
+            deleted_s,
+            deleted_s + self._grace_s,
+            state.undoable,
+        )

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from gateway.errors import InvalidParameter, NotAcceptable, NotFound
-from gateway.imaging.decode import EncodedFrame, decoded_description
+from gateway.imaging.decode import SUPPORTED_TRANSFER_SYNTAXES, EncodedFrame, decoded_description
 from gateway.imaging.description import PixelDescription
+from gateway.imaging.encode import encoded_description
+from gateway.imaging.errors import ImagingError
 from gateway.imaging.pool import ImagingPool
+from gateway.services.content import Content, cut
 from storage.archive import Archive
 from storage.dicom import file_meta, json_model
 from storage.dicom import identifiers as ids
-from storage.dicom.frames import FrameKind
+from storage.dicom.frames import Fragments, FrameKind
 from storage.dicom.json_model import JsonDataSet
 from storage.index.base import Layout, Located
 
 MAX_FRAMES = 100_000
 """Frame numbers in one request."""
+
+_EXPLICIT = ids.TransferSyntaxUid(file_meta.EXPLICIT_VR_LITTLE_ENDIAN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,16 +35,26 @@ class Frame:
     transfer_syntax_uid: ids.TransferSyntaxUid
 
 
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """Frames that can be read one by one: the size of each, and each by its place counted from 0."""
+
+    sizes: Sequence[int]
+    content: Callable[[int], Content]
+
+
 class FrameReader:
     """Frames of one instance.
 
     Parameters
     ----------
     data_set
-        The instance's metadata in the DICOM JSON Model.
+        Gives the instance's metadata in the DICOM JSON Model; asked where the pixels' description matters.
     """
 
-    def __init__(self, archive: Archive, pool: ImagingPool, located: Located, data_set: JsonDataSet) -> None:
+    def __init__(
+        self, archive: Archive, pool: ImagingPool, located: Located, data_set: Callable[[], JsonDataSet]
+    ) -> None:
         self._archive = archive
         self._pool = pool
         self._located = located
@@ -52,9 +69,7 @@ class FrameReader:
     @property
     def stored_syntax(self) -> ids.TransferSyntaxUid:
         """The transfer syntax of ``stored``."""
-        if self._located.transfer_syntax_uid in file_meta.NATIVE:
-            return ids.TransferSyntaxUid(file_meta.EXPLICIT_VR_LITTLE_ENDIAN)
-        return self._located.transfer_syntax_uid
+        return _EXPLICIT if self._located.transfer_syntax_uid in file_meta.NATIVE else self._located.transfer_syntax_uid
 
     def check(self, numbers: Sequence[int]) -> None:
         """Raise NotFound when a frame, numbered from 1, is not there, NotAcceptable when none can be given."""
@@ -66,57 +81,166 @@ class FrameReader:
         if table.kind is FrameKind.DECODE and self._located.transfer_syntax_uid not in file_meta.NATIVE:
             raise NotAcceptable(f"the frames cannot be told apart: {table.reason}; retrieve the instance instead")
 
-    def stored(self, numbers: Sequence[int]) -> Iterator[Frame]:
+    def stored(self, numbers: Sequence[int]) -> Frames:
         """Frames as stored, codestreams without item headers; native ones as Explicit VR Little Endian."""
-        table = self.layout.frames
-        if table.kind is FrameKind.ENCAPSULATED:
-            for fragments in self._archive.index.fragments(self._located.version_id, numbers):
-                start = fragments.start
-                span = self._archive.read(self._located, start, fragments.end - start)
-                pieces = [span[offset - start : offset - start + length] for offset, length in fragments.ranges]
-                yield Frame(pieces[0] if len(pieces) == 1 else b"".join(pieces), self.stored_syntax)
-            return
-        for number in numbers:
-            yield Frame(self._native(number), self.stored_syntax)
+        if self.layout.frames.kind is not FrameKind.ENCAPSULATED:
+            size = (self.layout.frames.stride_bits + 7) // 8
+            return Frames(array("Q", [size]) * len(numbers), lambda place: self._native(numbers[place], size))
+        found = list(self._archive.index.fragments(self._located.version_id, numbers))
+        sizes = array("Q", (sum(length for _, length in each.ranges) for each in found))
+        return Frames(sizes, lambda place: self._encapsulated(found[place], sizes[place]))
 
-    def decoded(self, numbers: Sequence[int]) -> Iterator[Frame]:
-        """Frames as native pixels in Explicit VR Little Endian."""
-        for frame in self.stored(numbers):
-            if frame.transfer_syntax_uid == file_meta.EXPLICIT_VR_LITTLE_ENDIAN:
-                yield frame
-                continue
-            data = self._pool.decode(EncodedFrame(frame.data, frame.transfer_syntax_uid, self.description))
-            yield Frame(data, ids.TransferSyntaxUid(file_meta.EXPLICIT_VR_LITTLE_ENDIAN))
+    def decoded(self, numbers: Sequence[int]) -> Frames:
+        """Frames as native pixels in Explicit VR Little Endian; each is decoded when it is read.
 
-    @property
+        Raises
+        ------
+        InvalidDescription, FrameTooLarge
+        """
+        stored = self.stored(numbers)
+        if self.stored_syntax == _EXPLICIT:
+            return stored
+        size = (self.decoded_description.native_bits + 7) // 8
+
+        def content(place: int) -> Content:
+            def read(start: int, length: int) -> Iterator[bytes]:
+                frame = self._held(stored, place)
+                data = self._pool.decode(EncodedFrame(frame.data, frame.transfer_syntax_uid, self.description))
+                yield data[start : start + length]
+
+            return Content(size, read)
+
+        return Frames(array("Q", [size]) * len(numbers), content)
+
+    def refusal(self, transfer_syntax_uid: str) -> str:
+        """Why the frames cannot be given in a transfer syntax; "" when they can."""
+        if transfer_syntax_uid == self.stored_syntax:
+            return ""
+        if self.stored_syntax not in SUPPORTED_TRANSFER_SYNTAXES:
+            return f"frames in transfer syntax {self.stored_syntax} are not decoded here"
+        try:
+            description = self.decoded_description
+            if transfer_syntax_uid != _EXPLICIT:
+                encoded_description(description, transfer_syntax_uid)
+        except ImagingError as error:
+            return str(error)
+        return ""
+
+    def transcoded(self, numbers: Sequence[int], transfer_syntax_uid: str) -> Iterator[bytes]:
+        """Codestreams of frames in another transfer syntax, one after the other.
+
+        Raises
+        ------
+        gateway.imaging.errors.ImagingError
+        """
+        self.check(numbers)
+        stored = self.stored(numbers)
+        for place in range(len(numbers)):
+            frame = self._held(stored, place)
+            encoded = EncodedFrame(frame.data, frame.transfer_syntax_uid, self.description)
+            yield self._pool.encode(encoded, transfer_syntax_uid)
+
+    def held(self, number: int) -> Frame:
+        """A stored frame in memory, to be decoded. Raises FrameTooLarge before a byte of it is read."""
+        return self._held(self.stored([number]), 0)
+
+    def _held(self, stored: Frames, place: int) -> Frame:
+        size = stored.sizes[place]
+        self._pool.admit(self.description, size)
+        return Frame(b"".join(stored.content(place).read(0, size)), self.stored_syntax)
+
+    @cached_property
     def description(self) -> PixelDescription:
         """The pixels as the instance describes them. Raises InvalidDescription."""
-        return PixelDescription.from_metadata(self._data_set)
+        return PixelDescription.from_metadata(self._data_set())
 
     @property
     def decoded_description(self) -> PixelDescription:
         """The pixels as ``decoded`` gives them. Raises InvalidDescription."""
         return decoded_description(self.description, self.stored_syntax)
 
-    def _native(self, number: int) -> bytes:
+    def _encapsulated(self, fragments: Fragments, size: int) -> Content:
+        def read(start: int, length: int) -> Iterator[bytes]:
+            wanted = _within(fragments.ranges, start, length)
+            if not wanted:
+                return
+            # One read over all of them: item headers between them are left out on the way.
+            begin, end = wanted[0][0], wanted[-1][0] + wanted[-1][1]
+            yield from _picked(self._archive.data_set(self._located, begin, end - begin), begin, wanted)
+
+        return Content(size, read)
+
+    def _native(self, number: int, size: int) -> Content:
         table = self.layout.frames
-        first_bit = (number - 1) * table.stride_bits
-        start, shift = divmod(first_bit, 8)
-        length = (shift + table.stride_bits + 7) // 8
-        raw = self._archive.read(self._located, table.offset + start, length)
-        if shift or table.stride_bits % 8:
-            raw = _aligned(raw, shift, table.stride_bits)
-        if self._located.transfer_syntax_uid == file_meta.EXPLICIT_VR_BIG_ENDIAN:
-            raw = json_model.swap(raw, self._word_bytes())
-        return raw
+        frame_bit = (number - 1) * table.stride_bits
+
+        def plain(start: int, length: int) -> Iterator[bytes]:
+            place, shift = divmod(frame_bit + start * 8, 8)
+            bits = min(length * 8, table.stride_bits - start * 8)
+            blocks = self._archive.data_set(self._located, table.offset + place, (shift + bits + 7) // 8)
+            return _aligned(blocks, shift, bits) if shift or bits % 8 else blocks
+
+        if self._located.transfer_syntax_uid != file_meta.EXPLICIT_VR_BIG_ENDIAN:
+            return Content(size, plain)
+        return swapped(Content(size, plain), self._word_bytes())
 
     def _word_bytes(self) -> int:
-        bits = json_model.number_of(self._data_set, "00280100", 8)
+        bits = json_model.number_of(self._data_set(), "00280100", 8)
         pixels = next(item for item in self.layout.bulk if item.path in ("7FE00008", "7FE00009", "7FE00010"))
         return max(bits // 8, 2 if pixels.vr == "OW" else 1)
 
 
-def _aligned(raw: bytes, shift: int, bits: int) -> bytes:
-    """Bits that begin within a byte, moved to its start (PS3.5 8.1.1: the first pixel is the lowest bit)."""
-    number = int.from_bytes(raw, "little") >> shift
-    return (number & ((1 << bits) - 1)).to_bytes((bits + 7) // 8, "little")
+def swapped(content: Content, word_bytes: int) -> Content:
+    """A big endian value as little endian."""
+    if word_bytes == 1:
+        return content
+
+    def read(start: int, length: int) -> Iterator[bytes]:
+        begin = start // word_bytes * word_bytes
+        end = min(content.size, -(-(start + length) // word_bytes) * word_bytes)
+        blocks = json_model.swapped(content.read(begin, end - begin), word_bytes)
+        yield from cut(blocks, start - begin, length)
+
+    return Content(content.size, read)
+
+
+def _within(ranges: Sequence[tuple[int, int]], start: int, length: int) -> list[tuple[int, int]]:
+    """The parts of ranges that hold ``length`` bytes from ``start`` of their bytes joined."""
+    found = []
+    for offset, size in ranges:
+        here = min(size - start, length) if start < size else 0
+        if here > 0:
+            found.append((offset + start, here))
+            length -= here
+        start = max(0, start - size)
+    return found
+
+
+def _picked(blocks: Iterator[bytes], position: int, ranges: Sequence[tuple[int, int]]) -> Iterator[bytes]:
+    """The bytes of ascending ranges from a stream that begins at ``position``."""
+    pending = iter(ranges)
+    offset, length = next(pending)
+    for block in blocks:
+        while length and offset < position + len(block):
+            wanted = block[offset - position : offset - position + length]
+            yield wanted
+            offset, length = offset + len(wanted), length - len(wanted)
+            if not length:
+                offset, length = next(pending, (0, 0))
+        position += len(block)
+
+
+def _aligned(blocks: Iterator[bytes], shift: int, bits: int) -> Iterator[bytes]:
+    """``bits`` that begin within a byte, moved to its start (PS3.5 8.1.1: the first pixel is the lowest bit)."""
+    carried, carried_bits = 0, 0
+    for block in blocks:
+        number = carried | (int.from_bytes(block, "little") << carried_bits)
+        have = carried_bits + len(block) * 8
+        if shift:
+            number, have, shift = number >> shift, have - shift, 0
+        whole = min(have, bits) // 8 * 8
+        yield (number & ((1 << whole) - 1)).to_bytes(whole // 8, "little")
+        bits -= whole
+        carried, carried_bits = number >> whole, have - whole
+    if bits > 0:
+        yield (carried & ((1 << bits) - 1)).to_bytes((bits + 7) // 8, "little")

@@ -6,34 +6,31 @@ import logging
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from enum import Enum
 
 from gateway.access.door import Decision, Door
 from gateway.access.policy import Action
 from gateway.context import Caller
 from gateway.errors import Gone, NotFound
+from gateway.imaging.encode import ENCODERS
 from gateway.imaging.pool import ImagingPool
-from gateway.services.frames import FrameReader
+from gateway.services.content import Content, joined
+from gateway.services.frames import FrameReader, swapped
+from gateway.services.package import file_ids, zipped
 from gateway.services.representation import etag
+from gateway.services.transcode import rewriting, served_sop_uid
 from storage.archive import Archive
-from storage.dicom import file_meta, json_model, reencode
+from storage.dicom import file_meta, json_model, reencode, xml_model
 from storage.dicom import identifiers as ids
+from storage.dicom.directory import FILE_ID, Directory, Member
 from storage.dicom.elements import Blocks
 from storage.dicom.frames import FrameKind
 from storage.dicom.limits import Limits
 from storage.dicom.part10 import BulkItem
 from storage.dicom.vr import WORD_BYTES
 from storage.errors import StorageError
-from storage.index.base import Existence, Located, Target
+from storage.index.base import Existence, Layout, Located, Target
 
 _log = logging.getLogger("gateway.services")
-
-
-class Form(Enum):
-    """How an instance is to go out."""
-
-    STORED = "stored"  # its own transfer syntax, where that may be served
-    EXPLICIT = "explicit"  # Explicit VR Little Endian, decompressed
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,68 +83,72 @@ class RetrieveService:
             raise Gone("deleted") if existence is Existence.DELETED else NotFound("no such study, series or instance")
         return Found(decision, instances)
 
-    def served_syntax(self, located: Located, form: Form) -> ids.TransferSyntaxUid:
-        """The transfer syntax in which ``part10`` gives an instance (PS3.18 8.7.3: never Implicit or Big Endian)."""
+    @staticmethod
+    def served_syntax(located: Located) -> ids.TransferSyntaxUid:
+        """The transfer syntax of an instance "as stored": never Implicit or Big Endian (PS3.18 8.7.3)."""
         stored = located.transfer_syntax_uid
-        if form is Form.EXPLICIT or stored in (
-            file_meta.IMPLICIT_VR_LITTLE_ENDIAN,
-            file_meta.EXPLICIT_VR_BIG_ENDIAN,
-        ):
+        if stored in (file_meta.IMPLICIT_VR_LITTLE_ENDIAN, file_meta.EXPLICIT_VR_BIG_ENDIAN):
             return ids.TransferSyntaxUid(file_meta.EXPLICIT_VR_LITTLE_ENDIAN)
         return stored
 
-    def part10(self, located: Located, form: Form) -> Iterator[bytes]:
-        """An instance as a Part 10 file.
+    def offers(self, located: Located, transfer_syntax_uid: str) -> bool:
+        """Whether ``part10`` gives an instance in a transfer syntax."""
+        stored = located.transfer_syntax_uid
+        explicit = transfer_syntax_uid == file_meta.EXPLICIT_VR_LITTLE_ENDIAN
+        if transfer_syntax_uid == stored or (explicit and stored in file_meta.NATIVE):
+            return True
+        if not explicit and transfer_syntax_uid not in ENCODERS:
+            return False
+        reader = self.frames(located)
+        if reader.layout.frames.kind is FrameKind.NONE:
+            return explicit
+        reachable = reader.layout.frames.kind is not FrameKind.DECODE or stored in file_meta.NATIVE
+        return reachable and reader.count > 0 and not reader.refusal(transfer_syntax_uid)
+
+    def stored(self, located: Located) -> Content:
+        """An instance as the Part 10 file that it is stored as."""
+        return Content(located.size, lambda start, length: self._archive.blocks(located, start, length))
+
+    def part10(self, located: Located, transfer_syntax_uid: str) -> Iterator[bytes]:
+        """An instance as a Part 10 file in a transfer syntax that is offered; a frame at a time is in memory.
 
         Raises
         ------
         gateway.imaging.errors.ImagingError
-            It has to be decompressed and cannot be.
+            It has to be decoded and cannot be.
         """
-        served = self.served_syntax(located, form)
-        if served == located.transfer_syntax_uid:
+        if transfer_syntax_uid == located.transfer_syntax_uid:
             yield from self._archive.blocks(located)
             return
-        meta = file_meta.write(file_meta.FileMeta(served, located.sop_class_uid, located.key.sop_uid))
-        pixels: reencode.NativePixels | None = None
-        replace: dict[int, bytes] = {}
-        if located.transfer_syntax_uid not in file_meta.NATIVE:
-            pixels, replace = self._decompressed(located)
+        change = rewriting(located, self.frames(located), self.data_set(located), transfer_syntax_uid)
         # What ``data_set`` gives of a deflated one is inflated already.
         encoding = file_meta.encoding_of(located.transfer_syntax_uid)
         if encoding.deflated:
             encoding = file_meta.encoding_of(file_meta.EXPLICIT_VR_LITTLE_ENDIAN)
         source = Blocks(self._archive.data_set(located))
-        yield meta
-        yield from reencode.explicit_little_endian(source, encoding, self._limits, replace=replace, pixels=pixels)
+        yield file_meta.write(change.meta)
+        yield from reencode.explicit_little_endian(
+            source, encoding, self._limits, edits=change.edits, pixels=change.pixels
+        )
 
-    def _decompressed(self, located: Located) -> tuple[reencode.NativePixels | None, dict[int, bytes]]:
-        reader = self.frames(located)
-        if reader.layout.frames.kind is FrameKind.NONE:
-            return None, {}
-        numbers = range(1, reader.count + 1)
-        reader.check(numbers)
-        description = reader.decoded_description
-        frame_bytes = (description.native_bits + 7) // 8
-        length = reader.count * frame_bytes
-        replace = {0x00280004: _even(description.photometric_interpretation.value.encode("ascii"))}
+    def package(self, chosen: Sequence[tuple[Located, str]]) -> Iterator[bytes]:
+        """Instances, each in a transfer syntax that is offered, as a ZIP of a file-set with its DICOMDIR at the end."""
+        directory = Directory()
 
-        decoded = reader.decoded(numbers)
-        first = next(decoded)  # now, so that a frame that cannot be decoded is an error before anything is sent
+        def files() -> Iterator[tuple[str, Iterator[bytes]]]:
+            names = file_ids([located for located, _ in chosen])
+            for (located, syntax), file_id in zip(chosen, names, strict=True):
+                sop_uid = served_sop_uid(located, syntax)
+                directory.add(Member(file_id, located.sop_class_uid, sop_uid, syntax, self.data_set(located)))
+                yield "/".join(file_id), self.part10(located, syntax)
+            seed = " ".join(f"{located.version} {syntax}" for located, syntax in chosen)
+            yield FILE_ID, iter((directory.dumps(seed),))
 
-        def blocks() -> Iterator[bytes]:
-            yield first.data[:frame_bytes]
-            for frame in decoded:
-                yield frame.data[:frame_bytes]
-            if length % 2:
-                yield b"\0"
-
-        vr = "OW" if description.bits_allocated > 8 else "OB"
-        return reencode.NativePixels(vr, length + length % 2, blocks()), replace
+        return zipped(files())
 
     def frames(self, located: Located) -> FrameReader:
         """A reader of an instance's frames."""
-        return FrameReader(self._archive, self._pool, located, self.data_set(located))
+        return FrameReader(self._archive, self._pool, located, lambda: self.data_set(located))
 
     def data_set(self, located: Located) -> json_model.JsonDataSet:
         """An instance's metadata, BulkDataURIs relative."""
@@ -162,6 +163,11 @@ class RetrieveService:
             yield begin + json_model.with_base(text, base_url)
             begin = b","
         yield b"]"
+
+    def metadata_xml(self, instances: Sequence[Located], base_url: str) -> Iterator[bytes]:
+        """Metadata of instances as Native DICOM Model documents, BulkDataURIs absolute."""
+        for text in self._archive.index.metadata([each.version_id for each in instances]):
+            yield xml_model.dumps(json_model.loads(json_model.with_base(text, base_url)))
 
     def series_metadata(self, found: Found, base_url: str) -> bytes:
         """Metadata of a whole series as a gzip body, kept for the next one who asks.
@@ -195,27 +201,30 @@ class RetrieveService:
                 return item
         raise NotFound("the instance has no such bulk value")
 
-    def bulk(self, located: Located, item: BulkItem, start: int, length: int) -> Iterator[bytes]:
-        """Bytes of a bulk value, as little endian."""
-        blocks = self._archive.data_set(located, item.offset + start, length)
-        word_bytes = WORD_BYTES.get(item.vr, 1) if self._big_endian(located) else 1
-        yield from json_model.swapped(blocks, word_bytes)
+    def bulk(self, located: Located, item: BulkItem) -> Content:
+        """A bulk value, as little endian."""
 
-    @staticmethod
-    def _big_endian(located: Located) -> bool:
-        return located.transfer_syntax_uid == file_meta.EXPLICIT_VR_BIG_ENDIAN
+        def read(start: int, length: int) -> Iterator[bytes]:
+            return self._archive.data_set(located, item.offset + start, length)
 
-    def video(self, located: Located) -> Iterator[bytes]:
+        big_endian = located.transfer_syntax_uid == file_meta.EXPLICIT_VR_BIG_ENDIAN
+        return swapped(Content(item.length, read), WORD_BYTES.get(item.vr, 1) if big_endian else 1)
+
+    def video(self, located: Located) -> Content:
         """A stored video stream, its fragments joined (PS3.5 8.2.5 to 8.2.10)."""
-        for fragments in self._archive.index.fragments(located.version_id, [1]):
-            for offset, length in fragments.ranges:
-                yield from self._archive.data_set(located, offset, length)
+        (fragments,) = self._archive.index.fragments(located.version_id, [1])
 
-    def read_bulk(self, located: Located, uri: str) -> bytes:
-        """A bulk value by its relative BulkDataURI, in memory; for look-up tables and the like."""
-        item = self.bulk_item(located, uri.rpartition("/bulkdata/")[2])
-        return b"".join(self.bulk(located, item, 0, item.length))
+        def fragment(number: int) -> Content:
+            offset, size = fragments.ranges[number]
+            return Content(size, lambda start, length: self._archive.data_set(located, offset + start, length))
 
+        return joined([size for _, size in fragments.ranges], fragment)
 
-def _even(value: bytes) -> bytes:
-    return value + b" " * (len(value) % 2)
+    def read_bulk(self, located: Located, uri: str, start: int, length: int) -> bytes:
+        """At most ``length`` bytes of the value behind a relative BulkDataURI, in memory. Raises NotFound."""
+        content = self.bulk(located, self.bulk_item(located, uri.rpartition("/bulkdata/")[2]))
+        return b"".join(content.read(start, max(min(length, content.size - start), 0)))
+
+    def layout(self, located: Located) -> Layout:
+        """Where frames and bulk values of an instance lie."""
+        return self._archive.index.layout(located.version_id)

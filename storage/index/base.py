@@ -165,6 +165,14 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredVersion:
+    """A version and the key of its object."""
+
+    version: Version
+    object_key: str
+
+
+@dataclass(frozen=True, slots=True)
 class Located:
     """The current version of an instance, as retrieval needs it."""
 
@@ -204,6 +212,74 @@ class Quarantined:
     version: Version
     object_key: str
     reason: str
+
+
+class Action(StrEnum):
+    """What a change did."""
+
+    CREATED = "created"
+    UPDATED = "updated"  # a newer version became current
+    ALTERNATIVE = "alternative"  # the current data came in another transfer syntax
+    DELETED = "deleted"
+    RESTORED = "restored"
+    COMPLETED = "completed"  # of a study: nothing more is expected
+
+
+class VersionState(StrEnum):
+    """What has become of a change's version since."""
+
+    CURRENT = "current"
+    REPLACED = "replaced"
+    DELETED = "deleted"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One row of the change feed. A completed study has no series, instance or version; ``at_s`` is Unix time."""
+
+    sequence: int
+    at_s: float
+    action: Action
+    study_uid: StudyUid
+    series_uid: SeriesUid | None
+    sop_uid: SopUid | None
+    sop_class_uid: SopClassUid | None
+    version: Version | None
+    state: VersionState | None
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """A page of the feed: what the caller may see after a cursor, and the cursor to go on from.
+
+    ``next_cursor`` may pass changes outside of the caller's scope; ``head`` is the last sequence number there is.
+    """
+
+    epoch: str
+    rows: Sequence[Change]
+    next_cursor: int
+    head: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeletionState:
+    """A deletion that may be undone or not: the record's version, what it named, and what is left of it."""
+
+    record: Version
+    body: bytes
+    instances: int
+    undoable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Commitment:
+    """A request for storage commitment; ``result`` is None until it is known."""
+
+    principal: str
+    asked_at_s: float
+    request: bytes
+    result: bytes | None
 
 
 class Index(Protocol):
@@ -254,6 +330,10 @@ class Index(Protocol):
         """Current versions under a target, in series and instance number order."""
         ...
 
+    def locate_instances(self, tenant: Tenant, sop_uids: Sequence[SopUid], scope: Condition) -> Sequence[Located]:
+        """Current versions of instances by their UIDs, wherever they stand, in no order."""
+        ...
+
     def existence(self, target: Target, scope: Condition) -> Existence:
         """Whether anything is, or was, under a target within the scope."""
         ...
@@ -282,12 +362,63 @@ class Index(Protocol):
         """Keep a consolidated body; the caller read ``generation`` before it read the instances."""
         ...
 
-    def versions(self, target: Target, scope: Condition) -> Sequence[Version]:
+    def versions(self, target: Target, scope: Condition) -> Sequence[StoredVersion]:
         """Every version under a target that is not deleted, whatever its role."""
         ...
 
-    def delete(self, tenant: Tenant, record: Version, body: bytes, versions: Sequence[Version]) -> None:
+    def delete(self, tenant: Tenant, record: Version, body: bytes, versions: Sequence[StoredVersion]) -> None:
         """Turn versions into tombstones; ``record`` and ``body`` are those of the record object."""
+        ...
+
+    def deletions(self, tenant: Tenant, scope: Condition) -> Sequence[DeletionState]:
+        """Deletions not undone whose instances are all within the scope, latest first."""
+        ...
+
+    def restore(self, tenant: Tenant, record: Version, body: bytes, deletion: Version) -> int:
+        """Undo a deletion where its objects are still due to nobody; how many versions are live again.
+
+        A version whose UID or study has been taken by other data since stays deleted.
+        """
+        ...
+
+    def purge_due(self, before_s: float) -> Sequence[StoredVersion]:
+        """Versions deleted before a time: from here on their deletion cannot be undone."""
+        ...
+
+    def purged(self, versions: Sequence[StoredVersion]) -> None:
+        """Note that objects are gone; metadata and attributes of what they held go too."""
+        ...
+
+    def bury(self, key: InstanceKey, version: Version, record: Version) -> None:
+        """During a reindex: a tombstone for a version whose object is gone already."""
+        ...
+
+    def changes(self, tenant: Tenant, scope: Condition, cursor: int, limit: int) -> Changes:
+        """What happened after a cursor, in commit order. 0 is before everything."""
+        ...
+
+    def complete_quiet(self, quiet_s: float, now_s: float) -> int:
+        """Complete every live study in which nothing happened for so long; how many."""
+        ...
+
+    def complete(self, tenant: Tenant, study_uids: Sequence[StudyUid], detail: str) -> None:
+        """Complete live studies, unless that is the last that happened to them."""
+        ...
+
+    def ask_commitment(self, tenant: Tenant, transaction_uid: str, asked: Commitment) -> bool:
+        """Keep a request; False when the transaction UID is taken."""
+        ...
+
+    def answer_commitment(self, tenant: Tenant, transaction_uid: str, result: bytes) -> None:
+        """Keep a request's result."""
+        ...
+
+    def commitment(self, tenant: Tenant, transaction_uid: str) -> Commitment | None:
+        """A request, answered or not."""
+        ...
+
+    def open_commitments(self, before_s: float) -> Sequence[tuple[Tenant, str]]:
+        """Requests asked before a time that have no result."""
         ...
 
     def known_objects(self, object_keys: Sequence[str]) -> frozenset[str]:

@@ -9,8 +9,8 @@ from importlib.resources import files
 from storage.errors import SchemaMismatch
 from storage.index import refilling
 
-SCHEMA_VERSION = 2
-OLDEST_COMPATIBLE = 2
+SCHEMA_VERSION = 3
+OLDEST_COMPATIBLE = 3
 """The oldest release's schema version that may still work on a database of ``SCHEMA_VERSION``."""
 _FILLED_SINCE = 2
 """Rows of an older schema lack columns that this release fills from the stored metadata."""

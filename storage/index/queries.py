@@ -66,7 +66,7 @@ def _where(search: Search, among: Sequence[int] | None = None) -> Sql:
     if level_of(search.scope) <= level:
         where.add("AND").extend(sql(search.scope))
     elif not below and not search.in_study:
-        where.add("AND").extend(_some_series(search, []))
+        where.add("AND").extend(some_series(search.scope, snapshot=search.snapshot))
     if below:
         where.add("AND")
         if level is Level.SERIES:
@@ -75,9 +75,9 @@ def _where(search: Search, among: Sequence[int] | None = None) -> Sql:
                 sql(AllOf(tuple(below)))
             ).add(")")
         else:
-            where.extend(_some_series(search, below))
+            where.extend(some_series(search.scope, below, search.snapshot))
     for condition in search.in_study:
-        where.add("AND").extend(_some_series(search, [condition]))
+        where.add("AND").extend(some_series(search.scope, [condition], search.snapshot))
     return where
 
 
@@ -116,14 +116,14 @@ def _ranks(low: str | None, high: str | None) -> Sql:
     return found.add("AND s.rank <= ?" if low is not None else "AND s.rank < ?", last)
 
 
-def _some_series(search: Search, conditions: Sequence[Condition]) -> Sql:
+def some_series(scope: Condition, conditions: Sequence[Condition] = (), snapshot: int | None = None) -> Sql:
     """That a study has a series in scope which satisfies some conditions, itself or by an instance."""
     lowest = max((level_of(condition) for condition in conditions), default=Level.SERIES)
     found = Sql().add("EXISTS (SELECT 1 FROM series e")
     if lowest is Level.INSTANCE:
         found.add("JOIN instance i ON i.series = e.id")
-    found.add("WHERE e.study = s.id AND").extend(_there(lowest, search.snapshot, outer=False))
-    found.add("AND").extend(sql(search.scope))
+    found.add("WHERE e.study = s.id AND").extend(_there(lowest, snapshot, outer=False))
+    found.add("AND").extend(sql(scope))
     for condition in conditions:
         found.add("AND").extend(sql(condition))
     return found.add(")")
@@ -216,7 +216,7 @@ def candidates(search: Search) -> Sql:
     found.add("AND").extend(_there(Level.INSTANCE, None)).add("AND").extend(sql(search.scope))
     found.extend(_all(search.conditions))
     for condition in search.in_study:
-        found.add("AND").extend(_some_series(search, [condition]))
+        found.add("AND").extend(some_series(search.scope, [condition], search.snapshot))
     return found.add("LIMIT ?", search.cost.max_inspected + 1)
 
 
@@ -250,7 +250,7 @@ def _computed(computed: Computed, search: Search) -> Sql:
     if computed is Computed.PATIENT_STUDIES:
         counted = Sql().add(f"(SELECT count(*) {_OF_PATIENT}")
         if level_of(search.scope) > Level.STUDY:
-            return counted.extend(_some_series(search, [])).add(")")
+            return counted.extend(some_series(search.scope, snapshot=search.snapshot)).add(")")
         return counted.extend(sql(search.scope)).add(")")
     if computed is Computed.SERIES_INSTANCES:
         return Sql().add("(SELECT count(*) FROM instance i WHERE i.series = e.id AND i.current_version IS NOT NULL)")

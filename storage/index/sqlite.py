@@ -14,10 +14,13 @@ from storage.dicom import frames, json_model
 from storage.dicom import identifiers as ids
 from storage.dicom.matching import Condition
 from storage.errors import FramesNotLocatable, StaleObject, StorageFull, StorageUnavailable
-from storage.index import migrations, queries, rows, searching
+from storage.index import conditions, feed, migrations, queries, removal, rows, searching
 from storage.index.base import (
     Arrival,
+    Changes,
     Commit,
+    Commitment,
+    DeletionState,
     Existence,
     Layout,
     Located,
@@ -26,6 +29,7 @@ from storage.index.base import (
     Row,
     Search,
     State,
+    StoredVersion,
     Target,
 )
 from storage.index.conditions import Sql
@@ -37,6 +41,12 @@ _CHECKPOINT_BYTES = 16 << 20
 _TRUNCATE_BYTES = 256 << 20
 _IDLE_READERS = 16
 _UNDER = "FROM study s JOIN series e ON e.study = s.id JOIN instance i ON i.series = e.id"
+
+_LOCATED = (
+    "SELECT s.study_uid, e.series_uid, i.sop_uid, i.sop_class_uid, v.id, v.version, v.object_key,"
+    f" v.data_offset, v.size, v.sha256, v.transfer_syntax, i.instance_number {_UNDER}"
+    " JOIN version v ON v.id = i.current_version WHERE"
+)
 
 
 class SqliteIndex:
@@ -164,8 +174,49 @@ class SqliteIndex:
         )  # fmt: skip
         self._group.run(lambda writer: writer.quarantine(values))
 
-    def delete(self, tenant: ids.Tenant, record: ids.Version, body: bytes, versions: Sequence[ids.Version]) -> None:
-        self._group.run(lambda writer: writer.delete(tenant, record, body, versions))
+    def delete(self, tenant: ids.Tenant, record: ids.Version, body: bytes, versions: Sequence[StoredVersion]) -> None:
+        names = [each.version for each in versions]
+        self._group.run(lambda writer: removal.delete(writer, tenant, record, body, names))
+
+    def restore(self, tenant: ids.Tenant, record: ids.Version, body: bytes, deletion: ids.Version) -> int:
+        return self._group.run(lambda writer: removal.restore(writer, tenant, record, body, deletion))
+
+    def purge_due(self, before_s: float) -> Sequence[StoredVersion]:
+        found = self._group.run(lambda writer: removal.purge_due(writer, before_s))
+        return [StoredVersion(ids.Version(version), object_key) for version, object_key in found]
+
+    def purged(self, versions: Sequence[StoredVersion]) -> None:
+        self._group.run(lambda writer: removal.purged(writer, [each.version for each in versions]))
+
+    def bury(self, key: ids.InstanceKey, version: ids.Version, record: ids.Version) -> None:
+        self._group.run(lambda writer: removal.bury(writer, key, version, record))
+
+    def complete_quiet(self, quiet_s: float, now_s: float) -> int:
+        return self._group.run(lambda writer: feed.complete_quiet(writer.db, quiet_s, now_s))
+
+    def complete(self, tenant: ids.Tenant, study_uids: Sequence[ids.StudyUid], detail: str) -> None:
+        self._group.run(lambda writer: feed.complete(writer.db, tenant, study_uids, detail))
+
+    def ask_commitment(self, tenant: ids.Tenant, transaction_uid: str, asked: Commitment) -> bool:
+        values = (tenant, transaction_uid, asked.principal, asked.asked_at_s, asked.request, asked.result)
+        return self._group.run(
+            lambda writer: (
+                writer.db.execute(
+                    "INSERT INTO commitment (tenant, transaction_uid, principal, asked_at, request, result)"
+                    " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                    values,
+                ).rowcount
+                == 1
+            )
+        )
+
+    def answer_commitment(self, tenant: ids.Tenant, transaction_uid: str, result: bytes) -> None:
+        self._group.run(
+            lambda writer: writer.db.execute(
+                "UPDATE commitment SET result = ? WHERE tenant = ? AND transaction_uid = ?",
+                (result, tenant, transaction_uid),
+            )
+        )
 
     def keep_series_metadata(self, target: Target, base: str, generation: int, body: bytes) -> None:
         self._group.run(lambda writer: writer.keep_series_metadata(target, base, generation, body))
@@ -217,14 +268,17 @@ class SqliteIndex:
             return searching.count(connection, search)
 
     def locate(self, target: Target, scope: Condition) -> Sequence[Located]:
-        statement = Sql().add(
-            "SELECT s.study_uid, e.series_uid, i.sop_uid, i.sop_class_uid, v.id, v.version, v.object_key,"
-            f" v.data_offset, v.size, v.sha256, v.transfer_syntax, i.instance_number {_UNDER}"
-            " JOIN version v ON v.id = i.current_version WHERE"
-        )
+        statement = Sql().add(_LOCATED)
         statement.extend(queries.under(target, scope))
         statement.add("ORDER BY e.series_number, e.series_uid, i.instance_number, i.sop_uid")
         return [_located(target.tenant, found) for found in self._read(statement)]
+
+    def locate_instances(
+        self, tenant: ids.Tenant, sop_uids: Sequence[ids.SopUid], scope: Condition
+    ) -> Sequence[Located]:
+        statement = Sql().add(f"{_LOCATED} i.tenant = ? AND i.sop_uid IN (SELECT value FROM json_each(?)) AND")
+        statement.parameters.extend((tenant, json_model.dumps(list(sop_uids)).decode()))
+        return [_located(tenant, found) for found in self._read(statement.extend(conditions.sql(scope)))]
 
     def existence(self, target: Target, scope: Condition) -> Existence:
         statement = Sql().add(f"SELECT max(i.current_version IS NOT NULL) {_UNDER} WHERE")
@@ -279,10 +333,53 @@ class SqliteIndex:
         assert isinstance(body, bytes)
         return generation, body
 
-    def versions(self, target: Target, scope: Condition) -> Sequence[ids.Version]:
-        statement = Sql().add(f"SELECT v.version {_UNDER} JOIN version v ON v.instance = i.id WHERE")
+    def versions(self, target: Target, scope: Condition) -> Sequence[StoredVersion]:
+        statement = Sql().add(f"SELECT v.version, v.object_key {_UNDER} JOIN version v ON v.instance = i.id WHERE")
         statement.extend(queries.under(target, scope)).add("AND v.deleted IS NULL ORDER BY v.version")
-        return [ids.Version(str(version)) for (version,) in self._read(statement)]
+        return [StoredVersion(ids.Version(str(version)), str(key)) for version, key in self._read(statement)]
+
+    def deletions(self, tenant: ids.Tenant, scope: Condition) -> Sequence[DeletionState]:
+        statement = (
+            Sql()
+            .add("SELECT v.deletion_record, r.body, count(*), sum(v.purge IS NULL), sum(")
+            .extend(conditions.sql(scope))
+        )
+        statement.add(
+            f") {_UNDER} JOIN version v ON v.instance = i.id JOIN record r ON r.record = v.deletion_record"
+            " WHERE v.deletion_record IS NOT NULL AND i.tenant = ?"
+            " GROUP BY v.deletion_record ORDER BY v.deletion_record DESC",
+            tenant,
+        )
+        return [
+            DeletionState(ids.Version(str(record)), bytes(body), int(str(total)), undoable == total)  # type: ignore[call-overload]
+            for record, body, total, undoable, within in self._read(statement)
+            if within == total
+        ]
+
+    def changes(self, tenant: ids.Tenant, scope: Condition, cursor: int, limit: int) -> Changes:
+        state = self.state()
+        found = [feed.change_of(row) for row in self._read(feed.page(tenant, scope, cursor, limit))]
+        seen = found[-1].sequence if len(found) == limit else min(cursor + feed.WINDOW, state.change)
+        return Changes(state.epoch, found, max(cursor, seen), state.change)
+
+    def commitment(self, tenant: ids.Tenant, transaction_uid: str) -> Commitment | None:
+        found = self._read(
+            Sql().add(
+                "SELECT principal, asked_at, request, result FROM commitment WHERE tenant = ? AND transaction_uid = ?",
+                tenant, transaction_uid,
+            )
+        )  # fmt: skip
+        if not found:
+            return None
+        principal, asked_at, request, result = found[0]
+        assert isinstance(request, bytes)
+        return Commitment(str(principal), float(str(asked_at)), request, result if isinstance(result, bytes) else None)
+
+    def open_commitments(self, before_s: float) -> Sequence[tuple[ids.Tenant, str]]:
+        statement = Sql().add(
+            "SELECT tenant, transaction_uid FROM commitment WHERE result IS NULL AND asked_at < ?", before_s
+        )
+        return [(ids.Tenant(str(tenant)), str(uid)) for tenant, uid in self._read(statement)]
 
     def known_objects(self, object_keys: Sequence[str]) -> frozenset[str]:
         versions = {}

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from storage.dicom.file_meta import NATIVE
 from storage.dicom.part10 import EXTRACTOR_VERSION
-from storage.index import rows, voices
-from storage.index.base import Arrival, Commit, Conflict, Outcome, Role, Target
+from storage.index import feed, rows, voices
+from storage.index.base import Action, Arrival, Commit, Conflict, Outcome, Role, Target
 
 
 class _Version(NamedTuple):
@@ -56,25 +56,24 @@ class Writer:
     """Applies changes on a connection that is inside BEGIN IMMEDIATE."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
-        self._db = connection
-        self._rows = voices.Rows(connection)
-        self._voices = voices.Voices(connection)
+        self.db = connection
+        self.rows = voices.Rows(connection)
+        self.voices = voices.Voices(connection)
 
     def next_change(self) -> int:
         """The next change sequence number; the one writing transaction at a time makes it commit order."""
-        (number,) = self._db.execute("UPDATE change_sequence SET last = last + 1 RETURNING last").fetchone()
-        return int(number)
+        return feed.next_change(self.db)
 
     def store(self, arrival: Arrival) -> Commit:
         """Give one arrival its rows, or say why it gets none."""
         key, extract = arrival.key, arrival.extract
         patient = rows.patient_key(extract.data_set, key.study_uid)
-        study = self._db.execute(
+        study = self.db.execute(
             "SELECT s.id, s.live, p.issuer, p.patient_id, p.of_study FROM study s JOIN patient p ON p.id = s.patient"
             " WHERE s.tenant = ? AND s.study_uid = ?",
             (key.tenant, key.study_uid),
         ).fetchone()
-        instance = self._db.execute(
+        instance = self.db.execute(
             "SELECT i.id, s.study_uid, e.series_uid, i.sop_class_uid, i.current_version FROM instance i"
             " JOIN study s ON s.id = i.study JOIN series e ON e.id = i.series WHERE i.tenant = ? AND i.sop_uid = ?",
             (key.tenant, key.sop_uid),
@@ -85,7 +84,7 @@ class Writer:
                 reason = _misplaced(instance, arrival)
                 if reason:
                     return Commit(Outcome.MISPLACED, reason)
-            versions = self._live_versions(instance[0])
+            versions = self.live_versions(instance[0])
         known = study is not None and study[1] and not arrival.deletion_record
         # A blank Patient ID says nothing about who the patient is; modalities send both in one study.
         if known and study[3] and patient[1] and tuple(study[2:4]) != patient[:2]:
@@ -98,10 +97,11 @@ class Writer:
                 return refused
         return self._insert(arrival, study, instance, versions, patient)
 
-    def _live_versions(self, instance: int) -> list[_Version]:
+    def live_versions(self, instance: int) -> list[_Version]:
+        """An instance's versions that are not deleted."""
         return [
             _Version(*row)
-            for row in self._db.execute(
+            for row in self.db.execute(
                 "SELECT id, version, header, transfer_syntax, canonical FROM version"
                 " WHERE instance = ? AND deleted IS NULL",
                 (instance,),
@@ -121,7 +121,7 @@ class Writer:
         study_row = self._study_row(arrival, study, patient)
         series_row = self._series_row(arrival, study_row)
         instance_row = self._instance_row(arrival, instance, study_row, series_row, change)
-        cursor = self._db.execute(
+        cursor = self.db.execute(
             "INSERT INTO version (instance, version, role, object_key, data_offset, size, sha256, canonical, header,"
             " transfer_syntax, extractor, committed, deleted, deletion_record)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -134,29 +134,32 @@ class Writer:
         )  # fmt: skip
         assert cursor.lastrowid is not None
         row = cursor.lastrowid
-        self._db.execute(
+        self.db.execute(
             "INSERT INTO document (version, metadata, layout) VALUES (?, ?, ?)",
             (row, rows.pack(extract.metadata), rows.layout_document(extract)),
         )
-        self._db.executemany(
+        self.db.executemany(
             "INSERT INTO frame_chunk (version, chunk, body) VALUES (?, ?, ?)",
             [(row, number, body) for number, body in enumerate(extract.frame_chunks)],
         )
         if arrival.deletion_record:
             return Commit(Outcome.STORED)
+        place = feed.Place(key.tenant, study_row, series_row, instance_row, arrival.version)
         ours = _Version(
             row, arrival.version, extract.header_digest, extract.transfer_syntax_uid, extract.canonical_digest
         )
         roles = arrange([*versions, ours])
         for identifier, role in roles.items():
             if identifier == row or len(roles) > 1:
-                self._db.execute("UPDATE version SET role = ? WHERE id = ?", (role.value, identifier))
+                self.db.execute("UPDATE version SET role = ? WHERE id = ?", (role.value, identifier))
         if roles[row] is Role.CURRENT:
             self._make_current(arrival, row, study_row, series_row, instance_row, versions)
         else:
-            self._db.execute("UPDATE instance SET change = ? WHERE id = ?", (change, instance_row))
+            self.db.execute("UPDATE instance SET change = ? WHERE id = ?", (change, instance_row))
         if roles[row] is Role.ALTERNATIVE:
+            feed.record(self.db, change, Action.ALTERNATIVE, place)
             return Commit(Outcome.ALTERNATIVE)
+        feed.record(self.db, change, Action.UPDATED if versions else Action.CREATED, place)
         return Commit(Outcome.NEW_VERSION if versions else Outcome.STORED)
 
     def _study_row(self, arrival: Arrival, study: Sequence[object] | None, patient: tuple[str, str, str]) -> int:
@@ -164,15 +167,15 @@ class Writer:
             return int(str(study[0]))
         values = {
             "tenant": arrival.key.tenant,
-            "patient": self._voices.patient_row(arrival.key.tenant, patient),
+            "patient": self.voices.patient_row(arrival.key.tenant, patient),
             "live": 0,
             "study_uid": arrival.key.study_uid,
             **voices.study_values(arrival.extract.data_set, arrival.version),
         }
-        return self._rows.insert("study", values)
+        return self.rows.insert("study", values)
 
     def _series_row(self, arrival: Arrival, study: int) -> int:
-        found = self._db.execute(
+        found = self.db.execute(
             "SELECT id FROM series WHERE study = ? AND series_uid = ?", (study, arrival.key.series_uid)
         ).fetchone()
         if found is not None:
@@ -183,7 +186,7 @@ class Writer:
             "series_uid": arrival.key.series_uid,
             **voices.series_values(arrival.extract.data_set, arrival.version),
         }
-        return self._rows.insert("series", values)
+        return self.rows.insert("series", values)
 
     def _instance_row(
         self, arrival: Arrival, instance: Sequence[object] | None, study: int, series: int, change: int
@@ -192,7 +195,7 @@ class Writer:
             identifier = int(str(instance[0]))
             if instance[4] is None and not arrival.deletion_record:
                 # A tombstone that comes back may stand elsewhere now.
-                self._db.execute("UPDATE instance SET study = ?, series = ? WHERE id = ?", (study, series, identifier))
+                self.db.execute("UPDATE instance SET study = ?, series = ? WHERE id = ?", (study, series, identifier))
             return identifier
         values = {
             "tenant": arrival.key.tenant,
@@ -203,14 +206,14 @@ class Writer:
             "sop_uid": arrival.key.sop_uid,
             **voices.instance_values(arrival.extract.data_set, arrival.extract.sop_class_uid),
         }
-        return self._rows.insert("instance", values)
+        return self.rows.insert("instance", values)
 
     def _make_current(
         self, arrival: Arrival, row: int, study: int, series: int, instance: int, before: list[_Version]
     ) -> None:
         """Let the instance, and if it is their voice the series and study, speak through a new version."""
-        (change,) = self._db.execute("SELECT committed FROM version WHERE id = ?", (row,)).fetchone()
-        (current,) = self._db.execute("SELECT current_version FROM instance WHERE id = ?", (instance,)).fetchone()
+        (change,) = self.db.execute("SELECT committed FROM version WHERE id = ?", (row,)).fetchone()
+        (current,) = self.db.execute("SELECT current_version FROM instance WHERE id = ?", (instance,)).fetchone()
         values = {
             "current_version": row,
             "change": change,
@@ -218,47 +221,15 @@ class Writer:
         }
         if current is None:
             values["appeared"] = change
-        self._rows.update("instance", instance, values)
-        self._voices.heard(
+        self.rows.update("instance", instance, values)
+        self.voices.heard(
             study, series, arrival.extract.data_set, arrival.version, change, {version.version for version in before}
         )
-
-    def delete(self, tenant: str, record: str, body: bytes, versions: Sequence[str]) -> None:
-        """Turn versions into tombstones."""
-        inserted = self._db.execute(
-            "INSERT INTO record (record, tenant, body) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-            (record, tenant, body),
-        )
-        if not inserted.rowcount:
-            return
-        change = self.next_change()
-        touched: dict[str, set[int]] = {"study": set(), "series": set()}
-        for version in versions:
-            found = self._db.execute(
-                "UPDATE version SET deleted = ?, deletion_record = ? WHERE version = ? AND deleted IS NULL"
-                " RETURNING instance",
-                (change, record, version),
-            ).fetchone()
-            if found is None:
-                continue
-            left = arrange(self._live_versions(found[0]))
-            current = next((identifier for identifier, role in left.items() if role is Role.CURRENT), None)
-            for identifier, role in left.items():
-                self._db.execute("UPDATE version SET role = ? WHERE id = ?", (role.value, identifier))
-            study, series = self._db.execute(
-                "UPDATE instance SET current_version = ?, change = ? WHERE id = ? RETURNING study, series",
-                (current, change, found[0]),
-            ).fetchone()
-            touched["study"].add(study)
-            touched["series"].add(series)
-        for table, identifiers in touched.items():
-            for identifier in sorted(identifiers):
-                self._voices.choose(table, identifier, change)
 
     def quarantine(self, values: Sequence[str]) -> None:
         """Keep a row for a misplaced arrival; the values are the table's columns in their order."""
         version, tenant, object_key, study_uid, series_uid, sop_uid, reason = values
-        self._db.execute(
+        self.db.execute(
             "INSERT INTO quarantine (version, tenant, object_key, study_uid, series_uid, sop_uid, reason)"
             " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
             (version, tenant, object_key, study_uid, series_uid, sop_uid, reason),
@@ -266,7 +237,7 @@ class Writer:
 
     def keep_series_metadata(self, target: Target, base: str, generation: int, body: bytes) -> None:
         """Keep a consolidated body, unless a later one is there."""
-        self._db.execute(
+        self.db.execute(
             "INSERT INTO series_metadata (series, base, generation, body)"
             " SELECT e.id, ?, ?, ? FROM series e JOIN study s ON s.id = e.study"
             " WHERE s.tenant = ? AND s.study_uid = ? AND e.series_uid = ?"

@@ -1,71 +1,141 @@
-"""An instance much larger than what a worker may hold: in by both protocols' spool, out by frame and whole."""
+"""Instances much larger than what a worker may hold: in by the spool, out by frame, by range, in another order, whole.
+
+``make large`` runs the same with 3 GB and prints what each process took.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import struct
+import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import requests
 
 from storage.dicom import file_meta
-from tests.instances import CT, data_set, encode, text
+from tests.instances import CT, data_set, encapsulated, encode, text, uid
 from tests.serving import Gateway
 
 pytestmark = pytest.mark.xdist_group("large")
 
-FRAMES, ROWS, COLUMNS = 256, 1024, 1024
-FRAME_BYTES = ROWS * COLUMNS
-ALLOWED_GROWTH_KIB = 160 << 10
+PEAK_KIB = 256 << 10
+BLOCK_BYTES = 1 << 20
+OCTETS = "application/octet-stream; transfer-syntax=*"
+MULTIPART = 'multipart/related; type="application/octet-stream"; transfer-syntax=*'
+PART10 = "application/dicom; transfer-syntax=*"
 
 
-def frame(number: int) -> bytes:
-    return struct.pack("<I", number) * (FRAME_BYTES // 4)
+@dataclass(frozen=True)
+class Shape:
+    """A 16-bit native image that exists nowhere at once: every block of 1 MiB repeats its own number."""
+
+    frames: int
+    rows: int
+    columns: int
+
+    @property
+    def frame_bytes(self) -> int:
+        return self.rows * self.columns * 2
+
+    def blocks(self) -> Iterator[bytes]:
+        whole = self.frames * self.frame_bytes
+        for number, start in enumerate(range(0, whole, BLOCK_BYTES)):
+            yield (struct.pack("<I", number) * (BLOCK_BYTES // 4))[: whole - start]
+
+    def part10(self, sop_uid: str) -> Iterator[bytes]:
+        found = data_set(Rows=self.rows, Columns=self.columns, PixelData=None, SOPInstanceUID=sop_uid)
+        yield file_meta.write(file_meta.FileMeta(file_meta.EXPLICIT_VR_LITTLE_ENDIAN, CT, sop_uid))
+        yield encode(found) + text(0x00280008, "IS", str(self.frames))
+        yield struct.pack("<HH2sHI", 0x7FE0, 0x0010, b"OW", 0, self.frames * self.frame_bytes)
+        yield from self.blocks()
 
 
-def part10_blocks(header: bytes) -> Iterator[bytes]:
-    """A Part 10 file of 256 MiB that exists nowhere at once."""
-    yield file_meta.write(file_meta.FileMeta(file_meta.EXPLICIT_VR_LITTLE_ENDIAN, CT, "1.2.3.4"))
-    yield header
-    yield struct.pack("<HH2sHI", 0x7FE0, 0x0010, b"OW", 0, FRAMES * FRAME_BYTES)
-    for number in range(FRAMES):
-        yield frame(number)
-
-
-def peaks(gateway: Gateway) -> dict[int, int]:
-    """The largest resident size that each worker has had, in KiB."""
+def peaks(gateway: Gateway) -> dict[str, int]:
+    """The largest resident size that each process of the gateway has had, in KiB."""
     found = {}
     for pid in gateway.workers():
+        command = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
         status = Path(f"/proc/{pid}/status").read_text()
-        found[pid] = int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
+        peak = next(line for line in status.splitlines() if line.startswith("VmHWM"))
+        found[f"{command[command.index('gateway.worker') + 1]} {pid}"] = int(peak.split()[1])
     return found
 
 
-def test_no_worker_holds_a_large_instance_in_memory(running: Gateway) -> None:
-    found = data_set(
-        Rows=ROWS, Columns=COLUMNS, BitsAllocated=8, BitsStored=8, HighBit=7, PixelData=None, SOPInstanceUID="1.2.3.4"
-    )
-    header = encode(found) + text(0x00280008, "IS", str(FRAMES))
+def digest_of(answer: requests.Response) -> tuple[str, int]:
+    found, size = hashlib.sha256(), 0
+    for block in answer.iter_content(BLOCK_BYTES):
+        found.update(block)
+        size += len(block)
+    return found.hexdigest(), size
+
+
+def read(url: str, accept: str, **headers: str) -> requests.Response:
+    return requests.get(url, headers={"Accept": accept, **headers}, stream=True, timeout=600)
+
+
+def stored_and_read(gateway: Gateway, shape: Shape) -> None:
+    """Store an instance and read it in every way."""
+    sop_uid = uid()
     headers = {"Content-Type": "application/dicom"}
-    requests.get(running.web + "/studies", timeout=30)
-    before = peaks(running)
-    answer = requests.post(running.web + "/studies", part10_blocks(header), headers=headers, timeout=300)
+    answer = requests.post(gateway.web + "/studies", shape.part10(sop_uid), headers=headers, timeout=600)
     assert answer.status_code == 200, answer.text
     url = answer.json()["00081199"]["Value"][0]["00081190"]["Value"][0]
-    one = requests.get(f"{url}/frames/200", headers={"Accept": "application/octet-stream"}, timeout=60)
-    assert one.content == frame(199)
-    assert requests.get(f"{url}/metadata", timeout=60).json()[0]["00280008"]["Value"] == [FRAMES]
-    digest = hashlib.sha256()
-    with requests.get(
-        url, headers={"Accept": "application/dicom; transfer-syntax=*"}, stream=True, timeout=300
-    ) as whole:
-        for block in whole.iter_content(1 << 20):
-            digest.update(block)
-    stored = next((running.directory / "archive" / "objects").rglob("1.2.3.4.*.dcm"))
+    assert requests.get(f"{url}/metadata", timeout=60).json()[0]["00280008"]["Value"] == [shape.frames]
+    pixels = hashlib.sha256()
+    for block in shape.blocks():
+        pixels.update(block)
+    with read(f"{url}/bulkdata/7FE00010", "application/octet-stream") as whole:
+        assert digest_of(whole) == (pixels.hexdigest(), shape.frames * shape.frame_bytes)
+    with read(f"{url}/frames/{shape.frames}", OCTETS) as one:
+        assert int(one.headers["Content-Length"]) == digest_of(one)[1] == shape.frame_bytes
+    with read(f"{url}/frames/1", MULTIPART, Range=f"bytes={BLOCK_BYTES}-{2 * BLOCK_BYTES - 1}") as part:
+        assert (part.status_code, digest_of(part)[1]) == (206, BLOCK_BYTES)
+    every = ",".join(str(number) for number in range(1, shape.frames + 1))
+    with read(f"{url}/frames/{every}", MULTIPART) as frames:
+        assert digest_of(frames)[1] == int(frames.headers["Content-Length"])
+    with read(url, PART10) as whole:
+        digest, _ = digest_of(whole)
+    stored = next((gateway.directory / "archive" / "objects").rglob(f"{sop_uid}.*.dcm"))
     with stored.open("rb") as stream:
-        assert hashlib.file_digest(stream, "sha256").hexdigest() == digest.hexdigest()
-    after = peaks(running)
-    assert before.keys() == after.keys()
-    assert {pid: after[pid] - before[pid] for pid in before if after[pid] - before[pid] > ALLOWED_GROWTH_KIB} == {}
+        assert hashlib.file_digest(stream, "sha256").hexdigest() == digest
+    with read(url, 'multipart/related; type="application/dicom"') as whole:
+        assert digest_of(whole)[1] == int(whole.headers["Content-Length"]) > stored.stat().st_size
+    stored.unlink()
+
+
+@pytest.mark.parametrize("shape", [Shape(128, 1024, 1024), Shape(1, 16384, 8192)], ids=["many frames", "one frame"])
+def test_no_worker_holds_a_large_instance_in_memory(running: Gateway, shape: Shape) -> None:
+    stored_and_read(running, shape)
+    found = peaks(running)
+    assert len(found) == 5
+    assert {name: peak for name, peak in found.items() if peak > PEAK_KIB} == {}
+
+
+def test_a_frame_too_large_to_decode_is_refused_and_stays_retrievable(running: Gateway) -> None:
+    rle = "1.2.840.10008.1.2.5"
+    found = data_set(Rows=40_000, Columns=40_000, PixelData=None)
+    meta = file_meta.write(file_meta.FileMeta(rle, CT, found.SOPInstanceUID))
+    body = meta + encode(found) + encapsulated(bytes(64))
+    answer = requests.post(running.web + "/studies", body, headers={"Content-Type": "application/dicom"}, timeout=60)
+    assert answer.status_code == 200, answer.text
+    url = answer.json()["00081199"]["Value"][0]["00081190"]["Value"][0]
+    refused = requests.get(f"{url}/frames/1", headers={"Accept": "application/octet-stream"}, timeout=60)
+    assert (refused.status_code, "3200000000 bytes decoded" in refused.json()["detail"]) == (406, True)
+    stored = requests.get(f"{url}/frames/1", headers={"Accept": OCTETS}, timeout=60)
+    assert (stored.status_code, stored.content) == (200, bytes(64))
+
+
+@pytest.mark.large
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("shape", [Shape(1536, 1024, 1024), Shape(1, 40_000, 40_000)], ids=["many frames", "one frame"])
+def test_three_gigabytes(running: Gateway, shape: Shape, capsys: pytest.CaptureFixture[str]) -> None:
+    stored_and_read(running, shape)
+    found = peaks(running)
+    size = shape.frames * shape.frame_bytes / 1e9
+    took = ", ".join(f"{name.split()[0]} {peak >> 10}" for name, peak in found.items())
+    with capsys.disabled():
+        sys.stdout.write(f"\n{size:.1f} GB in {shape.frames} frames; peak resident MiB: {took}\n")
+    assert {name: peak for name, peak in found.items() if peak > PEAK_KIB} == {}

@@ -118,7 +118,7 @@ def test_a_deletion_is_a_record_and_the_object_stays(archive: Archive) -> None:
     archive.delete(target, versions)
     assert archive.index.existence(target, EVERYTHING) is Existence.DELETED
     found = [records.loads(archive.objects.get(key)) for key in keys(archive) if records.is_record(key)]
-    assert found == [records.Deletion(target.study_uid, None, None, tuple(versions))]
+    assert found == [records.Deletion(target.study_uid, None, None, tuple(each.object_key for each in versions))]
     assert len(keys(archive)) == 2
 
 

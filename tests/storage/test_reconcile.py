@@ -88,11 +88,16 @@ def fill(archive: Archive) -> None:
     store(archive, **returning)
     store(archive, StudyInstanceUID="5.5")
     delete(archive, Target(TENANTS[0], ids.study_uid("5.5")))
+    reconcile.purge(archive, 0.0, time.time() + 60)
+    store(archive, StudyInstanceUID="8.8.8", PatientName="Back^Again")
+    archive.restore(TENANTS[0], delete(archive, Target(TENANTS[0], ids.study_uid("8.8.8"))))
+    store(archive, StudyInstanceUID="7.7")
+    delete(archive, Target(TENANTS[0], ids.study_uid("7.7")))
     store(archive, TENANTS[1], **same)
 
 
-def delete(archive: Archive, target: Target) -> None:
-    archive.delete(target, archive.index.versions(target, EVERYTHING))
+def delete(archive: Archive, target: Target) -> ids.Version:
+    return archive.delete(target, archive.index.versions(target, EVERYTHING))
 
 
 def answers(index: Index) -> list[object]:
@@ -112,7 +117,7 @@ def answers(index: Index) -> list[object]:
     for tenant in TENANTS:
         for level in Level:
             everything += index.search(Search(tenant, level, computed=frozenset(computed[level])))
-        for study in ("1.1", "2.2", "3.3", "4.4", "5.5", "9.9"):
+        for study in ("1.1", "2.2", "3.3", "4.4", "5.5", "6.6", "7.7", "8.8.8", "9.9"):
             target = Target(tenant, ids.study_uid(study))
             everything.append((study, index.existence(target, EVERYTHING), index.versions(target, EVERYTHING)))
             for located in index.locate(target, EVERYTHING):
@@ -148,7 +153,7 @@ def test_a_reindex_from_the_bucket_alone_gives_the_same_answers(objects: ObjectS
     report = reconcile.reindex(Archive(objects, again, Limits()), lambda so_far: seen.append(so_far.objects))
     assert answers(again) == before
     assert report.damaged == []
-    assert (report.quarantined, report.records) == (2, 6)
+    assert (report.quarantined, report.records) == (2, 9)
     assert seen == list(range(1, report.objects + 1))
     again.close()
 
@@ -227,11 +232,41 @@ def test_an_orphan_whose_content_is_there_is_removed(archive: Archive) -> None:
 def test_a_deletion_that_a_crash_cut_off_after_its_record_is_completed(archive: Archive) -> None:
     store(archive, StudyInstanceUID="7.7")
     target = Target(TENANTS[0], ids.study_uid("7.7"))
-    versions = tuple(archive.index.versions(target, EVERYTHING))
+    versions = tuple(each.object_key for each in archive.index.versions(target, EVERYTHING))
     body = records.Deletion("7.7", None, None, versions).dumps()
     archive.objects.put(records.key(TENANTS[0], archive.new_version()), [body])
     later(archive)
     assert archive.index.existence(target, EVERYTHING) is Existence.DELETED
+
+
+def test_a_purge_removes_the_objects_of_old_deletions_only(archive: Archive) -> None:
+    store(archive, StudyInstanceUID="5.5")
+    store(archive, StudyInstanceUID="6.6")
+    target = Target(TENANTS[0], ids.study_uid("5.5"))
+    ((version),) = archive.index.versions(target, EVERYTHING)
+    deletion = delete(archive, target)
+    assert reconcile.purge(archive, 3600.0) == 0
+    assert reconcile.purge(archive, 3600.0, time.time() + 7200) == 1
+    keys = [info.key for info in archive.objects.list("")]
+    assert version.object_key not in keys
+    assert len([key for key in keys if not records.is_record(key)]) == 1
+    assert archive.restore(TENANTS[0], deletion) == 0
+    assert reconcile.purge(archive, 3600.0, time.time() + 7200) == 0
+
+
+def test_an_undone_deletion_is_undone_on_an_older_index_too(tmp_path: Path) -> None:
+    objects = MemoryObjectStore()
+    index = SqliteIndex(tmp_path / "index.sqlite", max_age_s=float("inf"))
+    archive = Archive(objects, index, Limits())
+    store(archive, StudyInstanceUID="6.6")
+    deletion = delete(archive, Target(TENANTS[0], ids.study_uid("6.6")))
+    older = SqliteIndex(tmp_path / "older.sqlite", max_age_s=float("inf"))
+    reconcile.reindex(Archive(objects, older, Limits()))
+    archive.restore(TENANTS[0], deletion)
+    later(Archive(objects, older, Limits()))
+    assert answers(older) == answers(index)
+    index.close()
+    older.close()
 
 
 def test_what_came_back_after_a_deletion_is_not_taken_for_a_second_copy_on_an_older_index(tmp_path: Path) -> None:

@@ -9,13 +9,14 @@ from gateway.dicomweb import negotiation
 from gateway.errors import InvalidParameter, NotAcceptable
 
 EXPLICIT, JPEG_LS, JPEG = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.50"
+LOSSLESS, JPEG_2000 = "1.2.840.10008.1.2.4.70", "1.2.840.10008.1.2.4.90"
 
 
 def frame(accept: str | None, stored: str, query: str = "") -> tuple[str, bool, str] | None:
     """Media type, multipart and transfer syntax that a request for one frame gets."""
     headers = {} if accept is None else {"Accept": accept}
     request = make_mocked_request("GET", f"/frames/1{query}", headers=headers)
-    for choice in negotiation.frame_choices(request, single=True):
+    for choice in negotiation.bulk_choices(request, single=True, stored=stored):
         syntax = negotiation.frame_syntax(choice, stored, EXPLICIT)
         if syntax is not None:
             return choice.media_type, choice.multipart, syntax
@@ -44,15 +45,23 @@ OCTETS = "application/octet-stream"
         ("image/jpeg", JPEG, ("image/jpeg", False, JPEG)),
         (OCTETS, JPEG_LS, (OCTETS, False, EXPLICIT)),
         # quality: the better one that can be had
-        (f"image/jpeg;q=0.9, {OCTETS};q=0.5", JPEG_LS, (OCTETS, False, EXPLICIT)),
+        (f"image/jpeg;q=0.9, {OCTETS};q=0.5", JPEG_LS, ("image/jpeg", False, LOSSLESS)),
+        (f"image/jpeg;q=0.4, {OCTETS};q=0.5", JPEG_LS, (OCTETS, False, EXPLICIT)),
         # lists: the first usable
         (
             f"application/dicom+json, multipart/related; type={OCTETS}; transfer-syntax=*",
             JPEG_LS,
             (OCTETS, True, JPEG_LS),
         ),
-        ('multipart/related; type="image/jls"', JPEG, None),
-        (f"multipart/related; type={OCTETS}; transfer-syntax=1.2.840.10008.1.2.4.90", JPEG_LS, None),
+        # another syntax than the stored one: the type's default, or what is named
+        ('multipart/related; type="image/jls"', JPEG, ("image/jls", True, JPEG_LS)),
+        ("image/jpeg", JPEG_LS, ("image/jpeg", False, LOSSLESS)),
+        ("image/jpeg; transfer-syntax=*", JPEG_LS, ("image/jpeg", False, LOSSLESS)),
+        (f"multipart/related; type={OCTETS}; transfer-syntax={JPEG_2000}", JPEG_LS, (OCTETS, True, JPEG_2000)),
+        ('multipart/related; type="image/*"', JPEG_LS, ("image/jls", True, JPEG_LS)),
+        ('multipart/related; type="image/*"', EXPLICIT, ("image/jpeg", True, LOSSLESS)),
+        # a type does not carry another one's syntax
+        (f'multipart/related; type="image/jls"; transfer-syntax={JPEG_2000}', JPEG, None),
     ],
 )
 def test_frames_go_out_as_the_header_wants(accept: str | None, stored: str, expected: object) -> None:
@@ -97,6 +106,6 @@ def test_an_endless_header_is_refused() -> None:
 
 def test_a_single_part_needs_a_single_instance() -> None:
     request = make_mocked_request("GET", "/x", headers={"Accept": "application/dicom"})
-    assert not negotiation.instance_choices(request, single=True)[0].multipart
+    assert not negotiation.resource_choices(request, single=True)[0].multipart
     with pytest.raises(NotAcceptable):
-        negotiation.instance_choices(request, single=False)
+        negotiation.resource_choices(request, single=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -36,8 +37,10 @@ from storage.dicom.part10 import Extract
 from storage.errors import SearchTooBroad, StaleObject
 from storage.index import rows
 from storage.index.base import (
+    Action,
     Arrival,
     Commit,
+    Commitment,
     Conflict,
     Cost,
     Existence,
@@ -46,11 +49,14 @@ from storage.index.base import (
     Quarantined,
     Search,
     Target,
+    VersionState,
 )
 from tests.instances import data_set, encapsulated, encode, extract, identity, text, uid
 
 MAIN = ids.tenant("main")
+OTHER = ids.tenant("other")
 CLOCK = ids.VersionClock()
+UIDS = (("StudyInstanceUID", "study_uid"), ("SeriesInstanceUID", "series_uid"), ("SOPInstanceUID", "sop_uid"))
 
 
 def arrival(extracted: Extract, version: ids.Version | None = None, **more: Any) -> Arrival:
@@ -83,6 +89,10 @@ class IndexContract:
 
     @pytest.fixture
     def index(self) -> Iterator[Index]:
+        raise NotImplementedError
+
+    def dump(self, index: Index) -> str:
+        """Everything that the engine keeps, looked at behind the index's back."""
         raise NotImplementedError
 
     # Storing
@@ -218,9 +228,10 @@ class IndexContract:
         (row,) = index.search(Search(MAIN, Level.STUDY))
         assert json_model.text_of(json_model.loads(row.attributes[0]), "00081030") == "known"
         assert index.count(Search(MAIN, Level.PATIENT, (keys.of_keyword("PatientID", "T-7"),))) == 1
-        index.delete(MAIN, CLOCK.next(), b"{}", [versions[1]])
+        stored = {each.version: each for each in index.versions(Target(MAIN, ids.study_uid("1.2")), EVERYTHING)}
+        index.delete(MAIN, CLOCK.next(), b"{}", [stored[versions[1]]])
         assert found_studies(index, keys.of_keyword("StudyDescription", "known later")) == ["1.2"]
-        index.delete(MAIN, CLOCK.next(), b"{}", [versions[3]])
+        index.delete(MAIN, CLOCK.next(), b"{}", [stored[versions[3]]])
         assert found_studies(index, keys.of_keyword("StudyDescription", "blank first")) == ["1.2"]
         assert found_studies(index, keys.of_keyword("PatientID", "T-7")) == []
         # Nobody knows whose study it is now, so that it may be anybody's.
@@ -522,6 +533,191 @@ class IndexContract:
                 by_python.add(row.series_uid)
         assert by_sql == by_python
 
+    # Undoing and purging
+
+    def test_a_deletion_is_undone_and_everything_is_as_before(self, index: Index) -> None:
+        one = put(index, PatientName="Back^Again")
+        before = index.search(Search(MAIN, Level.INSTANCE)), index.locate(study(one), EVERYTHING)
+        deletion = CLOCK.next()
+        index.delete(MAIN, deletion, b"{}", index.versions(study(one), EVERYTHING))
+        ((listed),) = index.deletions(MAIN, EVERYTHING)
+        assert (listed.record, listed.instances, listed.undoable) == (deletion, 1, True)
+        assert index.restore(MAIN, CLOCK.next(), b"{}", deletion) == 1
+        assert (index.search(Search(MAIN, Level.INSTANCE)), index.locate(study(one), EVERYTHING)) == before
+        assert index.deletions(MAIN, EVERYTHING) == []
+
+    def test_a_deletion_of_a_part_comes_back_beside_what_stayed(self, index: Index) -> None:
+        one = put(index)
+        two = put(index, StudyInstanceUID=one.study_uid)
+        deletion = CLOCK.next()
+        index.delete(MAIN, deletion, b"{}", index.versions(series(one), EVERYTHING))
+        assert index.restore(MAIN, CLOCK.next(), b"{}", deletion) == 1
+        found = {located.key.sop_uid for located in index.locate(study(one), EVERYTHING)}
+        assert found == {one.sop_uid, two.sop_uid}
+
+    def test_what_came_in_the_place_of_a_deleted_instance_is_not_disturbed(self, index: Index) -> None:
+        one = put(index)
+        deletion = CLOCK.next()
+        index.delete(MAIN, deletion, b"{}", index.versions(study(one), EVERYTHING))
+        again = put(index, SOPInstanceUID=one.sop_uid)
+        assert index.restore(MAIN, CLOCK.next(), b"{}", deletion) == 0
+        assert index.existence(study(one), EVERYTHING) is Existence.ABSENT
+        assert index.existence(study(again), EVERYTHING) is Existence.LIVE
+
+    def test_a_study_that_another_patient_took_is_not_given_back(self, index: Index) -> None:
+        one = put(index, PatientID="A")
+        deletion = CLOCK.next()
+        index.delete(MAIN, deletion, b"{}", index.versions(study(one), EVERYTHING))
+        put(index, PatientID="B", StudyInstanceUID=one.study_uid)
+        assert index.restore(MAIN, CLOCK.next(), b"{}", deletion) == 0
+
+    def test_deletions_are_listed_to_those_only_whose_scope_holds_all_of_them(self, index: Index) -> None:
+        one = put(index, Modality="CT")
+        put(index, StudyInstanceUID=one.study_uid, Modality="MR")
+        index.delete(MAIN, CLOCK.next(), b"{}", index.versions(study(one), EVERYTHING))
+        assert len(index.deletions(MAIN, EVERYTHING)) == 1
+        assert index.deletions(MAIN, OneOf("Modality", ("CT",))) == []
+        assert index.deletions(OTHER, EVERYTHING) == []
+
+    def test_once_due_a_deletion_cannot_be_undone(self, index: Index) -> None:
+        one = put(index)
+        deletion = CLOCK.next()
+        versions = index.versions(study(one), EVERYTHING)
+        index.delete(MAIN, deletion, b"{}", versions)
+        assert index.purge_due(time.time() - 3600) == []
+        assert index.purge_due(time.time() + 3600) == versions
+        assert index.purge_due(time.time() + 3600) == versions  # a run that broke off begins again
+        assert index.restore(MAIN, CLOCK.next(), b"{}", deletion) == 0
+        assert not index.deletions(MAIN, EVERYTHING)[0].undoable
+
+    def test_after_the_purge_nothing_but_uids_is_kept(self, index: Index) -> None:
+        one = put(index, PatientName="Forget^Me", PatientID="F-1", SeriesDescription="secret series")
+        versions = index.versions(study(one), EVERYTHING)
+        index.delete(MAIN, CLOCK.next(), b"{}", versions)
+        index.purge_due(time.time() + 3600)
+        index.purged(versions)
+        assert index.purge_due(time.time() + 3600) == []
+        assert index.existence(study(one), EVERYTHING) is Existence.DELETED
+        dump = self.dump(index)
+        assert one.sop_uid in dump
+        assert not any(secret in dump for secret in ("forget", "Forget", "F-1", "secret series"))
+
+    def test_a_purged_instance_may_come_again(self, index: Index) -> None:
+        one = put(index)
+        versions = index.versions(study(one), EVERYTHING)
+        index.delete(MAIN, CLOCK.next(), b"{}", versions)
+        index.purge_due(time.time() + 3600)
+        index.purged(versions)
+        assert index.commit(arrival(one)).outcome is Outcome.STORED
+        (row,) = index.search(Search(MAIN, Level.STUDY, (OneOf("PatientID", ("T-1",)),)))
+        assert row.study_uid == one.study_uid
+
+    def test_a_purge_keeps_what_stands_beside(self, index: Index) -> None:
+        one = put(index)
+        other = put(index, StudyInstanceUID=one.study_uid, SeriesInstanceUID=one.series_uid)
+        index.keep_series_metadata(series(one), "http://here", 5, b"of both")
+        versions = index.versions(Target(MAIN, one.study_uid, one.series_uid, one.sop_uid), EVERYTHING)
+        index.delete(MAIN, CLOCK.next(), b"{}", versions)
+        index.purge_due(time.time() + 3600)
+        index.purged(versions)
+        assert len(index.search(Search(MAIN, Level.STUDY, (OneOf("PatientID", ("T-1",)),)))) == 1
+        (located,) = index.locate(study(one), EVERYTHING)
+        assert located.key.sop_uid == other.sop_uid
+        assert list(index.metadata([located.version_id]))
+        assert index.series_metadata(series(one), "http://here") is None
+
+    # The change feed
+
+    def changes(
+        self, index: Index, cursor: int = 0, scope: Condition = EVERYTHING
+    ) -> list[tuple[Action, VersionState | None]]:
+        return [(row.action, row.state) for row in index.changes(MAIN, scope, cursor, 100).rows]
+
+    def test_the_feed_tells_what_happened_in_order_and_what_became_of_it(self, index: Index) -> None:
+        one = put(index)
+        put(index, **{name: getattr(one, place) for name, place in UIDS}, PatientComments="newer")
+        deletion = CLOCK.next()
+        index.delete(MAIN, deletion, b"{}", index.versions(study(one), EVERYTHING))
+        index.restore(MAIN, CLOCK.next(), b"{}", deletion)
+        assert self.changes(index) == [
+            (Action.CREATED, VersionState.REPLACED),
+            (Action.UPDATED, VersionState.CURRENT),
+            (Action.DELETED, VersionState.REPLACED),
+            (Action.DELETED, VersionState.CURRENT),
+            (Action.RESTORED, VersionState.REPLACED),
+            (Action.RESTORED, VersionState.CURRENT),
+        ]
+
+    def test_the_feed_goes_on_from_a_cursor(self, index: Index) -> None:
+        for _ in range(5):
+            put(index)
+        first = index.changes(MAIN, EVERYTHING, 0, 2)
+        second = index.changes(MAIN, EVERYTHING, first.next_cursor, 2)
+        last = index.changes(MAIN, EVERYTHING, second.next_cursor, 2)
+        sequences = [row.sequence for page in (first, second, last) for row in page.rows]
+        assert sequences == sorted(set(sequences))
+        assert len(sequences) == 5
+        assert last.next_cursor == last.head
+        assert index.changes(MAIN, EVERYTHING, last.next_cursor, 2).rows == []
+        assert (index.state().epoch, index.state().change) == (first.epoch, last.head)
+
+    def test_the_feed_holds_only_what_the_scope_holds(self, index: Index) -> None:
+        one = put(index, Modality="CT")
+        put(index, StudyInstanceUID=one.study_uid, Modality="MR")
+        put(index, Modality="US")
+        page = index.changes(MAIN, OneOf("Modality", ("CT",)), 0, 100)
+        assert [row.sop_uid for row in page.rows] == [one.sop_uid]
+        assert page.next_cursor == page.head
+        assert index.changes(OTHER, EVERYTHING, 0, 100).rows == []
+
+    def test_a_study_is_complete_once_nothing_happened_for_the_quiet_time(self, index: Index) -> None:
+        one = put(index, Modality="CT")
+        assert index.complete_quiet(60.0, time.time()) == 0
+        assert index.complete_quiet(60.0, time.time() + 61) == 1
+        assert index.complete_quiet(60.0, time.time() + 3600) == 0
+        assert self.changes(index) == [(Action.CREATED, VersionState.CURRENT), (Action.COMPLETED, None)]
+        assert len(self.changes(index, scope=OneOf("Modality", ("CT",)))) == 2
+        assert self.changes(index, scope=OneOf("Modality", ("MR",))) == []
+        put(index, StudyInstanceUID=one.study_uid)
+        assert index.complete_quiet(60.0, time.time() + 61) == 1
+
+    def test_an_open_study_does_not_hide_from_the_next_look(self, index: Index) -> None:
+        early, now = put(index), time.time()
+        assert index.complete_quiet(60.0, now) == 0
+        put(index)
+        assert index.complete_quiet(60.0, now + 600) == 2
+        assert index.existence(study(early), EVERYTHING) is Existence.LIVE
+
+    def test_a_deleted_study_is_never_complete(self, index: Index) -> None:
+        one = put(index)
+        index.delete(MAIN, CLOCK.next(), b"{}", index.versions(study(one), EVERYTHING))
+        assert index.complete_quiet(60.0, time.time() + 61) == 0
+
+    def test_a_study_can_be_completed_at_once_and_only_once(self, index: Index) -> None:
+        one = put(index)
+        index.complete(MAIN, [one.study_uid, ids.study_uid("1.2.3")], "storage commitment")
+        index.complete(MAIN, [one.study_uid], "storage commitment")
+        (completed,) = index.changes(MAIN, EVERYTHING, 1, 100).rows
+        assert (completed.action, completed.detail) == (Action.COMPLETED, "storage commitment")
+        assert index.complete_quiet(60.0, time.time() + 61) == 0
+
+    # Storage commitment
+
+    def test_a_commitment_request_is_kept_once_and_answered(self, index: Index) -> None:
+        asked = Commitment("viewer", 1000.0, b"[]", None)
+        assert index.ask_commitment(MAIN, "1.2.3", asked)
+        assert not index.ask_commitment(MAIN, "1.2.3", asked)
+        assert index.ask_commitment(OTHER, "1.2.3", asked)
+        assert index.commitment(MAIN, "1.2.3") == asked
+        assert index.open_commitments(2000.0) == [(MAIN, "1.2.3"), (OTHER, "1.2.3")]
+        assert index.open_commitments(500.0) == []
+        index.answer_commitment(MAIN, "1.2.3", b"{}")
+        found = index.commitment(MAIN, "1.2.3")
+        assert found is not None
+        assert found.result == b"{}"
+        assert index.open_commitments(2000.0) == [(OTHER, "1.2.3")]
+        assert index.commitment(MAIN, "1.2.4") is None
+
     # Quarantine and objects
 
     def test_quarantine_is_listed_and_its_object_is_known(self, index: Index) -> None:
@@ -536,7 +732,7 @@ class IndexContract:
     def test_tombstones_keep_their_objects_known(self, index: Index) -> None:
         one = arrival(extract(encode(data_set())))
         index.commit(one)
-        index.delete(MAIN, CLOCK.next(), b"{}", [one.version])
+        index.delete(MAIN, CLOCK.next(), b"{}", index.versions(study(one.extract), EVERYTHING))
         assert index.known_objects([one.key.object_key(one.version)])
 
     def test_a_ping_answers(self, index: Index) -> None:

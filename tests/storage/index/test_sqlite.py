@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,6 +32,17 @@ class TestSqliteIndex(IndexContract):
         index = SqliteIndex(tmp_path / "index.sqlite")
         yield index
         index.close()
+
+    def dump(self, index: Index) -> str:
+        assert isinstance(index, SqliteIndex)
+        found = []
+        with sqlite3.connect(index._path) as database:
+            for (table,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+                for value in (value for row in database.execute(f"SELECT * FROM {table}") for value in row):
+                    text = zlib.decompress(value) if isinstance(value, bytes) and value[:1] == b"x" else value
+                    found.append(text.decode("latin-1") if isinstance(text, bytes) else str(text))
+        database.close()
+        return "\n".join(found)
 
 
 def test_the_schema_has_exactly_the_registrys_columns(tmp_path: Path) -> None:

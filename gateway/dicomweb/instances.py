@@ -1,0 +1,168 @@
+"""WADO-RS: whole instances and their metadata (PS3.18 10.4 "Retrieve Transaction")."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from gateway.access.policy import Action
+from gateway.dicomweb import answers, negotiation, urls
+from gateway.dicomweb import media_types as types
+from gateway.dicomweb.answers import MultipartAnswer
+from gateway.dicomweb.negotiation import Choice
+from gateway.dicomweb.urls import PREFIX, service_root
+from gateway.dicomweb.wado import locate, location, send_bulk_data
+from gateway.errors import NotAcceptable
+from gateway.http.application import CORE, OFFLOAD, Route
+from gateway.http.offload import Lane
+from gateway.imaging.encode import REVISION
+from gateway.services.content import held
+from gateway.services.retrieve import Found, RetrieveService
+from storage.dicom.file_meta import EXPLICIT_VR_LITTLE_ENDIAN
+from storage.index.base import Located
+
+
+@dataclass(frozen=True, slots=True)
+class Sendable:
+    """An instance, and the transfer syntax in which it goes out."""
+
+    located: Located
+    syntax: str
+
+    @property
+    def as_stored(self) -> bool:
+        """Whether the stored object itself goes out."""
+        return self.syntax == self.located.transfer_syntax_uid
+
+
+def sendable(service: RetrieveService, instances: Sequence[Located], choice: Choice) -> list[Sendable]:
+    """The instances that can go out as a choice wants them."""
+    found = []
+    for located in instances:
+        syntax = negotiation.instance_syntax(choice, service.served_syntax(located), EXPLICIT_VR_LITTLE_ENDIAN)
+        if service.offers(located, syntax):
+            found.append(Sendable(located, syntax))
+    return found
+
+
+async def retrieve_instances(request: web.Request) -> web.StreamResponse:
+    """A study, series or instance as Part 10 files; 206 when some instances do not exist in the syntax asked for."""
+    choices = negotiation.resource_choices(request, single=urls.instance(request) is not None)
+    found = await locate(request)
+    service, run = request.app[CORE].retrieve, request.app[OFFLOAD].run
+    for choice in choices:
+        if choice.is_bulk:
+            return await send_bulk_data(request, found, [each for each in choices if each.is_bulk])
+        chosen = await run(Lane.INDEX, sendable, service, found.instances, choice)
+        if chosen and choice.media_type == types.ZIP:
+            return await _send_zip(request, found, choice, chosen)
+        if chosen and choice.multipart:
+            return await _send_multipart(request, found, choice, chosen)
+        if chosen:
+            return await send_file(request, found, chosen[0])
+    raise NotAcceptable("no instance exists in an acceptable transfer syntax")
+
+
+async def send_file(request: web.Request, found: Found, only: Sendable) -> web.StreamResponse:
+    """One instance as a Part 10 file."""
+    etag = found.etag("", "instance", only.syntax, "" if only.as_stored else REVISION)
+    if (unchanged := answers.not_modified(request, etag)) is not None:
+        return unchanged
+    service = request.app[CORE].retrieve
+    head = answers.headers(etag, f"{types.DICOM}; transfer-syntax={only.syntax}")
+    if only.as_stored:
+        return await answers.ranged(request, only.located.size, service.stored(only.located).read, head)
+    return await answers.stream(request, service.part10(only.located, only.syntax), head, lane=Lane.LONG)
+
+
+async def _send_multipart(
+    request: web.Request, found: Found, choice: Choice, chosen: Sequence[Sendable]
+) -> web.StreamResponse:
+    as_stored = all(each.as_stored for each in chosen)
+    root = service_root(request)
+    etag = found.etag(root, "instances", choice.transfer_syntax, "" if as_stored else REVISION)
+    if (unchanged := answers.not_modified(request, etag)) is not None:
+        return unchanged
+    service = request.app[CORE].retrieve
+    answer = MultipartAnswer(types.DICOM, etag)
+    head = answers.headers(etag, answer.content_type)
+    missing = _missing(found, chosen, head)
+
+    def header(number: int) -> tuple[str, str]:
+        return f"{types.DICOM}; transfer-syntax={chosen[number].syntax}", location(root, chosen[number].located)
+
+    if as_stored:
+        sizes = [each.located.size for each in chosen]
+        content = answer.content(sizes, header, lambda number: service.stored(chosen[number].located))
+        if missing:  # a 206 of its own kind (PS3.18 Table 10.4.3-1), of which no range is given
+            return await answers.send(request, content, head, status=206)
+        return await answers.ranged(request, content.size, content.read, head)
+    parts = ((*header(number), service.part10(each.located, each.syntax)) for number, each in enumerate(chosen))
+    status = 206 if missing else 200
+    return await answers.stream(request, answer.body(parts), head, status=status, lane=Lane.LONG)
+
+
+async def _send_zip(
+    request: web.Request, found: Found, choice: Choice, chosen: Sequence[Sendable]
+) -> web.StreamResponse:
+    etag = found.etag("", "zip", choice.transfer_syntax, REVISION)
+    if (unchanged := answers.not_modified(request, etag)) is not None:
+        return unchanged
+    head = answers.headers(etag, types.ZIP)
+    head["Content-Disposition"] = f'attachment; filename="{_lowest_uid(request)}.zip"'
+    missing = _missing(found, chosen, head)
+    blocks = request.app[CORE].retrieve.package([(each.located, each.syntax) for each in chosen])
+    return await answers.stream(request, blocks, head, status=206 if missing else 200, lane=Lane.LONG)
+
+
+def _lowest_uid(request: web.Request) -> str:
+    """The UID of what the path names: a file name that says nothing about the patient."""
+    return str(urls.instance(request) or urls.series(request) or urls.study(request))
+
+
+def _missing(found: Found, chosen: Sequence[Sendable], head: dict[str, str]) -> int:
+    """How many instances are left out; the Warning that says so goes into the headers."""
+    missing = len(found.instances) - len(chosen)
+    if missing:
+        head["Warning"] = f'299 gateway "{missing} instances do not exist in an acceptable transfer syntax"'
+    return missing
+
+
+async def retrieve_metadata(request: web.Request) -> web.StreamResponse:
+    """Metadata of a study, series or instance in DICOM JSON (PS3.18 Annex F), or in XML (PS3.19 A.1), a part each."""
+    media_type = negotiation.result_type(request)
+    found = await locate(request)
+    root = service_root(request)
+    in_xml = media_type == types.DICOM_XML
+    whole_series = not in_xml and urls.series(request) is not None and urls.instance(request) is None
+    packed = whole_series and "gzip" in request.headers.get("Accept-Encoding", "").lower()
+    etag = found.etag(root, "metadata", media_type, "gzip" if packed else "")
+    if (unchanged := answers.not_modified(request, etag)) is not None:
+        return unchanged
+    service = request.app[CORE].retrieve
+    if in_xml:
+        answer = MultipartAnswer(types.DICOM_XML, etag)
+        documents = zip(found.instances, service.metadata_xml(found.instances, root), strict=True)
+        parts = ((types.DICOM_XML, location(root, located), (text,)) for located, text in documents)
+        head = answers.headers(etag, answer.content_type)
+        return await answers.stream(request, answer.body(parts), head, lane=Lane.LONG)
+    head = answers.headers(etag, media_type)
+    head["Vary"] = "Accept, Accept-Encoding, Authorization"
+    if packed:
+        body = held(await request.app[OFFLOAD].run(Lane.INDEX, service.series_metadata, found, root))
+        return await answers.send(request, body, {**head, "Content-Encoding": "gzip"})
+    return await answers.stream(request, service.metadata(found.instances, root), head, lane=Lane.INDEX)
+
+
+def routes() -> list[Route]:
+    """Paths of PS3.18 10.4.1.1.1 and 10.4.1.1.2."""
+    study = f"{PREFIX}/studies/{{study}}"
+    series = f"{study}/series/{{series}}"
+    instance = f"{series}/instances/{{instance}}"
+    found = []
+    for resource in (study, series, instance):
+        found.append(Route("GET", resource, retrieve_instances, Action.READ))
+        found.append(Route("GET", f"{resource}/metadata", retrieve_metadata, Action.READ))
+    return found

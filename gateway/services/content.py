@@ -1,0 +1,73 @@
+"""Content: bytes whose number is known before any of them is read, and which can be read from any place."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """``read(start, length)`` gives the bytes from ``start``, counted from 0, in blocks; nothing is held meanwhile."""
+
+    size: int
+    read: Callable[[int, int], Iterator[bytes]]
+
+
+def held(data: bytes) -> Content:
+    """Bytes that are in memory already."""
+
+    def read(start: int, length: int) -> Iterator[bytes]:
+        yield data[start : start + length]
+
+    return Content(len(data), read)
+
+
+def joined(sizes: Sequence[int], piece: Callable[[int], Content]) -> Content:
+    """One content after the other; each is made, from its number counted from 0, when its bytes are read."""
+    ends = array("Q", accumulate(sizes))
+    size = ends[-1] if ends else 0
+
+    def read(start: int, length: int) -> Iterator[bytes]:
+        end = start + length
+        number = bisect_right(ends, start)
+        while start < end:
+            begin = ends[number - 1] if number else 0
+            until = min(end, ends[number])
+            if until > start:
+                yield from piece(number).read(start - begin, until - start)
+            start, number = until, number + 1
+
+    return Content(size, read)
+
+
+def cut(blocks: Iterator[bytes], skip: int, length: int) -> Iterator[bytes]:
+    """``length`` bytes of a stream after its first ``skip``."""
+    for block in blocks:
+        wanted = block[skip : skip + length]
+        skip -= min(skip, len(block))
+        length -= len(wanted)
+        if wanted:
+            yield wanted
+        if not length:
+            return
+
+
+def batched(blocks: Iterator[bytes], at_least: int) -> Iterator[bytes]:
+    """Small blocks put together: each costs its reader more than copying it does."""
+    waiting: list[bytes] = []
+    size = 0
+    for block in blocks:
+        if not waiting and len(block) >= at_least:
+            yield block
+            continue
+        waiting.append(block)
+        size += len(block)
+        if size >= at_least:
+            yield b"".join(waiting)
+            waiting, size = [], 0
+    if waiting:
+        yield b"".join(waiting)

@@ -1,0 +1,62 @@
+"""What the background worker does, seen from outside of a running gateway."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import requests
+
+from tests.instances import data_set, part10_file
+from tests.serving import Gateway
+
+
+def test_a_quiet_study_is_complete_and_a_deleted_one_leaves_the_disk(tmp_path: Path) -> None:
+    environment = {
+        "GATEWAY_STORAGE__STUDY_QUIET_S": "1",
+        "GATEWAY_STORAGE__UNDO_S": "0",
+        "GATEWAY_STORAGE__REAP_INTERVAL_S": "1",
+    }
+    gateway = Gateway(tmp_path / "data", tmp_path / "gateway.log", **environment)
+    gateway.start()
+    try:
+        kept, deleted = data_set(), data_set()
+        for each in (kept, deleted):
+            response = requests.post(
+                f"{gateway.web}/studies",
+                data=part10_file(each),
+                headers={"Content-Type": "application/dicom"},
+                timeout=30,
+            )
+            assert response.status_code == 200
+        _wait_for_completion(gateway, kept.StudyInstanceUID)
+        answer = requests.delete(f"{gateway.web}/studies/{deleted.StudyInstanceUID}", timeout=30)
+        assert answer.status_code == 204
+        folder = tmp_path / "data" / "archive"
+        deadline_s = time.monotonic() + 60
+        while list(folder.rglob(f"*{deleted.SOPInstanceUID}*.dcm")):
+            assert time.monotonic() < deadline_s, gateway.log
+            time.sleep(0.1)
+        assert list(folder.rglob(f"*{kept.SOPInstanceUID}*.dcm"))
+        gone = requests.get(f"{gateway.web}/studies/{deleted.StudyInstanceUID}", timeout=30)
+        assert gone.status_code == 410
+    finally:
+        assert gateway.stop() == 0, gateway.log
+
+
+def _wait_for_completion(gateway: Gateway, study_uid: str) -> None:
+    """Follow the events from the start until the study is complete."""
+    with requests.get(
+        f"{gateway.web}/changefeed",
+        params={"after": "0"},
+        headers={"Accept": "text/event-stream"},
+        stream=True,
+        timeout=60,
+    ) as response:
+        for line in response.iter_lines(chunk_size=1):
+            if line.startswith(b"data: "):
+                change = json.loads(line[6:])
+                if change["action"] == "completed" and change["studyInstanceUID"] == study_uid:
+                    return
+    raise AssertionError("the stream ended")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from storage.dicom import json_model
 from storage.dicom.attributes import Computed, Level
 from storage.dicom.matching import AllOf, Condition, OneOf, Range
-from storage.index.base import Search, Target
+from storage.index.base import Action, Search, Target
 from storage.index.conditions import Sql, level_of, sql
 from storage.index.rows import study_rank
 
@@ -39,12 +39,16 @@ def _there(level: Level, snapshot: int | None, *, outer: bool = True) -> Sql:
         Level.SERIES: ("e", "e.live", "p.series = e.id"),
         Level.INSTANCE: ("i", "i.current_version IS NOT NULL", "p.id = i.id"),
     }.get(level, ("s", "s.live", "p.study = s.id"))
+    deleted, restored = Action.DELETED.value, Action.RESTORED.value
     # What appeared before and is there still needs no look at its versions: that is nearly everything.
     return (
         Sql()
         .add(f"(({live_now} AND {alias}.appeared <= ?) OR EXISTS (SELECT 1 FROM instance p", snapshot)
         .add(f"JOIN version v ON v.instance = p.id WHERE {below} AND v.committed <= ?", snapshot)
-        .add("AND (v.deleted IS NULL OR v.deleted > ?)))", snapshot)
+        # What happened to a version first after the snapshot tells what it was then; without that, what it is now.
+        .add("AND coalesce((SELECT c.action FROM change c WHERE c.study = p.study AND c.version = v.version")
+        .add("AND c.sequence > ? AND c.action IN (?, ?) ORDER BY c.sequence LIMIT 1),", snapshot, deleted, restored)
+        .add("CASE WHEN v.deleted IS NULL THEN ? ELSE ? END) = ?))", deleted, restored, deleted)
     )
 
 

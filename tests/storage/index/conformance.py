@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import random
 import threading
 import time
 from collections.abc import Iterator
@@ -46,6 +47,7 @@ from storage.index.base import (
     Existence,
     Index,
     Outcome,
+    Position,
     Quarantined,
     Search,
     Target,
@@ -78,6 +80,10 @@ def study(extracted: Extract, tenant: ids.Tenant = MAIN) -> Target:
 
 def series(extracted: Extract) -> Target:
     return Target(MAIN, extracted.study_uid, extracted.series_uid)
+
+
+def positions(index: Index, level: Level, **more: Any) -> list[Position]:
+    return [row.position for row in index.search(Search(MAIN, level, **more))]
 
 
 def found_studies(index: Index, *conditions: Condition, **more: Any) -> list[str]:
@@ -480,6 +486,30 @@ class IndexContract:
         assert len(index.search(Search(MAIN, Level.STUDY, (modality,), snapshot=change))) == 1
         assert index.search(Search(MAIN, Level.STUDY, (modality,))) == []
         assert len(index.search(Search(MAIN, Level.STUDY, scope=modality, snapshot=change))) == 1
+
+    @pytest.mark.parametrize("seed", range(6))
+    def test_every_earlier_state_can_be_listed_as_it_was(self, index: Index, seed: int) -> None:
+        chance = random.Random(seed)
+        extracts = [
+            extract(encode(data_set(StudyInstanceUID=f"1.{n % 3}", SeriesInstanceUID=f"1.{n % 3}.{n % 2}")))
+            for n in range(12)
+        ]
+        deletions: list[ids.Version] = []
+        states: dict[int, list[list[Position]]] = {}
+        for _ in range(40):
+            one = chance.choice(extracts)
+            target = chance.choice([study(one), series(one), dataclasses.replace(series(one), sop_uid=one.sop_uid)])
+            what = chance.choice(("store", "store", "delete", "restore"))
+            if what == "store":
+                index.commit(arrival(one))
+            elif what == "delete" and (versions := index.versions(target, EVERYTHING)):
+                deletions.append(CLOCK.next())
+                index.delete(MAIN, deletions[-1], b"{}", versions)
+            elif what == "restore" and deletions:
+                index.restore(MAIN, CLOCK.next(), b"{}", deletions.pop())
+            states[index.state().change] = [positions(index, level) for level in Level if level]
+        for change, then in states.items():
+            assert [positions(index, level, snapshot=change) for level in Level if level] == then
 
     def test_a_search_that_would_look_into_too_much_is_refused(self, index: Index) -> None:
         for number in range(4):

@@ -105,11 +105,11 @@ class DimseSettings(_Section):
 class SearchSettings(_Section):
     """What one search may cost, over QIDO-RS and C-FIND."""
 
-    max_inspected: int = Field(default=10_000, ge=1)
+    max_inspected: int = Field(default=20_000, ge=1)
     """Most instances whose metadata are looked into for attributes without an index; beyond it 413 or 0xA700."""
-    max_counted: int = Field(default=100_000, ge=1)
+    max_counted: int = Field(default=10_000, ge=1)
     """X-Total-Count is exact up to so many; ``/count`` always is."""
-    timeout_s: float = Field(default=30.0, gt=0)
+    timeout_s: float = Field(default=10.0, gt=0)
     """Longest search; beyond it 413 or 0xA700."""
     max_answer_bytes: int = Field(default=64 << 20, ge=1 << 20)
     """Longest answer of one search with attributes from the metadata; the rest is for the next page."""

@@ -53,7 +53,9 @@ class FindHandler:
         identifier = identifiers.parse(encoded, syntax, str(event.context.abstract_syntax), self._core.limits)
         settings = self._core.settings.dimse
         answers = Answers(identifier, syntax, settings.ae_title)
-        query = dataclasses.replace(identifier.query(), limit=min(_BLOCK, settings.max_matches))
+        query = dataclasses.replace(
+            identifier.query(), limit=min(_BLOCK, settings.max_matches), counted=settings.max_matches + 2
+        )
         decision = self._core.query.enter(peer.caller, query)
         while True:
             found = self._core.query.search(decision, query)

@@ -14,7 +14,6 @@ from gateway.services import results
 from gateway.services.places import Places
 from gateway.services.question import Query, asked
 from storage.dicom import json_model
-from storage.dicom.attributes import Level
 from storage.index.base import Cost, Index, Page, Search, State
 
 _ROW_BYTES = 4096
@@ -71,7 +70,7 @@ class QueryService:
         wanted = results.wanted(query)
         search, unmatched = self._search(decision, query)
         search = dataclasses.replace(search, computed=wanted.computed)
-        page = self._page(search)
+        page = self._page(search, query.counted)
         found: list[json_model.JsonDataSet] = []
         room = self._max_answer_bytes
         for row in page.rows:
@@ -108,12 +107,12 @@ class QueryService:
         (text,) = self._index.metadata([version_id])
         return text
 
-    def _page(self, search: Search) -> Page:
+    def _page(self, search: Search, counted: int) -> Page:
         """A page of a search, entered at the nearest known place before it."""
         # Whatever the bound, there is an answer to whether anything remains.
-        counted = max(search.cost.max_counted, search.offset + search.limit + 1)
+        counted = max(search.cost.max_counted, search.offset + search.limit + 1, counted)
         search = dataclasses.replace(search, cost=dataclasses.replace(search.cost, max_counted=counted))
-        if search.offset and search.level is not Level.PATIENT:
+        if search.offset:
             state = self._index.state()
             question = _question(search, state)
             total = self._places.total(question)
@@ -129,7 +128,7 @@ class QueryService:
         return page
 
     def _note(self, search: Search, page: Page) -> None:
-        if search.level is not Level.PATIENT and page.rows:
+        if page.rows:
             question = _question(search, page.state)
             position = page.rows[-1].position
             total = page.total if page.exact else None

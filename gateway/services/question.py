@@ -33,7 +33,7 @@ class Query:
     ``keys`` are pairs of an attribute's path (``storage.dicom.attributes.path_of``) and the text to match; an
     empty text matches everything. ``include`` are paths to return beyond the defaults; ``include_all`` everything
     that is known at the level. ``only`` returns just ``include``, as C-FIND does. ``snapshot`` is the change whose
-    rows are asked for.
+    rows are asked for. The total is exact up to ``counted`` rows at least.
     """
 
     level: Level
@@ -45,6 +45,7 @@ class Query:
     limit: int = 1000
     offset: int = 0
     snapshot: int | None = None
+    counted: int = 0
 
 
 @dataclasses.dataclass(slots=True)
@@ -140,15 +141,15 @@ def _computed(attribute: Attribute, text: str, options: Options, found: Asked) -
     values = [value.strip() for value in _UID_SEPARATORS.split(text) if value.strip()]
     if len(values) > MAX_VALUES:
         raise InvalidQuery(f"more than {MAX_VALUES} values in a list")
-    each = [texts.wildcard(modality, value) for value in values]
-    if options.multiple_values and "\\" in text:
-        found.in_study.extend(each)
+    exact = [value for value in values if "*" not in value and "?" not in value]
+    patterns = [texts.wildcard(modality, value) for value in values if value not in exact]
+    together = options.multiple_values and "\\" in text
+    if len(values if together else patterns) > texts.MAX_TOGETHER:
+        raise InvalidQuery(f"{describe(attribute.path)}: more than {texts.MAX_TOGETHER} values at once")
+    if together:
+        found.in_study.extend((*patterns, *(texts.single(modality, value) for value in exact)))
     else:
-        found.in_study.append(_any(each))
-
-
-def _any(conditions: list[Condition]) -> Condition:
-    return conditions[0] if len(conditions) == 1 else AnyOf(tuple(conditions))
+        found.in_study.append(AnyOf((*patterns, *([texts.any_of(modality, exact)] if exact else []))))
 
 
 def _stored(keys: Mapping[str, str], options: Options, found: Asked, *, strict: bool) -> list[Key]:

@@ -34,6 +34,10 @@ MULTIPLE_VRS = frozenset(("AE", "AS", "AT", "CS", "LO", "PN", "SH", "UC"))
 """Where several values in a key have to be there all (PS3.4 C.2.2.2.8 "Multiple Value Matching")."""
 
 
+MAX_TOGETHER = 64
+"""Most values of a key that have to be there all, or are wildcards in a list."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Options:
     """Kinds of matching that a request asks for; ``offset`` is that of its dates and times from UTC, "" for none."""
@@ -57,6 +61,8 @@ def condition(attribute: Attribute, text: str, options: Options = PLAIN) -> Cond
         return any_of(attribute, re.split(r"[\\,]", text))
     if options.multiple_values and attribute.vr in MULTIPLE_VRS and "\\" in text:
         parts = [part for part in text.split("\\") if part.strip(" ")]
+        if len(parts) > MAX_TOGETHER:
+            raise InvalidCondition(f"{attribute.keyword}: more than {MAX_TOGETHER} values at once")
         if any(character in part for part in parts for character in "*?"):
             raise InvalidCondition(f"{attribute.keyword}: no wildcards in a list of values")
         return AllOf(tuple(condition(attribute, part, options) for part in parts))
@@ -70,6 +76,8 @@ def condition(attribute: Attribute, text: str, options: Options = PLAIN) -> Cond
 def _name(attribute: Attribute, text: str, options: Options) -> Condition:
     """A name's groups, each to be found in any group; with fuzzy matching also by its words and their sounds."""
     groups = [group for group in text.split("=") if group.strip(" *")]
+    if len(groups) > 3:
+        raise InvalidCondition(f"{attribute.keyword}: a name has at most three component groups")
     literal = AllOf(tuple(wildcard(attribute, group) for group in groups))
     if not groups:
         return EVERYTHING

@@ -109,8 +109,12 @@ def attribute_of(keyword: str) -> Attribute:
 
 @lru_cache(maxsize=1024)
 def _regex(pattern: str) -> re.Pattern[str]:
-    parts = (".*" if c == "*" else "." if c == "?" else re.escape(c) for c in pattern)
-    return re.compile("".join(parts), re.DOTALL)
+    first, *rest = ["".join("." if c == "?" else re.escape(c) for c in part) for part in pattern.split("*")]
+    if not rest:
+        return re.compile(first, re.DOTALL)
+    # Each piece where it is found first, for good: a pattern of many stars must not be tried in every combination.
+    *pieces, last = rest
+    return re.compile(first + "".join(f"(?>.*?{piece})" for piece in pieces) + ".*" + last, re.DOTALL)
 
 
 def matches(condition: Condition, record: Record) -> bool:

@@ -91,9 +91,9 @@ class Cost:
     ``max_counted`` rows; after ``timeout_s`` the search ends in SearchTooBroad.
     """
 
-    max_inspected: int = 10_000
-    max_counted: int = 100_000
-    timeout_s: float = 30.0
+    max_inspected: int = 20_000
+    max_counted: int = 10_000
+    timeout_s: float = 10.0
 
 
 Position = tuple[str | int, ...]

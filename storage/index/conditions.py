@@ -23,6 +23,10 @@ ALIASES = {Level.PATIENT: "s", Level.STUDY: "s", Level.SERIES: "e", Level.INSTAN
 """Table aliases: study ``s`` (with its patient's attributes), series ``e``, instance ``i``; a request's item ``r``."""
 
 
+_INDEXED = frozenset(("patient_name", "patient_id", "accession_number"))
+"""Columns of study that have an index of their own."""
+
+
 @dataclass(slots=True)
 class Sql:
     """A piece of SQL being written, with its bound parameters in order."""
@@ -72,9 +76,20 @@ def sql(condition: Condition, *, in_item: bool = False) -> Sql:
         return sql(InItem(condition))
     if isinstance(condition, Fuzzy):
         return _fuzzy(condition, attribute)
+    if isinstance(condition, Wildcard) and condition.pattern[0] in "*?" and attribute.column in _INDEXED:
+        return _within(condition, attribute)
     alias = "r" if in_item else ALIASES[attribute.level]
     word = "AND" if isinstance(condition, Absent) else "OR"
     return _joined(word, [_column(condition, f"{alias}.{column}") for column in attribute.columns], "1 = 0")
+
+
+def _within(condition: Wildcard, attribute: Attribute) -> Sql:
+    """A pattern that begins with a wildcard, looked for in its columns' own indexes before any study is read."""
+    pieces = []
+    for column in attribute.columns:
+        found = Sql().add(f"s.id IN (SELECT n.id FROM study n WHERE n.{column} IS NOT NULL")
+        pieces.append(found.add(f"AND n.{column} GLOB ?)", glob(condition.pattern)))
+    return _joined("OR", pieces, "1 = 0")
 
 
 def _fuzzy(condition: Fuzzy, attribute: Attribute) -> Sql:

@@ -6,29 +6,28 @@ from collections.abc import Sequence
 
 from storage.dicom import json_model
 from storage.dicom.attributes import Computed, Level
-from storage.dicom.matching import AllOf, Condition, Range
-from storage.index.base import Search, Target
+from storage.dicom.matching import AllOf, Condition, OneOf, Range
+from storage.index.base import Action, Search, Target
 from storage.index.conditions import Sql, level_of, sql
 from storage.index.rows import study_rank
 
 _FROM = {
-    Level.PATIENT: "study s",
     Level.STUDY: "study s",
     Level.SERIES: "study s JOIN series e ON e.study = s.id",
     Level.INSTANCE: "study s JOIN series e ON e.study = s.id JOIN instance i ON i.series = e.id",
 }
 ORDER = {
+    Level.PATIENT: ("p.patient_id", "p.issuer", "p.of_study"),
     Level.STUDY: ("s.rank", "s.study_uid"),
     Level.SERIES: ("s.rank", "s.study_uid", "e.rank", "e.series_uid"),
     Level.INSTANCE: ("s.rank", "s.study_uid", "e.rank", "e.series_uid", "i.rank", "i.sop_uid"),
 }
 """Columns that a level's rows are ordered by, all ascending and never NULL; together they are a row's position."""
-_BY_PATIENT = "s.patient_id, s.patient"
 
 
 def order_by(level: Level) -> str:
     """The stable order of a level's rows."""
-    return _BY_PATIENT if level is Level.PATIENT else ", ".join(ORDER[level])
+    return ", ".join(ORDER[level])
 
 
 def _there(level: Level, snapshot: int | None, *, outer: bool = True) -> Sql:
@@ -40,12 +39,16 @@ def _there(level: Level, snapshot: int | None, *, outer: bool = True) -> Sql:
         Level.SERIES: ("e", "e.live", "p.series = e.id"),
         Level.INSTANCE: ("i", "i.current_version IS NOT NULL", "p.id = i.id"),
     }.get(level, ("s", "s.live", "p.study = s.id"))
+    deleted, restored = Action.DELETED.value, Action.RESTORED.value
     # What appeared before and is there still needs no look at its versions: that is nearly everything.
     return (
         Sql()
         .add(f"(({live_now} AND {alias}.appeared <= ?) OR EXISTS (SELECT 1 FROM instance p", snapshot)
         .add(f"JOIN version v ON v.instance = p.id WHERE {below} AND v.committed <= ?", snapshot)
-        .add("AND (v.deleted IS NULL OR v.deleted > ?)))", snapshot)
+        # What happened to a version first after the snapshot tells what it was then; without that, what it is now.
+        .add("AND coalesce((SELECT c.action FROM change c WHERE c.study = p.study AND c.version = v.version")
+        .add("AND c.sequence > ? AND c.action IN (?, ?) ORDER BY c.sequence LIMIT 1),", snapshot, deleted, restored)
+        .add("CASE WHEN v.deleted IS NULL THEN ? ELSE ? END) = ?))", deleted, restored, deleted)
     )
 
 
@@ -62,11 +65,8 @@ def _where(search: Search, among: Sequence[int] | None = None) -> Sql:
         if column is None:
             return where.add("AND i.id IN (SELECT value FROM json_each(?))", listed)
         return where.add(f"AND {column} FROM instance i WHERE i.id IN (SELECT value FROM json_each(?)))", listed)
-    direct = [condition for condition in search.conditions if level_of(condition) <= level]
     below = [condition for condition in search.conditions if level_of(condition) > level]
-    for condition in direct:
-        where.add("AND").extend(sql(condition))
-    where.extend(_within_ranks(direct))
+    where.extend(_all([condition for condition in search.conditions if level_of(condition) <= level]))
     if level_of(search.scope) <= level:
         where.add("AND").extend(sql(search.scope))
     elif not below and not search.in_study:
@@ -85,18 +85,39 @@ def _where(search: Search, among: Sequence[int] | None = None) -> Sql:
     return where
 
 
-def _within_ranks(conditions: Sequence[Condition]) -> Sql:
-    """What ranges of Study Date say about the order: they are a piece of it, which the index can enter at its start."""
+def _all(conditions: Sequence[Condition]) -> Sql:
+    """That conditions hold, each after an AND."""
     found = Sql()
     for condition in conditions:
-        if isinstance(condition, AllOf):
-            found.extend(_within_ranks(condition.conditions))
-        elif isinstance(condition, Range) and condition.keyword == "StudyDate":
-            if condition.high is not None:
-                found.add("AND s.rank >= ?", study_rank(condition.high, "")[:-1])
-            if condition.low is not None:
-                found.add("AND s.rank <= ?", study_rank(condition.low, None))
+        ranks = _within_ranks(condition)
+        found.extend(ranks)
+        # Of a plain range of dates, the ranks say it all.
+        if not ranks.parts or isinstance(condition, AllOf):
+            found.add("AND").extend(sql(condition))
     return found
+
+
+def _within_ranks(condition: Condition) -> Sql:
+    """What a condition on Study Date says about ranks: a range is a piece of the order, entered at its start."""
+    found = Sql()
+    if isinstance(condition, AllOf):
+        for part in condition.conditions:
+            found.extend(_within_ranks(part))
+    elif isinstance(condition, Range) and condition.keyword == "StudyDate":
+        found.extend(_ranks(condition.low, condition.high))
+    elif isinstance(condition, OneOf) and condition.keyword == "StudyDate" and len(condition.values) == 1:
+        date = str(condition.values[0])
+        found.extend(_ranks(date, date))
+    return found
+
+
+def _ranks(low: str | None, high: str | None) -> Sql:
+    """The ranks of studies that have a date from ``low`` to ``high``, both included."""
+    found = Sql()
+    if high is not None:
+        found.add("AND s.rank >= ?", study_rank(high, "")[:-1])
+    last = study_rank(low, None) if low is not None else "~"
+    return found.add("AND s.rank <= ?" if low is not None else "AND s.rank < ?", last)
 
 
 def some_series(scope: Condition, conditions: Sequence[Condition] = (), snapshot: int | None = None) -> Sql:
@@ -119,7 +140,7 @@ def _beyond(search: Search) -> Sql:
     columns = ORDER[search.level]
     marks = ", ".join("?" * len(columns))
     first, *_ = search.after
-    return Sql().add(f"AND s.rank >= ? AND ({', '.join(columns)}) > ({marks})", first, *search.after)
+    return Sql().add(f"AND {columns[0]} >= ? AND ({', '.join(columns)}) > ({marks})", first, *search.after)
 
 
 _VERSION = {
@@ -129,7 +150,7 @@ _VERSION = {
     Level.INSTANCE: "coalesce(i.current_version, (SELECT max(v.id) FROM version v WHERE v.instance = i.id))",
 }
 _UIDS_AND_ATTRIBUTES = {
-    Level.PATIENT: "page.study_uid, NULL, NULL, s.attributes, NULL, NULL",
+    Level.PATIENT: "s.study_uid, NULL, NULL, s.attributes, NULL, NULL",
     Level.STUDY: "s.study_uid, NULL, NULL, s.attributes, NULL, NULL",
     Level.SERIES: "s.study_uid, e.series_uid, NULL, s.attributes, e.attributes, NULL",
     Level.INSTANCE: "s.study_uid, e.series_uid, i.sop_uid, s.attributes, e.attributes, i.attributes",
@@ -145,12 +166,7 @@ def page(search: Search, among: Sequence[int] | None = None) -> Sql:
         Level.INSTANCE: ", e.id AS series_row, i.id AS instance_row",
     }
     if level is Level.PATIENT:
-        # SQLite takes bare columns from the row that holds the maximum: the patient's latest study speaks.
-        inner = Sql().add(
-            "SELECT s.id AS study_row, s.patient AS patient, s.study_uid AS study_uid,"
-            " max(coalesce(s.study_date, '') || coalesce(s.study_time, '')) FROM study s WHERE"
-        )
-        inner.extend(_where(search, among)).add("GROUP BY s.patient")
+        inner = _patients(search, among)
     else:
         inner = (
             Sql()
@@ -159,12 +175,14 @@ def page(search: Search, among: Sequence[int] | None = None) -> Sql:
             .extend(_beyond(search))
         )
     inner.add(f"ORDER BY {order_by(level)} LIMIT ? OFFSET ?", search.limit, search.offset)
-    position = [*ORDER.get(level, ())]
+    position = [*ORDER[level]]
     position += ["NULL"] * (POSITION_COLUMNS - len(position))
     found = Sql().add(f"SELECT {_UIDS_AND_ATTRIBUTES[level]}, {_VERSION[level]}, {', '.join(position)}")
     for computed in sorted(search.computed):
         found.add(",").extend(_computed(computed, search))
     found.add("FROM (").extend(inner).add(") page JOIN study s ON s.id = page.study_row")
+    if level is Level.PATIENT:
+        found.add("JOIN patient p ON p.id = page.patient")
     if level >= Level.SERIES:
         found.add("JOIN series e ON e.id = page.series_row")
     if level is Level.INSTANCE:
@@ -172,10 +190,25 @@ def page(search: Search, among: Sequence[int] | None = None) -> Sql:
     return found.add(f"ORDER BY {order_by(level)}")
 
 
+def _patients(search: Search, among: Sequence[int] | None) -> Sql:
+    """Patients of the studies that are searched for; the latest of these speaks."""
+    latest = Sql().add("(SELECT s.id FROM study s WHERE s.patient = p.id AND").extend(_where(search, among))
+    latest.add("ORDER BY s.rank, s.study_uid LIMIT 1)")
+    found = Sql().add("SELECT p.id AS patient,").extend(latest).add("AS study_row FROM patient p WHERE p.tenant = ?")
+    found.parameters.append(search.tenant)
+    if search.conditions or among is not None:
+        found.add("AND p.id IN (SELECT s.patient FROM study s WHERE").extend(_where(search, among)).add(")")
+    else:
+        # Nearly every patient: looked at in their order, until the page is full.
+        found.add("AND EXISTS (SELECT 1 FROM study s WHERE s.patient = p.id AND")
+        found.extend(_where(search, among)).add(")")
+    return found.extend(_beyond(search))
+
+
 def count(search: Search, among: Sequence[int] | None = None, at_most: int | None = None) -> Sql:
     """The number of rows without limit and offset; counting stops at ``at_most``."""
     what = "DISTINCT s.patient" if search.level is Level.PATIENT else "1"
-    rows = Sql().add(f"SELECT {what} FROM {_FROM[search.level]} WHERE").extend(_where(search, among))
+    rows = Sql().add(f"SELECT {what} FROM {_FROM[max(search.level, Level.STUDY)]} WHERE").extend(_where(search, among))
     if at_most is not None:
         rows.add("LIMIT ?", at_most)
     return Sql().add("SELECT count(*) FROM (").extend(rows).add(")")
@@ -185,8 +218,7 @@ def candidates(search: Search) -> Sql:
     """Instances that satisfy all of a search but its keys on metadata; one more than may be inspected at most."""
     found = Sql().add(f"SELECT i.id, i.current_version FROM {_FROM[Level.INSTANCE]} WHERE s.tenant = ?", search.tenant)
     found.add("AND").extend(_there(Level.INSTANCE, None)).add("AND").extend(sql(search.scope))
-    for condition in search.conditions:
-        found.add("AND").extend(sql(condition))
+    found.extend(_all(search.conditions))
     for condition in search.in_study:
         found.add("AND").extend(some_series(search.scope, [condition], search.snapshot))
     return found.add("LIMIT ?", search.cost.max_inspected + 1)

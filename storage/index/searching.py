@@ -77,8 +77,8 @@ def _among(connection: sqlite3.Connection, search: Search, deadline_s: float) ->
 def _reading(connection: sqlite3.Connection, timeout_s: float) -> Iterator[float]:
     """One state for several statements, and an end to them; gives the time when that is."""
     deadline_s = time.monotonic() + timeout_s
-    connection.set_progress_handler(lambda: time.monotonic() > deadline_s, _OPERATIONS_BETWEEN_LOOKS)
     connection.execute("BEGIN")
+    connection.set_progress_handler(lambda: time.monotonic() > deadline_s, _OPERATIONS_BETWEEN_LOOKS)
     try:
         yield deadline_s
     except sqlite3.OperationalError as error:

@@ -48,6 +48,21 @@ def test_studies_are_found_and_paged(client: DICOMwebClient) -> None:
     assert client.search_for_studies(search_filters={"PatientID": "nobody at all"}) == []
 
 
+def test_fields_and_fuzzy_names_are_asked_for_as_the_client_does(client: DICOMwebClient) -> None:
+    ct = wheel("CT_small.dcm")
+    (found,) = client.search_for_studies(
+        fuzzymatching=True,
+        search_filters={"PatientName": "CT1^KompresedSamples", "StudyDate": f"{ct.StudyDate}-{ct.StudyDate}"},
+        fields=["StudyDescription", "PatientBirthDate", "00181030", "Manufacturer"],
+    )
+    assert pydicom.Dataset.from_json(found).PatientName == ct.PatientName
+    assert found["00080005"]["Value"] == ["ISO_IR 192"]
+    (instance,) = client.search_for_instances(ct.StudyInstanceUID, fields=["KVP", "PixelSpacing", "ImageType"])
+    assert instance["00180060"]["Value"] == [float(ct.KVP)]
+    assert instance["00080008"]["Value"] == list(ct.ImageType)
+    assert client.search_for_instances(search_filters={"KVP": str(ct.KVP), "Modality": "CT"})
+
+
 def test_series_and_instances_are_found(client: DICOMwebClient) -> None:
     study, series, instance = uids(wheel("CT_small.dcm"))
     assert [each["0020000E"]["Value"] for each in client.search_for_series(study)] == [[series]]

@@ -60,6 +60,12 @@ async def names(client: Client, query: str) -> set[str]:
         ("PatientName=M%C3%BCller%5EZo%C3%AB", {"A-1"}),
         ("PatientName=*%E5%B1%B1%E7%94%B0*", {"B-2"}),
         ("PatientName=sm?th*", {"B-3", "C-4"}),
+        ("PatientID=*-1", {"A-1"}),
+        ("PatientID=?-?", {"A-1", "B-2", "B-3"}),
+        ("PatientID=b*", set()),
+        ("AccessionNumber=*CC1", {"A-1"}),
+        ("PatientName=*^j*", {"B-3", "C-4"}),
+        ("PatientName=*=*山*", {"B-2"}),
         ("AccessionNumber=ACC1", {"A-1"}),
         ("ModalitiesInStudy=MR", {"B-2"}),
         ("Modality=MR", {"B-2"}),
@@ -175,6 +181,7 @@ async def test_a_limit_above_the_bound_is_cut_to_it(client: Client, studies: lis
         "fuzzymatching=perhaps", "snapshot=nothing", "00091002=1", "includefield=00091002", "00100020.00100010=1",
         "00081032=1", "00020010=1.2", "00280030=x", "00080201=0100", "StudyDate=20260101-20260102&StudyTime=a-b",
         "ModalitiesInStudy=%22%22&emptyvaluematching=true", "00400009." * 9 + "00400009=1",
+        "PatientName=a=b=c=d", "multiplevaluematching=true&ImageType=" + "a%5C" * 70, "ModalitiesInStudy=" + "*a," * 70,
     ],
 )  # fmt: skip
 async def test_bad_queries_are_400_in_the_one_error_shape(client: Client, query: str) -> None:

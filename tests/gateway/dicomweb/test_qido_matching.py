@@ -197,6 +197,15 @@ async def test_several_values_have_to_be_there_all_when_asked_for(client: Client
     assert status == 400
 
 
+async def test_long_lists_are_matched_or_refused_but_never_a_fault(client: Client) -> None:
+    await keep(client, data_set(PatientID="ct", Modality="CT"))
+    codes = ",".join(f"M{n}" for n in range(900))
+    assert await names(client, f"ModalitiesInStudy={codes},CT") == {"ct"}
+    assert await names(client, f"StudyInstanceUID={','.join(f'1.{n}' for n in range(900))}") == set()
+    deep = "&".join(f"0040{n:04X}=a*" for n in range(0x100, 0x120))
+    assert (await get(client, f"/studies?{deep}"))[0] in (200, 204, 400)
+
+
 async def test_modalities_and_sop_classes_in_study_match_by_wildcard_and_list(client: Client) -> None:
     await keep(client, data_set(PatientID="ct", Modality="CT"), data_set(PatientID="mr", Modality="MR"))
     assert await names(client, "ModalitiesInStudy=C*") == {"ct"}

@@ -156,6 +156,46 @@ def test_a_sequence_key_matches_and_comes_back_with_its_own_keys(server: DimseSe
     assert matches(find(server, QueryRetrieveLevel="SERIES", **keys)) == []
 
 
+def test_an_attribute_without_an_index_is_matched_and_comes_back(server: DimseServer) -> None:
+    stored = instances.data_set(KVP="120", PatientID="K1")
+    store(server, stored, instances.data_set(KVP="80", PatientID="K2"))
+    found = find(server, QueryRetrieveLevel="STUDY", KVP="120.0", PatientID="", StudyDate="20260101-20260101")
+    assert statuses(found) == [0xFF00, 0x0000]
+    [only] = matches(found)
+    assert (only.PatientID, only.KVP) == ("K1", 120)
+
+
+def test_keys_of_a_sequence_match_in_one_item(server: DimseServer) -> None:
+    items = []
+    for number in (1, 2):
+        item = Dataset()
+        item.ScheduledProcedureStepID, item.RequestedProcedureID = f"S{number}", f"R{number}"
+        items.append(item)
+    stored = instances.data_set(RequestAttributesSequence=items)
+    store(server, stored)
+    for procedure, expected in (("R2", 1), ("R1", 0)):
+        wanted = Dataset()
+        wanted.ScheduledProcedureStepID, wanted.RequestedProcedureID = "S2", procedure
+        keys: dict[str, Any] = {"StudyInstanceUID": stored.StudyInstanceUID, "RequestAttributesSequence": [wanted]}
+        assert len(matches(find(server, QueryRetrieveLevel="SERIES", SeriesInstanceUID="", **keys))) == expected
+
+
+def test_looking_into_too_many_instances_is_out_of_resources(settings: Settings, serve: Serve) -> None:
+    narrow = settings.model_copy(update={"search": settings.search.model_copy(update={"max_inspected": 2})})
+    core = assembly.build(narrow, "test")
+    with serve(core) as server:
+        store(server, *(instances.data_set(KVP="120") for _ in range(3)))
+        assert statuses(find(server, QueryRetrieveLevel="STUDY", KVP="120")) == [0xA700]
+    core.close()
+
+
+def test_dates_and_times_are_matched_apart(server: DimseServer) -> None:
+    store(server, instances.data_set(StudyDate="20260102", StudyTime="230000"))
+    keys = {"QueryRetrieveLevel": "STUDY", "StudyDate": "20260101-20260103", "StudyInstanceUID": ""}
+    assert len(matches(find(server, StudyTime="220000-235959", **keys))) == 1
+    assert matches(find(server, StudyTime="100000-180000", **keys)) == []
+
+
 @pytest.mark.filterwarnings("ignore:Invalid value for VR DA")
 @pytest.mark.parametrize(
     ("model", "keys"),

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from storage.dicom import keys, names
-from storage.dicom.matching import EVERYTHING, NOTHING, AllOf, AnyOf, Not, matches
+from storage.dicom.matching import EVERYTHING, NOTHING, AllOf, AnyOf, Not, Wildcard, matches, satisfied
 from storage.errors import InvalidCondition
 
 
@@ -83,6 +87,17 @@ def test_an_attribute_that_is_not_indexed_cannot_be_matched() -> None:
 
 def test_a_star_alone_matches_even_what_is_absent() -> None:
     assert matches(keys.of_keyword("PatientID", "**"), {})
+
+
+@given(st.text(alphabet="ab*?", max_size=8), st.text(alphabet="ab", max_size=8))
+def test_patterns_match_as_they_say(pattern: str, text: str) -> None:
+    plain = "".join(".*" if c == "*" else "." if c == "?" else c for c in pattern)
+    assert satisfied(Wildcard("PatientID", pattern), [text]) is (re.fullmatch(plain, text) is not None)
+
+
+@pytest.mark.timeout(5)
+def test_a_pattern_of_many_stars_costs_no_more_than_its_length() -> None:
+    assert not satisfied(Wildcard("PatientComments", "*a" * 1000 + "*b"), ["a" * 60_000])
 
 
 def test_brackets_in_a_pattern_are_plain_characters() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import random
 import threading
 import time
 from collections.abc import Iterator
@@ -46,6 +47,7 @@ from storage.index.base import (
     Existence,
     Index,
     Outcome,
+    Position,
     Quarantined,
     Search,
     Target,
@@ -78,6 +80,10 @@ def study(extracted: Extract, tenant: ids.Tenant = MAIN) -> Target:
 
 def series(extracted: Extract) -> Target:
     return Target(MAIN, extracted.study_uid, extracted.series_uid)
+
+
+def positions(index: Index, level: Level, **more: Any) -> list[Position]:
+    return [row.position for row in index.search(Search(MAIN, level, **more))]
 
 
 def found_studies(index: Index, *conditions: Condition, **more: Any) -> list[str]:
@@ -395,6 +401,21 @@ class IndexContract:
         assert index.search(Search(MAIN, Level.STUDY, scope=NOTHING)) == []
         assert index.search(Search(MAIN, Level.STUDY, in_study=(keys.of_keyword("Modality", "CT"),), scope=scope)) == []
 
+    def test_totals_and_looks_into_metadata_stay_within_the_scope(self, index: Index) -> None:
+        put(index, Modality="CT", KVP="120", PatientID="A")
+        put(index, Modality="MR", KVP="120", PatientID="B")
+        scope = keys.of_keyword("Modality", "MR")
+        key = Value(Step("00180060"), "DS", "120")
+        for level in Level:
+            for more in ({}, {"metadata": (key,)}):
+                page = index.page(Search(MAIN, level, scope=scope, **more))
+                assert (page.total, len(page.rows), page.exact) == (1, 1, True)
+                assert index.count(Search(MAIN, level, scope=scope, **more)) == 1
+        # An instance out of scope does not count against the bound either.
+        assert (
+            index.page(Search(MAIN, Level.STUDY, scope=scope, metadata=(key,), cost=Cost(max_inspected=1))).total == 1
+        )
+
     def test_pages_of_a_stable_order_hold_everything_once(self, index: Index) -> None:
         for number in range(23):
             put(index, StudyDate=f"202601{number % 5 + 1:02}")
@@ -435,7 +456,10 @@ class IndexContract:
         for number in range(12):
             put(index, StudyDate=f"2026010{number % 3 + 1}" if number % 4 else None, SeriesNumber=number % 2 or None)
             put(index, StudyInstanceUID=study_uid, SeriesInstanceUID=f"1.2.{number % 5}", InstanceNumber=number % 3)
-        for level in (Level.STUDY, Level.SERIES, Level.INSTANCE):
+            put(index, PatientID=f"P{number}", IssuerOfPatientID="B" if number % 2 else None)
+            put(index, PatientID=f"P{number // 2}", IssuerOfPatientID="A")
+            put(index, PatientID="")
+        for level in Level:
             whole = index.search(Search(MAIN, level))
             assert len(whole) > 12
             for place, row in enumerate(whole):
@@ -462,6 +486,30 @@ class IndexContract:
         assert len(index.search(Search(MAIN, Level.STUDY, (modality,), snapshot=change))) == 1
         assert index.search(Search(MAIN, Level.STUDY, (modality,))) == []
         assert len(index.search(Search(MAIN, Level.STUDY, scope=modality, snapshot=change))) == 1
+
+    @pytest.mark.parametrize("seed", range(6))
+    def test_every_earlier_state_can_be_listed_as_it_was(self, index: Index, seed: int) -> None:
+        chance = random.Random(seed)
+        extracts = [
+            extract(encode(data_set(StudyInstanceUID=f"1.{n % 3}", SeriesInstanceUID=f"1.{n % 3}.{n % 2}")))
+            for n in range(12)
+        ]
+        deletions: list[ids.Version] = []
+        states: dict[int, list[list[Position]]] = {}
+        for _ in range(40):
+            one = chance.choice(extracts)
+            target = chance.choice([study(one), series(one), dataclasses.replace(series(one), sop_uid=one.sop_uid)])
+            what = chance.choice(("store", "store", "delete", "restore"))
+            if what == "store":
+                index.commit(arrival(one))
+            elif what == "delete" and (versions := index.versions(target, EVERYTHING)):
+                deletions.append(CLOCK.next())
+                index.delete(MAIN, deletions[-1], b"{}", versions)
+            elif what == "restore" and deletions:
+                index.restore(MAIN, CLOCK.next(), b"{}", deletions.pop())
+            states[index.state().change] = [positions(index, level) for level in Level if level]
+        for change, then in states.items():
+            assert [positions(index, level, snapshot=change) for level in Level if level] == then
 
     def test_a_search_that_would_look_into_too_much_is_refused(self, index: Index) -> None:
         for number in range(4):

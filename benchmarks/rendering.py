@@ -2,8 +2,8 @@
 
     python -m benchmarks.rendering [FILE]
 
-FILE is a Part 10 file with native pixels; without one, a synthetic CT of 512 x 512 is used. The time is that of a caller of
-the imaging pool: frame to the worker, picture back.
+FILE is a Part 10 file with native pixels; without one, a synthetic CT of 512 x 512 is used. The time is that of a
+caller of the imaging pool: frame to the worker, picture back.
 """
 
 from __future__ import annotations

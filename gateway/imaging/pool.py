@@ -176,7 +176,7 @@ class ImagingPool:
         if isinstance(job, AnimationJob):
             timeout_s = self._animation_timeout_s
         else:
-            self.admit(job.frame.description, len(job.frame.data))
+            self.admit(job.frame.description, job.frame.size)
         if not self._places.acquire(blocking=False):
             raise ImagingBusy("too many callers wait for a worker")
         try:
@@ -268,10 +268,12 @@ class _Worker:
     def ask(self, job: Job, frames: Iterator[RenderJob] | None, timeout_s: float, max_answer_bytes: int) -> Answer:
         """Have a job done; whatever goes wrong with the process itself ends it."""
         deadline_s = time.monotonic() + timeout_s
+        all_sent = False
         try:
             send_job(self._channel, job, timeout_s)
             for frame in frames or ():
                 self._send_frame(frame, deadline_s)
+            all_sent = True
             return receive_answer(self._channel, max_answer_bytes, deadline_s)
         except FrameTooLarge:
             self.end()  # what little memory is left there is not for the next job
@@ -283,8 +285,8 @@ class _Worker:
             self.end()
             raise FrameDamaged("the decoder crashed on the frame") from error
         except ImagingError:
-            if frames is not None:
-                self.end()  # it may be one of ours, and the worker still waits for frames
+            if not all_sent:
+                self.end()  # it waits for what does not come
             raise
         except BaseException:
             self.end()  # its answer, still to come, would be read as the answer to the next job

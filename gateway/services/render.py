@@ -12,8 +12,7 @@ from gateway.errors import Gone, NotAcceptable, NotFound, PayloadTooLarge
 from gateway.imaging import animation
 from gateway.imaging.animation import DEFAULT_DURATION_MS, Timing
 from gateway.imaging.attributes import BulkReader, real, reals
-from gateway.imaging.decode import EncodedFrame
-from gateway.imaging.description import PhotometricInterpretation, PixelDescription
+from gateway.imaging.description import PhotometricInterpretation
 from gateway.imaging.jobs import RenderJob
 from gateway.imaging.picture import RenderedImage
 from gateway.imaging.placeholder import thumbnail_placeholder
@@ -23,7 +22,6 @@ from gateway.imaging.render import RenderRequest
 from gateway.imaging.softcopy import apply_state, references
 from gateway.services import report_html, report_text
 from gateway.services.content import Content, held
-from gateway.services.frames import FrameReader
 from gateway.services.labels import labels
 from gateway.services.renderable import HTML, Kind, Renderable, kind_of
 from gateway.services.report import read_report
@@ -213,7 +211,7 @@ class RenderService:
             if request.annotate:
                 lines = labels(data_set, request.annotate, number, reader.count)
                 request = replace(request, annotation=lines)
-            return RenderJob(_encoded(reader, number, description), presentation, request)
+            return RenderJob(reader.encoded(number), presentation, request)
 
         return prepare
 
@@ -298,11 +296,6 @@ class RenderService:
             if self._kind(each)[0] in (Kind.PICTURE, Kind.CINE):
                 return each
         return middles[0]
-
-
-def _encoded(reader: FrameReader, number: int, description: PixelDescription) -> EncodedFrame:
-    stored = reader.held(number)
-    return EncodedFrame(stored.data, stored.transfer_syntax_uid, description)
 
 
 def _timing(data_set: JsonDataSet) -> Timing:

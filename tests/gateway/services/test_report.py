@@ -112,7 +112,6 @@ def test_no_text_of_a_report_becomes_markup() -> None:
     found = whole(
         content("TEXT", EVIL, TextValue=EVIL),
         content("CODE", "x", ConceptCodeSequence=[code(EVIL[:16], EVIL[:16], EVIL)]),
-       
         content("NUM", "x", MeasuredValueSequence=[measured("1", code("<b>", "UCUM", EVIL))]),
         title=EVIL,
         StudyDescription=EVIL,

@@ -19,7 +19,7 @@ from gateway.imaging.placeholder import thumbnail_placeholder
 from gateway.imaging.pool import ImagingPool
 from gateway.imaging.presentation import Presentation
 from gateway.imaging.render import RenderRequest
-from gateway.imaging.softcopy import apply_state, references
+from gateway.imaging.softcopy import StateFrame, apply_state, references
 from gateway.services import report_html, report_text
 from gateway.services.content import Content, held
 from gateway.services.labels import labels
@@ -116,8 +116,10 @@ class RenderService:
                     images = series[reference.series_uid] = self._images(caller, state, reference.series_uid)
                 located = images.get(reference.sop_uid)
                 kind, count = self._kind(located) if located is not None else (Kind.NOTHING, 0)
-                frames = [number for number in reference.frames if number <= count] or range(1, count + 1)
-                if located is None or kind not in (Kind.PICTURE, Kind.CINE):
+                frames: Sequence[int] = range(1, count + 1)
+                if reference.frames:
+                    frames = [number for number in reference.frames if 1 <= number <= count]
+                if located is None or not frames or kind not in (Kind.PICTURE, Kind.CINE):
                     missing += 1
                     continue
                 found.append(Renderable(located, kind, frames, state))
@@ -207,7 +209,8 @@ class RenderService:
             description = reader.description
             presentation = Presentation.from_metadata(data_set, description, number, bulk)
             if state is not None:
-                presentation = apply_state(state, presentation, located.key.sop_uid, number, state_bulk)
+                frame = StateFrame(located.key.sop_uid, number, description.is_signed)
+                presentation = apply_state(state, presentation, frame, state_bulk)
             if request.annotate:
                 lines = labels(data_set, request.annotate, number, reader.count)
                 request = replace(request, annotation=lines)

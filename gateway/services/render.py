@@ -312,7 +312,7 @@ def _timing(data_set: JsonDataSet) -> Timing:
     for tag in ("00082144", "00180040"):
         rate = real(data_set, tag)
         if rate is not None and rate > 0:
-            return Timing((round(1000 / rate),))
+            return Timing((round(1000 / max(rate, 0.01)),))
     frame_time = real(data_set, "00181063")
     if frame_time is not None and frame_time > 0:
         return Timing((round(frame_time),))

@@ -56,6 +56,8 @@ async def retrieve_instances(request: web.Request) -> web.StreamResponse:
         if choice.is_bulk:
             return await send_bulk_data(request, found, [each for each in choices if each.is_bulk])
         chosen = await run(Lane.INDEX, sendable, service, found.instances, choice)
+        if chosen and choice.media_type == types.ZIP:
+            return await _send_zip(request, found, choice, chosen)
         if chosen and choice.multipart:
             return await _send_multipart(request, found, choice, chosen)
         if chosen:
@@ -86,9 +88,7 @@ async def _send_multipart(
     service = request.app[CORE].retrieve
     answer = MultipartAnswer(types.DICOM, etag)
     head = answers.headers(etag, answer.content_type)
-    missing = len(found.instances) - len(chosen)
-    if missing:
-        head["Warning"] = f'299 gateway "{missing} instances do not exist in an acceptable transfer syntax"'
+    missing = _missing(found, chosen, head)
 
     def header(number: int) -> tuple[str, str]:
         return f"{types.DICOM}; transfer-syntax={chosen[number].syntax}", location(root, chosen[number].located)
@@ -104,17 +104,50 @@ async def _send_multipart(
     return await answers.stream(request, answer.body(parts), head, status=status, lane=Lane.LONG)
 
 
+async def _send_zip(
+    request: web.Request, found: Found, choice: Choice, chosen: Sequence[Sendable]
+) -> web.StreamResponse:
+    etag = found.etag("", "zip", choice.transfer_syntax, REVISION)
+    if (unchanged := answers.not_modified(request, etag)) is not None:
+        return unchanged
+    head = answers.headers(etag, types.ZIP)
+    head["Content-Disposition"] = f'attachment; filename="{_lowest_uid(request)}.zip"'
+    missing = _missing(found, chosen, head)
+    blocks = request.app[CORE].retrieve.package([(each.located, each.syntax) for each in chosen])
+    return await answers.stream(request, blocks, head, status=206 if missing else 200, lane=Lane.LONG)
+
+
+def _lowest_uid(request: web.Request) -> str:
+    """The UID of what the path names: a file name that says nothing about the patient."""
+    return str(urls.instance(request) or urls.series(request) or urls.study(request))
+
+
+def _missing(found: Found, chosen: Sequence[Sendable], head: dict[str, str]) -> int:
+    """How many instances are left out; the Warning that says so goes into the headers."""
+    missing = len(found.instances) - len(chosen)
+    if missing:
+        head["Warning"] = f'299 gateway "{missing} instances do not exist in an acceptable transfer syntax"'
+    return missing
+
+
 async def retrieve_metadata(request: web.Request) -> web.StreamResponse:
-    """Metadata of a study, series or instance in DICOM JSON (PS3.18 Annex F)."""
-    media_type = negotiation.json_type(request)
+    """Metadata of a study, series or instance in DICOM JSON (PS3.18 Annex F), or in XML (PS3.19 A.1), a part each."""
+    media_type = negotiation.result_type(request)
     found = await locate(request)
     root = service_root(request)
-    whole_series = urls.series(request) is not None and urls.instance(request) is None
+    in_xml = media_type == types.DICOM_XML
+    whole_series = not in_xml and urls.series(request) is not None and urls.instance(request) is None
     packed = whole_series and "gzip" in request.headers.get("Accept-Encoding", "").lower()
     etag = found.etag(root, "metadata", media_type, "gzip" if packed else "")
     if (unchanged := answers.not_modified(request, etag)) is not None:
         return unchanged
     service = request.app[CORE].retrieve
+    if in_xml:
+        answer = MultipartAnswer(types.DICOM_XML, etag)
+        documents = zip(found.instances, service.metadata_xml(found.instances, root), strict=True)
+        parts = ((types.DICOM_XML, location(root, located), (text,)) for located, text in documents)
+        head = answers.headers(etag, answer.content_type)
+        return await answers.stream(request, answer.body(parts), head, lane=Lane.LONG)
     head = answers.headers(etag, media_type)
     head["Vary"] = "Accept, Accept-Encoding, Authorization"
     if packed:

@@ -117,6 +117,18 @@ def json_type(request: web.Request) -> str:
     return choose(request, (types.DICOM_JSON, types.JSON))
 
 
+def result_type(request: web.Request) -> str:
+    """The type of search results: DICOM JSON under one of its names, or DICOM XML for a multipart of it."""
+    for media_range in accepted(request):
+        if media_range.multipart and media_range.part_type == types.DICOM_XML:
+            return types.DICOM_XML
+        if media_range.type in (types.DICOM_JSON, types.JSON):
+            return media_range.type
+        if media_range.type in ("*/*", "application/*"):
+            return types.DICOM_JSON
+    raise NotAcceptable(f'available as {types.DICOM_JSON}, or multipart/related; type="{types.DICOM_XML}"')
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
     """How a resource is to go out.

@@ -143,7 +143,12 @@ def encode(pixels: Pixels, decoded: PixelDescription, transfer_syntax_uid: str) 
     """
     encoded_description(decoded, transfer_syntax_uid)
     samples = np.ascontiguousarray(pixels if decoded.samples_per_pixel == 3 else pixels[:, :, 0])
-    return bytes(ENCODERS[transfer_syntax_uid](samples, decoded, transfer_syntax_uid))
+    try:
+        return ENCODERS[transfer_syntax_uid](samples, decoded, transfer_syntax_uid)
+    except MemoryError:
+        raise
+    except Exception as error:  # each codec has its own exception classes
+        raise NotEncodable(f"the encoder of transfer syntax {transfer_syntax_uid} failed") from error
 
 
 def _is_rgb(decoded: PixelDescription) -> bool:

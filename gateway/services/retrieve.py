@@ -15,11 +15,13 @@ from gateway.imaging.encode import ENCODERS
 from gateway.imaging.pool import ImagingPool
 from gateway.services.content import Content, joined
 from gateway.services.frames import FrameReader, swapped
+from gateway.services.package import file_ids, zipped
 from gateway.services.representation import etag
-from gateway.services.transcode import rewriting
+from gateway.services.transcode import rewriting, served_sop_uid
 from storage.archive import Archive
-from storage.dicom import file_meta, json_model, reencode
+from storage.dicom import file_meta, json_model, reencode, xml_model
 from storage.dicom import identifiers as ids
+from storage.dicom.directory import FILE_ID, Directory, Member
 from storage.dicom.elements import Blocks
 from storage.dicom.frames import FrameKind
 from storage.dicom.limits import Limits
@@ -129,6 +131,21 @@ class RetrieveService:
             source, encoding, self._limits, edits=change.edits, pixels=change.pixels
         )
 
+    def package(self, chosen: Sequence[tuple[Located, str]]) -> Iterator[bytes]:
+        """Instances, each in a transfer syntax that is offered, as a ZIP of a file-set with its DICOMDIR at the end."""
+        directory = Directory()
+
+        def files() -> Iterator[tuple[str, Iterator[bytes]]]:
+            names = file_ids([located for located, _ in chosen])
+            for (located, syntax), file_id in zip(chosen, names, strict=True):
+                sop_uid = served_sop_uid(located, syntax)
+                directory.add(Member(file_id, located.sop_class_uid, sop_uid, syntax, self.data_set(located)))
+                yield "/".join(file_id), self.part10(located, syntax)
+            seed = " ".join(f"{located.version} {syntax}" for located, syntax in chosen)
+            yield FILE_ID, iter((directory.dumps(seed),))
+
+        return zipped(files())
+
     def frames(self, located: Located) -> FrameReader:
         """A reader of an instance's frames."""
         return FrameReader(self._archive, self._pool, located, lambda: self.data_set(located))
@@ -146,6 +163,11 @@ class RetrieveService:
             yield begin + json_model.with_base(text, base_url)
             begin = b","
         yield b"]"
+
+    def metadata_xml(self, instances: Sequence[Located], base_url: str) -> Iterator[bytes]:
+        """Metadata of instances as Native DICOM Model documents, BulkDataURIs absolute."""
+        for text in self._archive.index.metadata([each.version_id for each in instances]):
+            yield xml_model.dumps(json_model.loads(json_model.with_base(text, base_url)))
 
     def series_metadata(self, found: Found, base_url: str) -> bytes:
         """Metadata of a whole series as a gzip body, kept for the next one who asks.

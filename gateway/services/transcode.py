@@ -66,7 +66,7 @@ def rewriting(located: Located, reader: FrameReader, data_set: JsonDataSet, tran
     if located.transfer_syntax_uid in _ALWAYS_LOSSY:
         values[_LOSSY] = ("CS", b"01")
     if transfer_syntax_uid in encode.LOSSY_METHODS:
-        sop_uid = derived_sop_uid(located, transfer_syntax_uid)
+        sop_uid = served_sop_uid(located, transfer_syntax_uid)
         values |= _lossy(data_set, sop_uid, transfer_syntax_uid, decoded.frame_bytes / len(first))
         items[_SOURCE_IMAGES] = _reference(located)
     return Rewriting(
@@ -76,12 +76,14 @@ def rewriting(located: Located, reader: FrameReader, data_set: JsonDataSet, tran
     )
 
 
-def derived_sop_uid(located: Located, transfer_syntax_uid: str) -> str:
-    """The SOP Instance UID of a lossy version: the same one each time, and another than the original's.
+def served_sop_uid(located: Located, transfer_syntax_uid: str) -> str:
+    """The SOP Instance UID of an instance in a transfer syntax: a lossy version has its own.
 
-    An image that was compressed lossily from another DICOM image has its own UID (PS3.3 C.7.6.1.1.5); made out of the
-    version's name, it is the same on every worker (as PS3.4 C.3.5 asks of instances that are made when retrieved).
+    An image that was compressed lossily from another DICOM image is another instance (PS3.3 C.7.6.1.1.5); its UID,
+    made out of the version's name, is the same each time (as PS3.4 C.3.5 asks where instances are made on retrieval).
     """
+    if transfer_syntax_uid == located.transfer_syntax_uid or transfer_syntax_uid not in encode.LOSSY_METHODS:
+        return str(located.key.sop_uid)
     name = f"{located.key.sop_uid} {located.version} {transfer_syntax_uid}"
     return f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, name).int}"
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import io
 import json
 import struct
+from typing import Any
 
 import pydicom
 import pytest
 from pydicom.dataset import Dataset
+from pydicom.encaps import generate_fragments
 from pydicom.sequence import Sequence
-from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from storage.dicom import file_meta, reencode
 from storage.dicom.limits import Limits
-from tests.instances import SHARED, data_set, encode, extract, extract_file, part10_file
+from tests.instances import SHARED, data_set, element, encapsulated, encode, extract, extract_file, part10_file
 
 
 def explicit(body: bytes, syntax: str) -> bytes:
@@ -58,3 +60,81 @@ def test_a_real_slice_is_the_same_in_every_encoding(name: str) -> None:
         stream.seek(offset)
         again = b"".join(reencode.explicit_little_endian(stream, file_meta.encoding_of(name), Limits()))
     assert extract(again).canonical_digest == reference.canonical_digest
+
+
+# Edits and other pixels
+
+
+def rewritten(body: bytes, syntax: str = ExplicitVRLittleEndian, **changes: Any) -> Dataset:
+    found = b"".join(
+        reencode.explicit_little_endian(io.BytesIO(body), file_meta.encoding_of(syntax), Limits(), **changes)
+    )
+    return pydicom.dcmread(io.BytesIO(found), force=True)
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian])
+def test_values_are_replaced_put_in_at_their_place_and_left_out(syntax: str) -> None:
+    item = Dataset()
+    item.PatientID = "inner"
+    found = data_set(ReferencedStudySequence=Sequence([item]), TextValue="x" * 70_000)
+    edits = reencode.Edits(
+        values={
+            0x00080008: ("CS", b"DERIVED "),  # before everything
+            0x00100020: ("LO", b"changed "),
+            0x0040A160: ("UT", b"short "),  # in place of a large one
+            0x00282110: ("CS", b"01"),  # between others
+            0x7FE00020: ("UL", b"\1\0\0\0"),  # after everything
+        },
+        without=frozenset((0x00081110, 0x00080060)),
+    )
+    after = rewritten(encode(found, syntax), syntax, edits=edits)
+    assert [each.tag for each in after] == sorted(each.tag for each in after)
+    assert (after.ImageType, after.PatientID, after.TextValue) == ("DERIVED", "changed", "short")
+    assert after.LossyImageCompression == "01"
+    assert after[0x7FE00020].value == 1
+    assert "ReferencedStudySequence" not in after
+    assert "Modality" not in after
+    assert after.PixelData == found.PixelData
+
+
+def test_an_item_stands_first_in_a_sequence_or_makes_it() -> None:
+    item = Dataset()
+    item.ReferencedSOPInstanceUID = "1.2"
+    ours = b"\xfe\xff\x00\xe0\x0c\x00\x00\x00" + b"\x08\x00\x55\x11UI\x04\x001.3\0"
+    edits = reencode.Edits(items={0x00082112: ours})
+    for before, expected in ((None, ["1.3"]), (Sequence([item]), ["1.3", "1.2"]), (Sequence([]), ["1.3"])):
+        after = rewritten(encode(data_set(SourceImageSequence=before)), edits=edits)
+        assert [each.ReferencedSOPInstanceUID for each in after.SourceImageSequence] == expected
+
+
+def test_a_tag_inside_an_item_is_not_the_one_that_is_edited() -> None:
+    item = Dataset()
+    item.PatientID, item.PixelData = "inner", b"\1\2"
+    item["PixelData"].VR = "OB"
+    found = data_set(IconImageSequence=Sequence([item]))
+    edits = reencode.Edits(values={0x00100020: ("LO", b"changed ")})
+    pixels = reencode.NativePixels("OW", 4, iter((b"abcd",)))
+    after = rewritten(encode(found), edits=edits, pixels=pixels)
+    assert after.IconImageSequence[0].PatientID == "inner"
+    assert after.IconImageSequence[0].PixelData == b"\1\2"
+    assert (after.PatientID, after.PixelData) == ("changed", b"abcd")
+
+
+def test_frames_become_fragments_of_even_length() -> None:
+    pixels = reencode.EncapsulatedPixels(iter((b"\xff\xd8\xff", b"\xff\xd8")))
+    body = encode(data_set(PixelData=bytes(100_000), Rows=100, Columns=500))
+    after = rewritten(body, pixels=pixels)
+    first, second = struct.pack("<HHI", 0xFFFE, 0xE000, 4), struct.pack("<HHI", 0xFFFE, 0xE000, 2)
+    empty_table = struct.pack("<HHI", 0xFFFE, 0xE000, 0)
+    assert bytes(after.PixelData).startswith(empty_table + first + b"\xff\xd8\xff\0" + second + b"\xff\xd8")
+    assert list(generate_fragments(after.PixelData)) == [b"", b"\xff\xd8\xff\0", b"\xff\xd8"]
+
+
+def test_an_extended_offset_table_goes_with_its_fragments() -> None:
+    table = element(0x7FE00001, "OV", bytes(8)) + element(0x7FE00002, "OV", bytes(8))
+    body = encode(data_set(PixelData=None)) + table + encapsulated(b"ab")
+    assert "ExtendedOffsetTable" in rewritten(body)
+    after = rewritten(body, pixels=reencode.NativePixels("OB", 2, iter((b"xy",))))
+    assert "ExtendedOffsetTable" not in after
+    assert "ExtendedOffsetTableLengths" not in after
+    assert after.PixelData == b"xy"

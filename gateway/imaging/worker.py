@@ -14,7 +14,7 @@ from pathlib import Path
 import imagecodecs
 from PIL import AvifImagePlugin, Image
 
-from gateway.imaging import annotation, icc
+from gateway.imaging import fonts, icc
 from gateway.imaging.errors import FrameTooLarge, ImagingError
 from gateway.imaging.jobs import (
     Answer,
@@ -82,7 +82,8 @@ def _load_codecs() -> None:
         imagecodecs.htj2k_encode,
         imagecodecs.JPEG8,
         AvifImagePlugin.get_codec_version("aom"),
-        annotation.font(12),
+        fonts.font(12),
+        fonts.system_fonts(),
         icc.profile(icc.IccProfile.SRGB),
         imagecodecs.HTJ2K,
     )

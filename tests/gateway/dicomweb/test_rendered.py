@@ -515,3 +515,13 @@ async def test_thumbnails_of_what_has_no_frames_are_neutral(client: Client) -> N
         client, f"{path_of(found)}/thumbnail?viewport=64,32", "image/png", **{"If-None-Match": headers["ETag"]}
     )
     assert status == 304
+
+
+async def test_a_study_is_shown_by_a_picture_even_when_its_first_series_has_none(client: Client) -> None:
+    text, shown = report(), image(BurnedInAnnotation="NO", SeriesNumber=2)
+    shown.StudyInstanceUID = text.StudyInstanceUID
+    await send(client, text, shown)
+    level = path_of(text).partition("/series/")[0]
+    status, body, _ = await get(client, f"{level}/thumbnail?viewport=32,24", "image/png")
+    assert status == 200
+    assert (grey(body)[0, 0], grey(body)[0, -1]) == (0, 100)

@@ -11,7 +11,7 @@ from gateway.context import Caller
 from gateway.errors import Gone, NotAcceptable, NotFound, PayloadTooLarge
 from gateway.imaging import animation
 from gateway.imaging.animation import DEFAULT_DURATION_MS, Timing
-from gateway.imaging.attributes import BulkReader, real, reals
+from gateway.imaging.attributes import BulkReader, real, reals, values
 from gateway.imaging.description import PhotometricInterpretation
 from gateway.imaging.jobs import RenderJob
 from gateway.imaging.picture import RenderedImage
@@ -33,7 +33,13 @@ from storage.errors import InvalidIdentifier
 from storage.index.base import Located
 
 # Modalities whose pictures commonly carry the patient's name in their pixels.
-_BURNS_IN = frozenset(("ES", "OP", "OT", "PX", "RF", "SC", "US", "XA", "XC", "DOC", "IVUS", "ECG"))
+_BURNS_IN = frozenset(("ES", "GM", "OP", "OT", "PX", "RF", "SC", "US", "XA", "XC", "DOC", "IVUS", "ECG"))
+
+# Secondary Capture of every kind, whatever modality its sender writes: dose reports and saved screens are CT or MR.
+_CAPTURES = ("1.2.840.10008.5.1.4.1.1.7", "1.2.840.10008.5.1.4.1.1.7.")
+# Values of Image Type: saved screens and doses; the label of a slide, and the overview that shows it.
+_CAPTURED = frozenset(("SCREEN SAVE", "SCREENSHOT", "DOSE_INFO", "DOSE", "LABEL", "OVERVIEW"))
+_CONVERTED = frozenset(("WSD", "DI", "DF", "SI", "SYN", "DRW", "DV"))  # Conversion Type (0008,0064)
 
 _ENCAPSULATED_DOCUMENT, _DOCUMENT_LENGTH = "00420011", "00420015"
 _PDF_MARK = b"%PDF-"
@@ -275,11 +281,9 @@ class RenderService:
         data_set = self._retrieve.data_set(located)
         kind, count = self._kind(located)
         modality = json_model.text_of(data_set, "00080060")
-        burned_in = json_model.text_of(data_set, "00280301")
-        suspect = burned_in == "YES" or (burned_in != "NO" and modality in _BURNS_IN)
         if number is not None and kind in (Kind.PICTURE, Kind.CINE):
             self._retrieve.frames(located).check([number])
-        if suspect or kind not in (Kind.PICTURE, Kind.CINE):
+        if _may_name_somebody(located, data_set) or kind not in (Kind.PICTURE, Kind.CINE):
             assert request.viewport is not None
             width, height = request.viewport
             assert width is not None
@@ -299,6 +303,18 @@ class RenderService:
             if self._kind(each)[0] in (Kind.PICTURE, Kind.CINE):
                 return each
         return middles[0]
+
+
+def _may_name_somebody(located: Located, data_set: JsonDataSet) -> bool:
+    """Whether the pixels may hold text that identifies a person (PS3.3 C.7.6.1.1.3, C.8.6.1 "SC Equipment Module")."""
+    burned_in = json_model.text_of(data_set, "00280301")
+    if burned_in in ("YES", "NO"):
+        return burned_in == "YES"
+    sop_class = located.sop_class_uid
+    captured = sop_class == _CAPTURES[0] or sop_class.startswith(_CAPTURES[1])
+    image_type = _CAPTURED.intersection(str(value) for value in values(data_set, "00080008"))
+    captured = captured or json_model.text_of(data_set, "00080064") in _CONVERTED
+    return captured or bool(image_type) or json_model.text_of(data_set, "00080060") in _BURNS_IN
 
 
 def _timing(data_set: JsonDataSet) -> Timing:

@@ -4,9 +4,9 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from PIL import Image
+from PIL import Image, features
 
-from gateway.imaging.errors import InvalidRendering
+from gateway.imaging.errors import InvalidRendering, NotDecodable
 from gateway.imaging.mp4 import from_avif_sequence
 from gateway.imaging.picture import RenderedImage, RenderedMediaType
 
@@ -54,6 +54,8 @@ def assemble(
     ------
     InvalidRendering
         No picture, or a video whose pictures are below 16 pixels a side.
+    NotDecodable
+        Pillow was built without AVIF; its wheels have it.
     """
     first = next(pictures, None)
     if first is None:
@@ -65,6 +67,8 @@ def assemble(
         first.save(target, "GIF", save_all=True, append_images=rest, duration=durations, loop=0, disposal=1)
         data = target.getvalue()
     else:
+        if not features.check("avif"):
+            raise NotDecodable("this installation's Pillow has no AVIF encoder, without which there is no video/mp4")
         size = (first.width - first.width % 2, first.height - first.height % 2)
         if min(size) < 16:
             raise InvalidRendering("a video is at least 16 pixels wide and high")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import imagecodecs
-from PIL import AvifImagePlugin, Image
+from PIL import Image, features
 
 from gateway.imaging import fonts, icc
 from gateway.imaging.errors import FrameTooLarge, ImagingError
@@ -81,7 +81,7 @@ def _load_codecs() -> None:
         imagecodecs.packbits_decode,
         imagecodecs.htj2k_encode,
         imagecodecs.JPEG8,
-        AvifImagePlugin.get_codec_version("aom"),
+        features.check("avif"),
         fonts.font(12),
         fonts.system_fonts(),
         icc.profile(icc.IccProfile.SRGB),

@@ -6,11 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from gateway.imaging.animation import Timing, assemble
 from gateway.imaging.decode import EncodedFrame
-from gateway.imaging.errors import FrameDamaged, ImagingBusy, ImagingTimeout
+from gateway.imaging.errors import FrameDamaged, ImagingBusy, ImagingTimeout, NotDecodable
 from gateway.imaging.jobs import RenderJob
 from gateway.imaging.mp4 import from_avif_sequence
 from gateway.imaging.picture import RenderedMediaType
@@ -149,3 +149,10 @@ def test_too_many_animations_at_once_are_refused(pool: ImagingPool, describe: ob
             pool.animate(jobs(describe, 1), 1, Timing(), GIF)
         go_on.set()
         assert all(each.result(20).data.startswith(b"GIF8") for each in made)
+
+
+def test_without_an_encoder_a_video_is_refused_clearly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "check", lambda name: False)
+    with pytest.raises(NotDecodable, match="video/mp4"):
+        assemble(films(2), 2, Timing(), RenderedMediaType.MP4, 80)
+    assert assemble(films(2), 2, Timing(), RenderedMediaType.GIF, 80).data.startswith(b"GIF8")

@@ -180,13 +180,13 @@ class ImagingSettings(_Section):
     """Decoding and rendering, in their own processes."""
 
     workers: Workers = 1
-    """Decoding processes of each HTTP worker."""
+    """Decoding processes of each HTTP worker, and one more once an animation is asked for."""
     memory_bytes: int = Field(default=2 << 30, ge=256 << 20)
     """Memory of one decoding process."""
     timeout_s: float = Field(default=30.0, gt=0)
     """Longest decoding of one frame."""
     animation_timeout_s: float = Field(default=60.0, gt=0)
-    """Longest making of an animated GIF or MP4 video, which holds a decoding process."""
+    """Longest making of an animated GIF or MP4 video, in a process of its own; one is made at a time."""
     animation_frames: int = Field(default=500, ge=1, le=10_000)
     """Most frames of one animated GIF or MP4 video."""
 

@@ -3,6 +3,7 @@ VENV   := .venv
 PYTHON := python3
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+NODE   := $(VENV)/node_modules/.installed
 ROUNDS := 200
 
 .DEFAULT_GOAL := help
@@ -17,6 +18,12 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
 	@touch $@
 
+$(NODE): tests/interop/javascript/package.json | $(STAMP)
+	@command -v npm >/dev/null || { echo "left out, since npm is not here: tests/interop/test_javascript_client.py"; exit 0; }
+	cp $< $(VENV)/package.json
+	npm install --silent --no-audit --no-fund --no-package-lock --ignore-scripts --prefix $(VENV)
+	@touch $@
+
 install: $(STAMP) ## make the local environment with everything needed
 
 demo: $(STAMP) ## start the gateway with the sample studies; Ctrl-C ends it
@@ -24,6 +31,7 @@ demo: $(STAMP) ## start the gateway with the sample studies; Ctrl-C ends it
 
 test: $(STAMP) ## install what the tests need, then check and run everything
 	./tests/system-packages
+	$(MAKE) --no-print-directory $(NODE)
 	$(MAKE) --no-print-directory check
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 

@@ -34,9 +34,8 @@ from gateway.imaging.decode import SUPPORTED_TRANSFER_SYNTAXES
 from gateway.imaging.encode import ENCODERS, LOSSY_METHODS
 from gateway.services.retrieve import RetrieveService
 from storage import errors as storage
-from storage.dicom import file_meta, matching
+from storage.dicom import file_meta, keys
 from storage.dicom.attributes import ATTRIBUTES, Attribute, Computed
-from storage.errors import InvalidCondition
 
 FOLDER = Path(__file__).parent
 _BLOCK = re.compile(r"(<!-- generated: (?P<name>[a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -199,24 +198,25 @@ def _attribute(attribute: Attribute) -> tuple[str, ...]:
         attribute.vr,
         attribute.level.name.capitalize(),
         _matching(attribute),
-        "yes" if attribute.returned else "",
+        "always" if attribute.required else "when known" if attribute.returned else "",
     )
 
 
 def _matching(attribute: Attribute) -> str:
-    if attribute.computed is Computed.MODALITIES_IN_STUDY:
+    if attribute.computed in (Computed.MODALITIES_IN_STUDY, Computed.SOP_CLASSES_IN_STUDY):
         return "single value, list"
-    if not attribute.column:
+    if attribute.computed or attribute.keyword == "TimezoneOffsetFromUTC":
         return ""
+    where = "" if attribute.column else " (metadata)"
+    if attribute.vr == "SQ":
+        return f"sequence{where}"
     if attribute.vr == "UI":
-        return "single value, list of UIDs"
-    if attribute.vr in matching.RANGE_VRS:
-        return "single value, range"
-    try:
-        wild = isinstance(matching.wildcard(attribute.keyword, "1*"), matching.Wildcard)
-    except InvalidCondition:
-        wild = False
-    return "single value, wildcard" if wild else "single value"
+        return f"single value, list of UIDs{where}"
+    if attribute.vr in keys.RANGE_VRS:
+        return f"single value, range{where}"
+    if attribute.vr == "PN":
+        return f"single value, wildcard, fuzzy{where}"
+    return f"single value, wildcard{where}" if attribute.vr in keys.WILDCARD_VRS else f"single value{where}"
 
 
 def routes() -> str:

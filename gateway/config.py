@@ -48,6 +48,8 @@ class HttpSettings(_Section):
     """Longest metadata, of all instances together, in a STOW-RS request that sends it apart from bulk data."""
     max_results: int = Field(default=1000, ge=1, le=100_000)
     """Most rows in one QIDO-RS answer."""
+    qido_empty: int = Field(default=204, ge=200, le=204)
+    """Status of a QIDO-RS answer without results: 204 as PS3.18 has it, or 200 with an empty list."""
     body_timeout_s: float = Field(default=60.0, gt=0)
     """Longest pause between two blocks of a request's body."""
     write_timeout_s: float = Field(default=60.0, gt=0)
@@ -56,6 +58,13 @@ class HttpSettings(_Section):
     """Requests that may wait for changes at the same time in each process."""
     drain_s: float = Field(default=20.0, ge=0)
     """How long requests under way may take to end after SIGTERM."""
+
+    @field_validator("qido_empty")
+    @classmethod
+    def _empty(cls, value: int) -> int:
+        if value not in (200, 204):
+            raise ValueError(f"200 or 204, got {value}")
+        return value
 
     @field_validator("cors_origins")
     @classmethod
@@ -91,6 +100,19 @@ class DimseSettings(_Section):
     """Most matches of one C-FIND; more are answered with 0xA700."""
     drain_s: float = Field(default=20.0, ge=0)
     """How long associations may take to end after SIGTERM."""
+
+
+class SearchSettings(_Section):
+    """What one search may cost, over QIDO-RS and C-FIND."""
+
+    max_inspected: int = Field(default=10_000, ge=1)
+    """Most instances whose metadata are looked into for attributes without an index; beyond it 413 or 0xA700."""
+    max_counted: int = Field(default=100_000, ge=1)
+    """X-Total-Count is exact up to so many; ``/count`` always is."""
+    timeout_s: float = Field(default=30.0, gt=0)
+    """Longest search; beyond it 413 or 0xA700."""
+    max_answer_bytes: int = Field(default=64 << 20, ge=1 << 20)
+    """Longest answer of one search with attributes from the metadata; the rest is for the next page."""
 
 
 class StorageSettings(_Section):
@@ -163,6 +185,10 @@ class ImagingSettings(_Section):
     """Memory of one decoding process."""
     timeout_s: float = Field(default=30.0, gt=0)
     """Longest decoding of one frame."""
+    animation_timeout_s: float = Field(default=60.0, gt=0)
+    """Longest making of an animated GIF or MP4 video, which holds a decoding process."""
+    animation_frames: int = Field(default=500, ge=1, le=10_000)
+    """Most frames of one animated GIF or MP4 video."""
 
 
 class AccessSettings(_Section):
@@ -195,6 +221,7 @@ class Settings(BaseSettings):
 
     http: HttpSettings = HttpSettings()
     dimse: DimseSettings = DimseSettings()
+    search: SearchSettings = SearchSettings()
     storage: StorageSettings = StorageSettings()
     s3: S3Section = S3Section()
     limits: LimitSettings = LimitSettings()

@@ -11,6 +11,7 @@ StorageError
 │   └── LimitExceeded            a configured bound on depth, counts, lengths or ratio was hit
 ├── FramesNotLocatable           no ranged read gives the frame: take the decoding way
 ├── InvalidCondition             a search or policy condition that no attribute can satisfy
+├── SearchTooBroad               a search that would cost more than it may
 ├── ObjectNotFound               no object under this key
 ├── ObjectExists                 the key is taken; objects are never rewritten
 ├── ObjectDamaged                bytes read differ from what was written
@@ -67,6 +68,10 @@ class FramesNotLocatable(StorageError):
 
 class InvalidCondition(StorageError):
     """A condition names an unknown attribute or holds a value of the wrong form."""
+
+
+class SearchTooBroad(StorageError):
+    """A search would look at more instances, or take longer, than one may: narrow it."""
 
 
 class ObjectNotFound(StorageError):

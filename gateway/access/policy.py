@@ -34,7 +34,8 @@ from gateway.config import InvalidSettings
 from gateway.context import Principal, PrincipalKind
 from storage.dicom import identifiers as ids
 from storage.dicom.attributes import BY_KEYWORD, Level
-from storage.dicom.matching import EVERYTHING, AllOf, AnyOf, Condition, wildcard
+from storage.dicom.keys import wildcard
+from storage.dicom.matching import EVERYTHING, AllOf, AnyOf, Condition
 from storage.errors import InvalidCondition, InvalidIdentifier
 
 
@@ -100,7 +101,7 @@ def scope_condition(scope: dict[str, tuple[str, ...]]) -> Condition:
         if attribute is None or not attribute.column or attribute.level is Level.INSTANCE:
             raise ValueError(f"scope.{keyword}: not a matchable attribute of patient, study or series")
         try:
-            found.append(AnyOf(tuple(wildcard(keyword, value) for value in values)))
+            found.append(AnyOf(tuple(wildcard(attribute, value) for value in values)))
         except InvalidCondition as error:
             raise ValueError(f"scope.{error}") from error
     return AllOf(tuple(found)) if found else EVERYTHING

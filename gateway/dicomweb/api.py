@@ -41,6 +41,12 @@ ACCEPT = Parameter("accept", "Media types, before the Accept header (PS3.18 8.3.
 _RANGE = Parameter("Range", "One range of bytes", where="header")
 _IF_NONE_MATCH = Parameter("If-None-Match", "Entity tags that the client has", where="header")
 
+_NAMES = {
+    Level.PATIENT: "patients",
+    Level.STUDY: "studies",
+    Level.SERIES: "series",
+    Level.INSTANCE: "instances",
+}
 _RETRIEVAL = (400, 404, 406, 410, 503)
 _CHANGING = (404, 410, 507)
 
@@ -68,13 +74,22 @@ def _search(level: Level, above: Sequence[str] = ()) -> Operation:
             *keys,
         ],
         (406, 413),
+        summary=f"Search for {_NAMES[level]}.",
         description="Any other attribute, by keyword, tag or dotted path, may be matched as well.",
     )
 
 
 def _counting(level: Level) -> Operation:
     found = _search(level)
-    return Operation(found.tag, {200: (types.JSON,)}, found.parameters, found.refusals, description=found.description)
+    summary = f"Count {_NAMES[level]}."
+    return Operation(
+        found.tag,
+        {200: (types.JSON,)},
+        found.parameters,
+        found.refusals,
+        summary=summary,
+        description=found.description,
+    )
 
 
 def _retrieval(*media_types: str, ranged: bool = False) -> Operation:
@@ -158,6 +173,7 @@ def _operations() -> dict[tuple[str, str], Operation]:
         ("GET", f"{study}/series"): _search(Level.SERIES, ("StudyInstanceUID",)),
         ("GET", f"{study}/instances"): _search(Level.INSTANCE, ("StudyInstanceUID",)),
         ("GET", f"{series}/instances"): _search(Level.INSTANCE, ("StudyInstanceUID", "SeriesInstanceUID")),
+        ("GET", f"{PREFIX}/patients/count"): _counting(Level.PATIENT),
         ("GET", f"{PREFIX}/studies/count"): _counting(Level.STUDY),
         ("GET", f"{PREFIX}/series/count"): _counting(Level.SERIES),
         ("GET", f"{PREFIX}/instances/count"): _counting(Level.INSTANCE),

@@ -61,8 +61,8 @@ async def latest(request: web.Request) -> web.StreamResponse:
     """Where the feed stands: the epoch, and the cursor after which new changes come."""
     offload, feed = request.app[OFFLOAD], request.app[CORE].feed
     await offload.run(Lane.INDEX, feed.enter, request[CALLER])
-    epoch, head = await offload.run(Lane.INDEX, feed.head)
-    body = json_model.dumps({"epoch": epoch, "next": head})
+    state = await offload.run(Lane.INDEX, feed.state)
+    body = json_model.dumps({"epoch": state.epoch, "next": state.change})
     return web.Response(body=body, content_type=JSON, headers={"Cache-Control": "no-store"})
 
 
@@ -123,7 +123,8 @@ async def _events(
         try:
             found = await _page(request, decision, cursor, MAX_LIMIT, epoch)
         except Gone:
-            epoch, cursor = await request.app[OFFLOAD].run(Lane.INDEX, request.app[CORE].feed.head)
+            state = await request.app[OFFLOAD].run(Lane.INDEX, request.app[CORE].feed.state)
+            epoch, cursor = state.epoch, state.change
             await _write(response, _event(f"{epoch}-{cursor}", "reset", {"epoch": epoch, "next": cursor}))
             continue
         cursor = found.next_cursor
@@ -135,14 +136,14 @@ async def _events(
 
 async def _start(request: web.Request) -> tuple[int, str]:
     """Where a stream begins: after Last-Event-ID, after the ``after`` parameter, or now."""
-    epoch, head = await request.app[OFFLOAD].run(Lane.INDEX, request.app[CORE].feed.head)
     last = request.headers.get("Last-Event-ID", "")
     if last:
         known, _, sequence = last.rpartition("-")
         if not _EPOCH.fullmatch(known) or not sequence.isascii() or not sequence.isdigit() or len(sequence) > 18:
             raise InvalidParameter("Last-Event-ID: not one of this feed's")
         return int(sequence), known
-    return _number(request, "after", head), _epoch(request) or epoch
+    state = await request.app[OFFLOAD].run(Lane.INDEX, request.app[CORE].feed.state)
+    return _number(request, "after", state.change), _epoch(request) or state.epoch
 
 
 async def _write(response: web.StreamResponse, data: bytes) -> None:

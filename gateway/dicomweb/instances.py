@@ -25,7 +25,9 @@ from storage.index.base import Located
 
 
 @dataclass(frozen=True, slots=True)
-class _Sendable:
+class Sendable:
+    """An instance, and the transfer syntax in which it goes out."""
+
     located: Located
     syntax: str
 
@@ -35,13 +37,13 @@ class _Sendable:
         return self.syntax == self.located.transfer_syntax_uid
 
 
-def _sendable(service: RetrieveService, instances: Sequence[Located], choice: Choice) -> list[_Sendable]:
+def sendable(service: RetrieveService, instances: Sequence[Located], choice: Choice) -> list[Sendable]:
     """The instances that can go out as a choice wants them."""
     found = []
     for located in instances:
         syntax = negotiation.instance_syntax(choice, service.served_syntax(located), EXPLICIT_VR_LITTLE_ENDIAN)
         if service.offers(located, syntax):
-            found.append(_Sendable(located, syntax))
+            found.append(Sendable(located, syntax))
     return found
 
 
@@ -53,17 +55,18 @@ async def retrieve_instances(request: web.Request) -> web.StreamResponse:
     for choice in choices:
         if choice.is_bulk:
             return await send_bulk_data(request, found, [each for each in choices if each.is_bulk])
-        chosen = await run(Lane.INDEX, _sendable, service, found.instances, choice)
+        chosen = await run(Lane.INDEX, sendable, service, found.instances, choice)
         if chosen and choice.media_type == types.ZIP:
             return await _send_zip(request, found, choice, chosen)
         if chosen and choice.multipart:
             return await _send_multipart(request, found, choice, chosen)
         if chosen:
-            return await _send_file(request, found, chosen[0])
+            return await send_file(request, found, chosen[0])
     raise NotAcceptable("no instance exists in an acceptable transfer syntax")
 
 
-async def _send_file(request: web.Request, found: Found, only: _Sendable) -> web.StreamResponse:
+async def send_file(request: web.Request, found: Found, only: Sendable) -> web.StreamResponse:
+    """One instance as a Part 10 file."""
     etag = found.etag("", "instance", only.syntax, "" if only.as_stored else REVISION)
     if (unchanged := answers.not_modified(request, etag)) is not None:
         return unchanged
@@ -75,7 +78,7 @@ async def _send_file(request: web.Request, found: Found, only: _Sendable) -> web
 
 
 async def _send_multipart(
-    request: web.Request, found: Found, choice: Choice, chosen: Sequence[_Sendable]
+    request: web.Request, found: Found, choice: Choice, chosen: Sequence[Sendable]
 ) -> web.StreamResponse:
     as_stored = all(each.as_stored for each in chosen)
     root = service_root(request)
@@ -102,7 +105,7 @@ async def _send_multipart(
 
 
 async def _send_zip(
-    request: web.Request, found: Found, choice: Choice, chosen: Sequence[_Sendable]
+    request: web.Request, found: Found, choice: Choice, chosen: Sequence[Sendable]
 ) -> web.StreamResponse:
     etag = found.etag("", "zip", choice.transfer_syntax, REVISION)
     if (unchanged := answers.not_modified(request, etag)) is not None:
@@ -119,7 +122,7 @@ def _lowest_uid(request: web.Request) -> str:
     return str(urls.instance(request) or urls.series(request) or urls.study(request))
 
 
-def _missing(found: Found, chosen: Sequence[_Sendable], head: dict[str, str]) -> int:
+def _missing(found: Found, chosen: Sequence[Sendable], head: dict[str, str]) -> int:
     """How many instances are left out; the Warning that says so goes into the headers."""
     missing = len(found.instances) - len(chosen)
     if missing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gateway.services import renderable
 from storage.dicom.file_meta import EXPLICIT_VR_LITTLE_ENDIAN
 from storage.dicom.part10 import VIDEO as VIDEO_SYNTAXES
 
@@ -13,6 +14,7 @@ OCTET_STREAM = "application/octet-stream"
 MULTIPART = "multipart/related"
 JPEG = "image/jpeg"
 PNG = "image/png"
+GIF = "image/gif"
 
 ZIP = "application/zip"
 
@@ -50,10 +52,5 @@ LOSSY = frozenset(
 )
 """Transfer syntaxes that may have lost something; what is stored so goes out so unless asked otherwise."""
 
-_MPEG2 = ("1.2.840.10008.1.2.4.100", "1.2.840.10008.1.2.4.101")
-_HEVC = ("1.2.840.10008.1.2.4.107", "1.2.840.10008.1.2.4.108")
-VIDEO = {
-    syntax: "video/mpeg" if syntax.startswith(_MPEG2) else "video/H265" if syntax.startswith(_HEVC) else "video/mp4"
-    for syntax in VIDEO_SYNTAXES
-}
+VIDEO = renderable.VIDEO
 """Media type of a stored video stream."""

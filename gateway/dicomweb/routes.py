@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from gateway.dicomweb import capabilities, changefeed, commitment, deletion, instances, qido, rendered, stow, wado
+from gateway.dicomweb import (
+    capabilities,
+    changefeed,
+    commitment,
+    deletion,
+    instances,
+    qido,
+    rendered,
+    stow,
+    wado,
+    wado_uri,
+)
 from gateway.http.application import Route
 
 
@@ -13,6 +24,7 @@ def routes() -> list[Route]:
         *instances.routes(),
         *wado.routes(),
         *rendered.routes(),
+        *wado_uri.routes(),
         *stow.routes(),
         *commitment.routes(),
         *deletion.routes(),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from gateway.dimse.bounds import MAX_IDENTIFIER_BYTES
 from gateway.dimse.contexts import PATIENT_ROOT_FIND
 from gateway.errors import InvalidQuery, PayloadTooLarge
-from gateway.services.query import Query
+from gateway.services.question import Query
 from storage.dicom import charsets, file_meta, json_model
 from storage.dicom import vr as vrs
 from storage.dicom.attributes import ATTRIBUTES, Computed, Level, describe
@@ -32,6 +32,7 @@ _OURS = frozenset((SPECIFIC_CHARACTER_SET, QUERY_RETRIEVE_LEVEL, RETRIEVE_AE_TIT
 """Said by every answer about itself, not matched."""
 
 _LEVELS = {"PATIENT": Level.PATIENT, "STUDY": Level.STUDY, "SERIES": Level.SERIES, "IMAGE": Level.INSTANCE}
+_REGISTERED = frozenset(attribute.tag for attribute in ATTRIBUTES)
 LEVEL_NAMES = {level: name for name, level in _LEVELS.items()}
 _MAX_ELEMENTS = 10_000
 
@@ -58,7 +59,7 @@ class Identifier:
     def unsupported(self) -> bool:
         """Whether a key is asked for that answers of this level never hold."""
         returned = {a.tag for a in ATTRIBUTES if a.level <= self.level and a.computed is not Computed.RETRIEVE_URL}
-        return any(key.tag not in returned for key in self.keys)
+        return any(key.tag in _REGISTERED and key.tag not in returned for key in self.keys)
 
     def query(self) -> Query:
         """The question for the query service."""

@@ -120,7 +120,7 @@ async def _offload(app: web.Application) -> AsyncIterator[None]:
     app[OFFLOAD] = offload = Offload()
     core, under_way = app[CORE], app[UNDER_WAY]
     app[FOLLOWERS] = Followers(
-        lambda: offload.run(Lane.INDEX, core.feed.head),
+        lambda: offload.run(Lane.INDEX, core.feed.state),
         core.settings.http.max_followers,
         lambda: under_way.draining,
     )

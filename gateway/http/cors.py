@@ -7,7 +7,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from aiohttp import web
 
 _MAX_AGE_S = 86_400
-_EXPOSED = "Content-Range, ETag, Warning, Content-Location, X-Total-Count, X-Request-Id"
+_EXPOSED = (
+    "Content-Range, ETag, Warning, Content-Location, X-Total-Count, X-Total-Count-Relation, X-Snapshot, X-Request-Id"
+)
 _REQUEST_HEADERS = "Authorization, X-API-Key, Accept, Content-Type, If-None-Match, Range"
 
 

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 
 from gateway.errors import Busy
+from storage.index.base import State
 
 _LOOK_INTERVAL_S = 0.25
 
@@ -16,22 +17,20 @@ class Followers:
 
     Parameters
     ----------
-    head
-        The feed's epoch and last sequence number.
+    state
+        Where the feed stands.
     maximum
         How many may follow at the same time; one more gets Busy.
     ending
         Whether the process is about to end, so that nobody should wait any longer.
     """
 
-    def __init__(
-        self, head: Callable[[], Awaitable[tuple[str, int]]], maximum: int, ending: Callable[[], bool]
-    ) -> None:
-        self._head = head
+    def __init__(self, state: Callable[[], Awaitable[State]], maximum: int, ending: Callable[[], bool]) -> None:
+        self._state = state
         self._maximum = maximum
         self._ending = ending
         self._count = 0
-        self._known: tuple[str, int] = ("", 0)
+        self._known = State("", 0)
         self._news: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._looking: asyncio.Task[None] | None = None
 
@@ -66,11 +65,11 @@ class Followers:
         end_s = loop.time() + within_s
         while True:
             if self._looking is None or self._looking.done():
-                self._known = await self._head()
+                self._known = await self._state()
                 self._looking = asyncio.create_task(self._look())
             if self._ending():
                 return False
-            if self._known[0] != epoch or self._known[1] > sequence:
+            if self._known.epoch != epoch or self._known.change > sequence:
                 return True
             left_s = end_s - loop.time()
             if left_s <= 0:
@@ -82,7 +81,7 @@ class Followers:
 
     async def _look(self) -> None:
         while True:
-            known = await self._head()
+            known = await self._state()
             if known != self._known or self._ending():
                 self._known = known
                 news, self._news = self._news, asyncio.get_running_loop().create_future()

@@ -45,6 +45,7 @@ STATUS: dict[type[Exception], HTTPStatus] = {
     storage.Unreadable: HTTPStatus.CONFLICT,
     storage.FramesNotLocatable: HTTPStatus.NOT_ACCEPTABLE,
     storage.InvalidCondition: HTTPStatus.BAD_REQUEST,
+    storage.SearchTooBroad: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     storage.ObjectNotFound: HTTPStatus.INTERNAL_SERVER_ERROR,
     storage.ObjectExists: HTTPStatus.INTERNAL_SERVER_ERROR,
     storage.ObjectDamaged: HTTPStatus.INTERNAL_SERVER_ERROR,

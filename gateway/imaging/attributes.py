@@ -11,8 +11,8 @@ from gateway.imaging.errors import InvalidDescription
 JsonDataset: TypeAlias = Mapping[str, Any]
 """One data set in the DICOM JSON Model, PS3.18 Annex F: ``{"00280010": {"vr": "US", "Value": [512]}}``."""
 
-BulkReader: TypeAlias = Callable[[str], bytes]
-"""Reads the bytes, little endian, behind a BulkDataURI of the instance."""
+BulkReader: TypeAlias = Callable[[str, int, int], bytes]
+"""Reads bytes, little endian, behind a BulkDataURI of the instance: (URI, first byte, bytes at most)."""
 
 
 def values(dataset: JsonDataset, tag: str) -> list[Any]:
@@ -91,8 +91,8 @@ def texts(dataset: JsonDataset, tag: str) -> list[str]:
     return [value if isinstance(value, str) else "" for value in values(dataset, tag)]
 
 
-def words(dataset: JsonDataset, tag: str, bulk: BulkReader) -> bytes | None:
-    """Return LUT data as little endian bytes, wherever the metadata keeps it; None when absent.
+def words(dataset: JsonDataset, tag: str, bulk: BulkReader, max_bytes: int, first_byte: int = 0) -> bytes | None:
+    """Return binary data as little endian bytes, wherever the metadata keeps it; None when absent.
 
     Parameters
     ----------
@@ -102,6 +102,8 @@ def words(dataset: JsonDataset, tag: str, bulk: BulkReader) -> bytes | None:
         Eight hexadecimal digits.
     bulk
         Called only when the metadata has a BulkDataURI.
+    max_bytes, first_byte
+        What of the value is wanted: never more is read, whatever the instance holds.
 
     Returns
     -------
@@ -116,13 +118,14 @@ def words(dataset: JsonDataset, tag: str, bulk: BulkReader) -> bytes | None:
     if not isinstance(element, Mapping):
         return None
     if isinstance(uri := element.get("BulkDataURI"), str):
-        return bulk(uri)
+        return bulk(uri, first_byte, max_bytes)
     if isinstance(inline := element.get("InlineBinary"), str):
         try:
-            return base64.b64decode(inline, validate=True)
+            return base64.b64decode(inline, validate=True)[first_byte : first_byte + max_bytes]
         except binascii.Error as error:
             raise InvalidDescription(f"attribute {tag} is not base64") from error
     numbers = reals(dataset, tag)
     if any(number != int(number) or not -0x8000 <= number <= 0xFFFF for number in numbers):
         raise InvalidDescription(f"attribute {tag} does not hold 16-bit words")
-    return b"".join((int(number) & 0xFFFF).to_bytes(2, "little") for number in numbers) or None
+    joined = b"".join((int(number) & 0xFFFF).to_bytes(2, "little") for number in numbers)
+    return joined[first_byte : first_byte + max_bytes] or None

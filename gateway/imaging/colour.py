@@ -53,3 +53,28 @@ def _matrix(
     moved = pixels.astype(np.float32) + np.array(before, np.float32) * half
     converted = moved @ matrix.T + np.array(after, np.float32) * half
     return np.clip(np.rint(converted), 0, (1 << bits) - 1).astype(pixels.dtype)
+
+
+def cielab_to_rgb(lab: tuple[float, float, float]) -> tuple[int, int, int]:
+    """Convert a PCS value of 16 bits a component to sRGB of 8 bits.
+
+    References
+    ----------
+    PS3.3 C.10.7.1.1 "Encoding of CIELab Values"
+    """
+    lightness, a, b = lab[0] * 100 / 65535, lab[1] * 255 / 65535 - 128, lab[2] * 255 / 65535 - 128
+    middle = (lightness + 16) / 116
+    xyz = np.array([_unlab(middle + a / 500) * 0.9642, _unlab(middle), _unlab(middle - b / 200) * 0.8249])
+    linear = np.clip(_D50_TO_SRGB @ xyz, 0.0, 1.0)
+    coded = np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
+    red, green, blue = (int(component) for component in np.rint(coded * 255))
+    return red, green, blue
+
+
+def _unlab(value: float) -> float:
+    return float(value**3) if value > 6 / 29 else 3 * (6 / 29) ** 2 * (value - 4 / 29)
+
+
+_D50_TO_SRGB = np.array(
+    [[3.1338561, -1.6168667, -0.4906146], [-0.9787684, 1.9161415, 0.0334540], [0.0719453, -0.2289914, 1.4052427]]
+)

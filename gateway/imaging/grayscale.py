@@ -7,7 +7,8 @@ import numpy.typing as npt
 
 from gateway.imaging.description import FloatKind, PixelDescription
 from gateway.imaging.native import Pixels
-from gateway.imaging.presentation import LookupTable, Presentation, VoiLutFunction, Window
+from gateway.imaging.palette import LookupTable
+from gateway.imaging.presentation import Presentation, VoiLutFunction, Window
 
 _TABLE_BITS = 16
 _BAND_PIXELS = 1 << 18
@@ -36,7 +37,7 @@ def pattern_values(patterns: Pixels, description: PixelDescription) -> npt.NDArr
 
 
 def render_grayscale(
-    pixels: Pixels, description: PixelDescription, presentation: Presentation, window: Window | None
+    pixels: Pixels, description: PixelDescription, presentation: Presentation, voi: Window | LookupTable | None
 ) -> npt.NDArray[np.uint8]:
     """Show a monochrome frame.
 
@@ -48,7 +49,7 @@ def render_grayscale(
         Of the decoded pixels.
     presentation
         Of this frame.
-    window
+    voi
         Takes the place of what the instance says about VOI; None: the instance's first window, else
         its first VOI LUT, else the lowest to the highest value in the frame that is not padding.
 
@@ -67,14 +68,14 @@ def render_grayscale(
         patterns = stored_patterns(plane, description)
         domain = np.arange(1 << description.bits_stored, dtype=np.uint32)
         stored = pattern_values(domain, description)
-        tone = _Tone(presentation, window)
+        tone = _Tone(presentation, voi)
         if tone.needs_range:
-            present = np.zeros(stored.size, np.bool_)
+            present = np.full(stored.size, presentation.whole_range, np.bool_)
             for band in _bands(patterns):
                 present[patterns[band]] = True
             tone = tone.fitted(stored[present], (float(stored.min()), float(stored.max())))
         return look_up(tone.apply(stored), patterns)
-    return _in_bands(plane, description, _Tone(presentation, window))
+    return _in_bands(plane, description, _Tone(presentation, voi))
 
 
 def look_up(table: npt.NDArray[np.uint8], patterns: Pixels) -> npt.NDArray[np.uint8]:
@@ -114,11 +115,11 @@ class _Tone:
     """The whole chain from stored values to grey; the same code fills a table or maps pixels."""
 
     presentation: Presentation
-    window: Window | None
+    voi: Window | LookupTable | None
 
     @property
     def needs_range(self) -> bool:
-        return self.window is None and not self.presentation.windows and not self.presentation.voi_luts
+        return self.voi is None and not self.presentation.windows and not self.presentation.voi_luts
 
     def fitted(self, stored: npt.NDArray[np.float64], otherwise: tuple[float, float]) -> "_Tone":
         """Return the tone with a window over these values, or over the whole range when they are flat.
@@ -142,7 +143,9 @@ class _Tone:
         hidden = self._is_padding(stored) | ~np.isfinite(stored)
         modality = self._modality(np.where(hidden, 0.0, stored))
         fraction = self._voi(modality)
-        if self.presentation.inverted:
+        if self.presentation.presentation_lut is not None:
+            fraction = self.presentation.presentation_lut.apply_fraction(fraction)
+        elif self.presentation.inverted:
             fraction = 1.0 - fraction
         shown = np.rint(fraction * 255.0).astype(np.uint8)
         shown[hidden] = 0
@@ -168,11 +171,11 @@ class _Tone:
         return float(values.min()), float(values.max())
 
     def _voi(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        window = self.window or next(iter(self.presentation.windows), None)
-        if window is not None:
-            return window_fraction(values, window)
-        table = self.presentation.voi_luts[0]
-        return table.apply(values) / float((1 << table.bits) - 1)
+        own: list[Window | LookupTable] = [*self.presentation.windows, *self.presentation.voi_luts]
+        voi = self.voi or own[0]
+        if isinstance(voi, Window):
+            return window_fraction(values, voi)
+        return voi.apply(values) / float((1 << voi.bits) - 1)
 
 
 def window_fraction(values: npt.NDArray[np.float64], window: Window) -> npt.NDArray[np.float64]:

@@ -9,14 +9,21 @@ import pickle
 import socket
 import struct
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from PIL import Image
+
+from gateway.imaging.animation import Timing, assemble
 from gateway.imaging.decode import EncodedFrame, decode, decoded_description, native_bytes
-from gateway.imaging.encode import encode
+from gateway.imaging.description import PixelDescription
+from gateway.imaging.encode import encode as encode_frame
 from gateway.imaging.errors import ImagingError
+from gateway.imaging.native import Pixels
+from gateway.imaging.picture import RenderedImage, encode
 from gateway.imaging.presentation import Presentation
-from gateway.imaging.render import RenderedImage, RenderRequest, render
+from gateway.imaging.render import RenderRequest, show
 
 _LENGTHS = struct.Struct(">IQ")
 _ERRORS = {error.__name__: error for error in ImagingError.__subclasses__()}
@@ -50,26 +57,72 @@ class RenderJob:
     request: RenderRequest
 
 
-Job: TypeAlias = DecodeJob | EncodeJob | RenderJob
+@dataclass(frozen=True, slots=True)
+class AnimationJob:
+    """Put frames into one file. As many `RenderJob`s follow it as ``count`` says, each decoded as it comes."""
+
+    count: int
+    timing: Timing
+    request: RenderRequest
+
+
+Job: TypeAlias = DecodeJob | EncodeJob | RenderJob | AnimationJob
 Answer: TypeAlias = bytes | RenderedImage
 
 
-def perform(job: Job) -> Answer:
+def perform(job: Job, following: Callable[[], Job]) -> Answer:
     """Do a job in this process.
+
+    Parameters
+    ----------
+    job
+        What to do.
+    following
+        Waits for the next frame of an animation.
 
     Raises
     ------
     ImagingError
-        As `decode`, `encode` and `render`.
+        As `decode`, `show`, `assemble` and `gateway.imaging.encode.encode`.
     """
-    frame = job.frame
-    pixels = decode(frame.data, frame.transfer_syntax_uid, frame.description, frame.bit_offset)
-    description = decoded_description(frame.description, frame.transfer_syntax_uid)
+    if isinstance(job, AnimationJob):
+        return _animate(job, following)
+    if isinstance(job, RenderJob):
+        picture, profile = _picture(job)
+        return encode(picture, job.request.media_type, job.request.quality, profile)
+    pixels, description = _decoded(job.frame)
     if isinstance(job, DecodeJob):
         return native_bytes(pixels, description)
-    if isinstance(job, EncodeJob):
-        return encode(pixels, description, job.transfer_syntax_uid)
-    return render(pixels, description, job.presentation, job.request)
+    return encode_frame(pixels, description, job.transfer_syntax_uid)
+
+
+def _decoded(frame: EncodedFrame) -> tuple[Pixels, PixelDescription]:
+    pixels = decode(frame.data, frame.transfer_syntax_uid, frame.description, frame.bit_offset)
+    return pixels, decoded_description(frame.description, frame.transfer_syntax_uid)
+
+
+def _picture(job: RenderJob) -> tuple[Image.Image, bytes | None]:
+    pixels, description = _decoded(job.frame)
+    return show(pixels, description, job.presentation, job.request)
+
+
+def _animate(job: AnimationJob, following: Callable[[], Job]) -> RenderedImage:
+    taken = 0
+
+    def pictures() -> Iterator[Image.Image]:
+        nonlocal taken
+        while taken < job.count:
+            each = following()
+            taken += 1
+            assert isinstance(each, RenderJob)
+            yield _picture(each)[0]
+
+    try:
+        return assemble(pictures(), job.count, job.timing, job.request.media_type, job.request.quality)
+    finally:
+        # The gateway sends them all before it listens.
+        for _ in range(taken, job.count):
+            following()
 
 
 def send_job(channel: socket.socket, job: Job, timeout_s: float) -> None:

@@ -2,7 +2,7 @@
 
 from PIL import Image, ImageDraw, ImageFont
 
-from gateway.imaging.render import DEFAULT_QUALITY, RenderedImage, RenderedMediaType, encode
+from gateway.imaging.picture import DEFAULT_QUALITY, RenderedImage, RenderedMediaType, encode
 
 # fmt: off
 _KNOWN_MODALITIES = frozenset(

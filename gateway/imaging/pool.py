@@ -11,14 +11,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
+from gateway.imaging.animation import Timing
 from gateway.imaging.decode import EncodedFrame
 from gateway.imaging.description import PixelDescription
 from gateway.imaging.errors import FrameDamaged, FrameTooLarge, ImagingBusy, ImagingError, ImagingTimeout
 from gateway.imaging.jobs import (
+    AnimationJob,
     Answer,
     ConnectionClosed,
     DecodeJob,
@@ -28,8 +30,9 @@ from gateway.imaging.jobs import (
     receive_answer,
     send_job,
 )
+from gateway.imaging.picture import RenderedImage
 from gateway.imaging.presentation import Presentation
-from gateway.imaging.render import RenderedImage, RenderRequest
+from gateway.imaging.render import RenderRequest
 from gateway.imaging.worker import READY
 
 WORKER_COMMAND = (sys.executable, "-P", "-m", "gateway.imaging.worker")
@@ -49,6 +52,8 @@ class ImagingPool:
         What one job may use beyond the libraries' own memory: encoded frame, decoded frame, picture.
     timeout_s
         Seconds a caller waits for a free worker, and again seconds a job may take.
+    animation_timeout_s
+        Seconds an animation may take, reading its frames included; it holds a worker for that long.
     max_waiting
         Callers that may wait for a worker at the same time; one more is refused at once.
     command
@@ -61,11 +66,13 @@ class ImagingPool:
         memory_bytes: int,
         timeout_s: float,
         *,
+        animation_timeout_s: float = 60.0,
         max_waiting: int = 64,
         command: Sequence[str] = WORKER_COMMAND,
     ) -> None:
         self._memory_bytes = memory_bytes
         self._timeout_s = timeout_s
+        self._animation_timeout_s = animation_timeout_s
         self._command = tuple(command)
         # Last in, first out: under light load the same warm worker serves, the others stay unstarted.
         self._slots: queue.LifoQueue[_Worker | None] = queue.LifoQueue()
@@ -109,6 +116,28 @@ class ImagingPool:
             raise FrameDamaged("the worker answered with another kind of result")
         return answer
 
+    def animate(self, frames: Iterator[RenderJob], count: int, timing: Timing, request: RenderRequest) -> RenderedImage:
+        """Return one file of several frames, which are taken from ``frames`` one by one while a worker has them.
+
+        Parameters
+        ----------
+        frames
+            Gives ``count`` jobs, whose own media type does not count. What it raises comes out of here.
+        count, timing
+            Of the frames.
+        request
+            Of the file.
+
+        Raises
+        ------
+        ImagingError
+            As `render`.
+        """
+        answer = self._run(AnimationJob(count, timing, request), frames)
+        if not isinstance(answer, RenderedImage):
+            raise FrameDamaged("the worker answered with another kind of result")
+        return answer
+
     def close(self) -> None:
         """End every worker; callers that wait, or have a job running, get ImagingBusy."""
         with self._lock:
@@ -142,8 +171,12 @@ class ImagingPool:
                 f"the frame has {description.frame_bytes} bytes decoded, a job may use {self._memory_bytes} bytes"
             )
 
-    def _run(self, job: Job) -> Answer:
-        self.admit(job.frame.description, len(job.frame.data))
+    def _run(self, job: Job, frames: Iterator[RenderJob] | None = None) -> Answer:
+        timeout_s = self._timeout_s
+        if isinstance(job, AnimationJob):
+            timeout_s = self._animation_timeout_s
+        else:
+            self.admit(job.frame.description, len(job.frame.data))
         if not self._places.acquire(blocking=False):
             raise ImagingBusy("too many callers wait for a worker")
         try:
@@ -153,7 +186,7 @@ class ImagingPool:
                 raise ImagingBusy("no worker became free in time") from None
             try:
                 worker = self._usable(worker)
-                return worker.ask(job, self._timeout_s, self._memory_bytes)
+                return worker.ask(job, frames, timeout_s, self._memory_bytes)
             except FrameDamaged:
                 if self._closed:
                     raise ImagingBusy("the imaging pool is closed") from None
@@ -232,11 +265,13 @@ class _Worker:
         if said != READY:
             raise ImagingBusy("a worker process did not start")
 
-    def ask(self, job: Job, timeout_s: float, max_answer_bytes: int) -> Answer:
+    def ask(self, job: Job, frames: Iterator[RenderJob] | None, timeout_s: float, max_answer_bytes: int) -> Answer:
         """Have a job done; whatever goes wrong with the process itself ends it."""
         deadline_s = time.monotonic() + timeout_s
         try:
             send_job(self._channel, job, timeout_s)
+            for frame in frames or ():
+                self._send_frame(frame, deadline_s)
             return receive_answer(self._channel, max_answer_bytes, deadline_s)
         except FrameTooLarge:
             self.end()  # what little memory is left there is not for the next job
@@ -248,10 +283,18 @@ class _Worker:
             self.end()
             raise FrameDamaged("the decoder crashed on the frame") from error
         except ImagingError:
+            if frames is not None:
+                self.end()  # it may be one of ours, and the worker still waits for frames
             raise
         except BaseException:
             self.end()  # its answer, still to come, would be read as the answer to the next job
             raise
+
+    def _send_frame(self, frame: RenderJob, deadline_s: float) -> None:
+        remaining_s = deadline_s - time.monotonic()
+        if remaining_s <= 0:
+            raise TimeoutError
+        send_job(self._channel, frame, remaining_s)
 
     def kill(self) -> None:
         """End the process; the thread that waits for its answer sees the connection close."""

@@ -2,17 +2,22 @@
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Self
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Self
 
 from gateway.imaging.attributes import BulkReader, JsonDataset, items, real, reals, text, texts, words
 from gateway.imaging.description import FloatKind, PhotometricInterpretation, PixelDescription
-from gateway.imaging.errors import InvalidDescription, NotDecodable
+from gateway.imaging.errors import InvalidDescription
+from gateway.imaging.icc import MAX_PROFILE_BYTES
+from gateway.imaging.overlay import Overlay, read_overlays
+from gateway.imaging.palette import LookupTable, Palette, read_palette, read_table
+from gateway.imaging.shutter import Shutter, read_shutter
+
+if TYPE_CHECKING:
+    from gateway.imaging.softcopy import Display
 
 _PIXEL_VALUE_TRANSFORMATION_SEQUENCE = "00289145"
 _FRAME_VOI_LUT_SEQUENCE = "00289132"
+_COLOURED_PRESENTATION = ("COLOR", "MIXED")
 
 
 class VoiLutFunction(Enum):
@@ -52,52 +57,25 @@ class Rescale:
 
 
 @dataclass(frozen=True, slots=True)
-class LookupTable:
-    """One LUT: ``entries`` are 16-bit little endian words, the first for ``first_value`` and below.
-
-    References
-    ----------
-    PS3.3 C.11.1.1.1 "LUT Descriptor", C.7.6.3.1.5 "Palette Color Lookup Table Descriptor"
-    """
-
-    first_value: int
-    bits: int
-    entries: bytes
-
-    def array(self) -> npt.NDArray[np.uint16]:
-        """Return the entries, (n,), uint16, values 0 to 2**bits - 1."""
-        return np.frombuffer(self.entries, "<u2")
-
-    def apply(self, inputs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Map inputs to entries; those outside take the first or the last entry."""
-        table = self.array()
-        index = np.clip(np.rint(inputs) - self.first_value, 0, len(table) - 1)
-        outputs: npt.NDArray[np.float64] = table[np.nan_to_num(index).astype(np.int64)].astype(np.float64)
-        return outputs
-
-
-@dataclass(frozen=True, slots=True)
-class Palette:
-    """The three tables of a PALETTE COLOR image, PS3.3 C.7.9 "Palette Color Lookup Table Module"."""
-
-    red: LookupTable
-    green: LookupTable
-    blue: LookupTable
-
-
-@dataclass(frozen=True, slots=True)
 class Presentation:
     """The transformations from stored values to display values that an instance defines for one frame.
 
     ``windows`` and ``voi_luts`` are alternatives in the order of the instance, invalid windows left
     out; ``padding`` is an inclusive range of stored values that hold no image; ``inverted`` says that
-    the lowest value is shown white.
+    the lowest value is shown white, ``presentation_lut`` what comes after the VOI instead. ``whole_range`` says that
+    without window and VOI LUT all values that the modality transformation can give are shown, not those of the frame.
+
+    ``palette`` is that of a PALETTE COLOR image, ``supplemental_palette`` colours the stored values from its first
+    mapped one on of an image that is grey below them, ``pseudo_palette`` all values after the VOI.
+
+    ``display`` is set for images under a presentation state.
 
     References
     ----------
     PS3.3 C.11.1 "Modality LUT Module", C.11.2 "VOI LUT Module", C.11.6 "Softcopy Presentation LUT
     Module", C.7.6.16.2.9 "Pixel Value Transformation Macro", C.7.6.16.2.10 "Frame VOI LUT Macro",
-    C.7.5.1.1.2 "Pixel Padding Value and Pixel Padding Range Limit"
+    C.7.5.1.1.2 "Pixel Padding Value and Pixel Padding Range Limit", C.7.6.19 "Supplemental Palette Color
+    Lookup Table Module", C.9.2 "Overlay Plane Module", C.11.15 "ICC Profile Module"
     """
 
     modality: Rescale | LookupTable = Rescale()
@@ -106,6 +84,14 @@ class Presentation:
     inverted: bool = False
     padding: tuple[float, float] | None = None
     palette: Palette | None = None
+    supplemental_palette: Palette | None = None
+    pseudo_palette: Palette | None = None
+    presentation_lut: LookupTable | None = None
+    whole_range: bool = False
+    overlays: tuple[Overlay, ...] = ()
+    shutter: Shutter | None = None
+    icc_profile: bytes | None = None
+    display: "Display | None" = None
 
     @classmethod
     def from_metadata(
@@ -129,26 +115,29 @@ class Presentation:
         Raises
         ------
         InvalidDescription
-            A LUT or number that cannot be right: wrong descriptor, too few entries.
-        NotDecodable
-            PALETTE COLOR with segmented palette data.
+            A LUT, overlay or number that cannot be right: wrong descriptor, too few entries.
         """
         groups = _functional_groups(metadata, frame_number)
         transformation = _macro(groups, _PIXEL_VALUE_TRANSFORMATION_SEQUENCE, metadata)
         voi = _macro(groups, _FRAME_VOI_LUT_SEQUENCE, metadata)
         signed = description.is_signed
         photometric = description.photometric_interpretation
+        is_palette = photometric is PhotometricInterpretation.PALETTE_COLOR
+        windows, voi_luts = read_voi(voi, signed, bulk)
         return cls(
-            modality=_modality(transformation, metadata, signed, bulk),
-            windows=_windows(voi),
-            voi_luts=tuple(
-                _lookup_table(item, "00283002", "00283006", signed, bulk) for item in items(voi, "00283010")
-            ),
+            modality=read_modality(transformation, metadata, signed, bulk),
+            windows=windows,
+            voi_luts=voi_luts,
             inverted=photometric is PhotometricInterpretation.MONOCHROME1 or text(metadata, "20500020") == "INVERSE",
             padding=_padding(metadata, description),
-            palette=_palette(metadata, signed, bulk)
-            if photometric is PhotometricInterpretation.PALETTE_COLOR
+            palette=read_palette(metadata, signed, bulk) if is_palette else None,
+            supplemental_palette=read_palette(metadata, signed, bulk)
+            if photometric is PhotometricInterpretation.MONOCHROME2 and _is_supplemented(metadata)
             else None,
+            presentation_lut=read_presentation_lut(metadata, bulk),
+            overlays=read_overlays(metadata, frame_number, bulk, description),
+            shutter=read_shutter(metadata),
+            icc_profile=_icc_profile(metadata, bulk) if photometric.samples == 3 or is_palette else None,
         )
 
 
@@ -165,14 +154,42 @@ def _macro(groups: list[JsonDataset], sequence: str, metadata: JsonDataset) -> J
     return metadata
 
 
-def _modality(
+def read_modality(
     transformation: JsonDataset, metadata: JsonDataset, signed: bool, bulk: BulkReader
 ) -> Rescale | LookupTable:
+    """The modality transformation: a LUT of ``metadata`` before the numbers of ``transformation``."""
     if luts := items(metadata, "00283000"):
-        return _lookup_table(luts[0], "00283002", "00283006", signed, bulk)
+        return read_table(luts[0], "00283002", "00283006", signed, bulk)
     slope, intercept = real(transformation, "00281053"), real(transformation, "00281052")
     # A slope of 0 would make every pixel the same; some senders write it for "no rescale".
     return Rescale(slope or 1.0, intercept or 0.0)
+
+
+def read_voi(voi: JsonDataset, signed: bool, bulk: BulkReader) -> tuple[tuple[Window, ...], tuple[LookupTable, ...]]:
+    """The windows and VOI LUTs of a data set or item, in its order."""
+    luts = tuple(read_table(item, "00283002", "00283006", signed, bulk) for item in items(voi, "00283010"))
+    return _windows(voi), luts
+
+
+def read_presentation_lut(metadata: JsonDataset, bulk: BulkReader) -> LookupTable | None:
+    """The first item of Presentation LUT Sequence (2050,0010), if there is one."""
+    luts = items(metadata, "20500010")
+    return read_table(luts[0], "00283002", "00283006", False, bulk) if luts else None
+
+
+def _is_supplemented(metadata: JsonDataset) -> bool:
+    return text(metadata, "00089205") in _COLOURED_PRESENTATION and "00281101" in metadata
+
+
+def _icc_profile(metadata: JsonDataset, bulk: BulkReader) -> bytes | None:
+    """ICC Profile (0028,2000), of the instance or of its first optical path."""
+    for dataset in (metadata, *items(metadata, "00480105")[:1]):
+        data = words(dataset, "00282000", bulk, MAX_PROFILE_BYTES + 1)
+        if data and len(data) > MAX_PROFILE_BYTES:
+            raise InvalidDescription(f"an ICC profile of more than {MAX_PROFILE_BYTES} bytes")
+        if data:
+            return data
+    return None
 
 
 def _windows(voi: JsonDataset) -> tuple[Window, ...]:
@@ -206,38 +223,3 @@ def _padding(metadata: JsonDataset, description: PixelDescription) -> tuple[floa
         lowest = -half if description.is_signed else 0
         bounds = [(bound - lowest) % (2 * half) + lowest for bound in bounds]
     return min(bounds), max(bounds)
-
-
-def _palette(metadata: JsonDataset, signed: bool, bulk: BulkReader) -> Palette:
-    if "00281221" in metadata:
-        raise NotDecodable("segmented palettes are not supported")
-    red, green, blue = (
-        _lookup_table(metadata, f"0028110{index}", f"0028120{index}", signed, bulk) for index in (1, 2, 3)
-    )
-    return Palette(red, green, blue)
-
-
-def _lookup_table(
-    dataset: JsonDataset, descriptor_tag: str, data_tag: str, signed: bool, bulk: BulkReader
-) -> LookupTable:
-    descriptor = [int(number) for number in reals(dataset, descriptor_tag)]
-    if len(descriptor) != 3:
-        raise InvalidDescription("a LUT Descriptor does not have three values")
-    count, first_value, bits = descriptor
-    # 65536 entries are written as 0, and a big count may have been read as SS (PS3.3 C.11.1.1.1).
-    count = 65536 if count == 0 else count & 0xFFFF
-    if signed and first_value > 0x7FFF:
-        first_value -= 0x10000
-    if not 8 <= bits <= 16:
-        raise InvalidDescription(f"a LUT has {bits} bits an entry")
-    data = words(dataset, data_tag, bulk) or b""
-    if len(data) >= 2 * count:
-        table = np.frombuffer(data, "<u2", count)
-    elif bits == 8 and len(data) >= count:
-        table = np.frombuffer(data, np.uint8, count).astype("<u2")
-    else:
-        raise InvalidDescription(f"a LUT of {count} entries has {len(data)} bytes")
-    if bits == 16 and count <= 256 and int(table.max()) <= 0xFF:
-        # Known senders describe 16 bits and store 8: the picture would be almost black.
-        bits = 8
-    return LookupTable(first_value, bits, np.minimum(table, (1 << bits) - 1).astype("<u2").tobytes())

@@ -1,55 +1,41 @@
-"""Render one decoded frame to a JPEG or PNG for people."""
+"""Render decoded frames to pictures for people."""
 
-import io
 from dataclasses import dataclass
-from enum import Enum
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from gateway.imaging.annotation import NO_ANNOTATION, Annotation, AnnotationKind, annotate
 from gateway.imaging.colour import ybr_to_rgb
-from gateway.imaging.description import PhotometricInterpretation, PixelDescription
+from gateway.imaging.description import FloatKind, PhotometricInterpretation, PixelDescription
 from gateway.imaging.errors import InvalidDescription, InvalidRendering, NotDecodable
+from gateway.imaging.geometry import Region, arrange, fit
+from gateway.imaging.graphics import draw_graphics
 from gateway.imaging.grayscale import look_up, pattern_values, render_grayscale, stored_patterns
+from gateway.imaging.icc import IccProfile, with_profile
 from gateway.imaging.native import Pixels
-from gateway.imaging.presentation import LookupTable, Palette, Presentation, Window
+from gateway.imaging.palette import LookupTable, Palette
+from gateway.imaging.picture import DEFAULT_QUALITY, RenderedImage, RenderedMediaType, encode
+from gateway.imaging.presentation import Presentation, Window
 
 MAX_VIEWPORT = 8192
 """Longest side of a viewport, in pixels."""
 
-DEFAULT_QUALITY = 90
-
 _TABLE_BITS = 16
-
-
-class RenderedMediaType(Enum):
-    """Media types a rendered frame is offered in, PS3.18 8.7.4 "Rendered Media Types"."""
-
-    JPEG = "image/jpeg"
-    PNG = "image/png"
-
-
-@dataclass(frozen=True, slots=True)
-class Region:
-    """Part of the source image, in pixels from its upper left corner.
-
-    A negative ``width`` or ``height`` mirrors the picture horizontally or vertically.
-    """
-
-    left: int
-    top: int
-    width: int
-    height: int
+_MONOCHROME = (PhotometricInterpretation.MONOCHROME1, PhotometricInterpretation.MONOCHROME2)
 
 
 @dataclass(frozen=True, slots=True)
 class RenderRequest:
     """What a client asked for.
 
-    ``quality`` is 1 to 100 and counts for JPEG only; ``window`` replaces the instance's VOI, in units
-    after the modality transformation, and counts for monochrome images only; ``viewport`` is (width,
-    height) in pixels, which the picture fills as far as its aspect ratio allows, growing or shrinking.
+    ``quality`` is 1 to 100 and counts for JPEG, JPEG 2000 and video; ``window`` replaces the instance's VOI, in units
+    after the modality transformation, and counts for monochrome images only; ``preset`` names one of the instance's
+    own windows and VOI LUTs instead, by its explanation or its number from 1. ``region`` of the source image is
+    shown in ``viewport``, (width, height) in pixels, which the picture fills as far as its aspect ratio allows,
+    growing or shrinking; a side that is None is that of the region. Without ``icc_profile`` the file has the
+    instance's profile, if that has one. ``annotate`` says which lines are wanted, ``annotation`` what they are.
 
     Raises
     ------
@@ -64,8 +50,13 @@ class RenderRequest:
     media_type: RenderedMediaType = RenderedMediaType.JPEG
     quality: int = DEFAULT_QUALITY
     window: Window | None = None
-    viewport: tuple[int, int] | None = None
+    preset: str = ""
+    viewport: tuple[int | None, int | None] | None = None
     region: Region | None = None
+    icc_profile: IccProfile | None = None
+    annotate: tuple[AnnotationKind, ...] = ()
+    annotation: Annotation = NO_ANNOTATION
+    overlays: bool = True
 
     def __post_init__(self) -> None:
         if not 1 <= self.quality <= 100:
@@ -74,26 +65,16 @@ class RenderRequest:
             finite = np.isfinite([self.window.center, self.window.width]).all()
             if not finite or not self.window.is_valid:
                 raise InvalidRendering(f"window width is {self.window.width}")
-        if self.viewport is not None and not all(1 <= side <= MAX_VIEWPORT for side in self.viewport):
+        if not all(side is None or 1 <= side <= MAX_VIEWPORT for side in self.viewport or ()):
             raise InvalidRendering(f"viewport sides must be 1 to {MAX_VIEWPORT} pixels")
         if self.region is not None and 0 in (self.region.width, self.region.height):
-            raise InvalidRendering("the viewport's source region is empty")
-
-
-@dataclass(frozen=True, slots=True)
-class RenderedImage:
-    """A picture: its media type, its bytes and its size in pixels."""
-
-    media_type: str
-    data: bytes
-    rows: int
-    columns: int
+            raise InvalidRendering("viewport: the source region is empty")
 
 
 def render(
     pixels: Pixels, description: PixelDescription, presentation: Presentation, request: RenderRequest
 ) -> RenderedImage:
-    """Render one frame. A thumbnail is a rendering with a small viewport.
+    """Render one frame to a file. A thumbnail is a rendering with a small viewport.
 
     Parameters
     ----------
@@ -104,55 +85,94 @@ def render(
     presentation
         Of this frame.
     request
-        What to produce. Nothing but pixels goes into the file: no text, no metadata.
+        What to produce. Nothing but the picture goes into the file, and its ICC profile.
 
     Raises
     ------
     NotDecodable
         A colour space that cannot be shown.
     InvalidRendering
-        The source region lies outside the image.
+        The source region lies outside the image, or there is no such window.
     """
+    picture, profile = show(pixels, description, presentation, request)
+    return encode(picture, request.media_type, request.quality, profile)
+
+
+def show(
+    pixels: Pixels, description: PixelDescription, presentation: Presentation, request: RenderRequest
+) -> tuple[Image.Image, bytes | None]:
+    """The picture that `render` encodes, mode L or RGB, and the ICC profile for its file."""
+    shown = _displayed(pixels, description, presentation, request)
+    if request.overlays:
+        for overlay in presentation.overlays:
+            shown[overlay.mask(pixels)] = 255
+    if presentation.shutter is not None:
+        shown[presentation.shutter.shut(*shown.shape[:2])] = presentation.shutter.value
+    rows, columns = shown.shape[:2]
+    display = presentation.display
+    view = arrange(rows, columns, display, request.region)
+    picture = fit(view.cut(shown), view.aspect, request.viewport)
+    if display is not None and display.objects:
+        picture = draw_graphics(picture, display.objects, view.mapping(picture.size))
+    profile = None
+    if description.photometric_interpretation not in _MONOCHROME and picture.mode == "RGB":
+        profile = presentation.icc_profile
+        if request.icc_profile is not None:
+            picture, profile = with_profile(picture, profile, request.icc_profile)
+    return annotate(picture, request.annotation), profile
+
+
+def _displayed(
+    pixels: Pixels, description: PixelDescription, presentation: Presentation, request: RenderRequest
+) -> npt.NDArray[np.uint8]:
+    """Display values of the whole frame: (rows, columns) or (rows, columns, 3)."""
     photometric = description.photometric_interpretation
-    shown: npt.NDArray[np.uint8]
-    if photometric in (PhotometricInterpretation.MONOCHROME1, PhotometricInterpretation.MONOCHROME2):
-        shown = render_grayscale(pixels, description, presentation, request.window)
-    elif photometric is PhotometricInterpretation.PALETTE_COLOR:
+    if photometric is PhotometricInterpretation.PALETTE_COLOR:
         if presentation.palette is None:
             raise InvalidDescription("a PALETTE COLOR image has no palette")
-        shown = _paletted(pixels, description, presentation.palette)
-    else:
-        shown = _coloured(pixels, description)
-    if request.region is not None:
-        shown = _cut(shown, request.region)
-    picture = Image.fromarray(shown)
-    if request.viewport is not None:
-        picture = _fit(picture, request.viewport)
-    return encode(picture, request.media_type, request.quality)
+        return _paletted(pixels, description, presentation.palette)
+    if photometric not in _MONOCHROME:
+        return _coloured(pixels, description).copy()
+    grey = render_grayscale(pixels, description, presentation, _voi(presentation, request))
+    if presentation.pseudo_palette is not None:
+        return look_up(presentation.pseudo_palette.ramp(), grey)
+    if presentation.supplemental_palette is not None and description.float_kind is FloatKind.NONE:
+        return _supplemented(grey, pixels, description, presentation.supplemental_palette)
+    return grey
 
 
-def encode(picture: Image.Image, media_type: RenderedMediaType, quality: int) -> RenderedImage:
-    """Write a picture to bytes."""
-    target = io.BytesIO()
-    if media_type is RenderedMediaType.JPEG:
-        picture.save(target, "JPEG", quality=quality)
-    else:
-        # Level 3: a 3062 x 2394 mammogram takes a third of the time of the default for 5 % more bytes.
-        picture.save(target, "PNG", compress_level=3)
-    return RenderedImage(media_type.value, target.getvalue(), picture.height, picture.width)
+def _voi(presentation: Presentation, request: RenderRequest) -> Window | LookupTable | None:
+    if request.window is not None or not request.preset:
+        return request.window
+    presets: list[Window | LookupTable] = [*presentation.windows, *presentation.voi_luts]
+    wanted = request.preset.casefold()
+    for number, preset in enumerate(presets, 1):
+        if wanted in (str(number), preset.explanation.strip().casefold()):
+            return preset
+    raise InvalidRendering(f"window: the image has {len(presets)} windows of its own and none of that name or number")
+
+
+def _patterns_of(pixels: Pixels, description: PixelDescription) -> tuple[Pixels, npt.NDArray[np.float64]]:
+    """The bit patterns of one sample a pixel, and the stored value of each possible one."""
+    if description.bits_stored > _TABLE_BITS:
+        raise NotDecodable(f"a palette for {description.bits_stored} bits is not supported")
+    domain = np.arange(1 << description.bits_stored, dtype=np.uint32)
+    return stored_patterns(pixels[:, :, 0], description), pattern_values(domain, description)
 
 
 def _paletted(pixels: Pixels, description: PixelDescription, palette: Palette) -> npt.NDArray[np.uint8]:
-    patterns = stored_patterns(pixels[:, :, 0], description)
-    if description.bits_stored > _TABLE_BITS:
-        raise NotDecodable(f"a palette for {description.bits_stored} bits is not supported")
-    stored = pattern_values(np.arange(1 << description.bits_stored, dtype=np.uint32), description)
-    table = np.stack([_eight_bits(lut, stored) for lut in (palette.red, palette.green, palette.blue)], axis=1)
-    return look_up(table, patterns)
+    patterns, stored = _patterns_of(pixels, description)
+    return look_up(palette.colours(stored), patterns)
 
 
-def _eight_bits(lut: LookupTable, stored: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
-    return np.rint(lut.apply(stored) * (255.0 / ((1 << lut.bits) - 1))).astype(np.uint8)
+def _supplemented(
+    grey: npt.NDArray[np.uint8], pixels: Pixels, description: PixelDescription, palette: Palette
+) -> npt.NDArray[np.uint8]:
+    patterns, stored = _patterns_of(pixels, description)
+    coloured = look_up(palette.colours(stored), patterns)
+    is_grey = look_up((stored < palette.red.first_value).astype(np.uint8), patterns) == 1
+    coloured[is_grey] = grey[is_grey][:, None]
+    return coloured
 
 
 def _coloured(pixels: Pixels, description: PixelDescription) -> npt.NDArray[np.uint8]:
@@ -171,25 +191,3 @@ def _coloured(pixels: Pixels, description: PixelDescription) -> npt.NDArray[np.u
             return ybr_to_rgb(eight, 8).astype(np.uint8, copy=False)
         case other:
             raise NotDecodable(f"{other.value} outside JPEG 2000 cannot be shown")
-
-
-def _cut(shown: npt.NDArray[np.uint8], region: Region) -> npt.NDArray[np.uint8]:
-    rows, columns = shown.shape[:2]
-    top, left = max(region.top, 0), max(region.left, 0)
-    bottom = min(region.top + abs(region.height), rows)
-    right = min(region.left + abs(region.width), columns)
-    if top >= bottom or left >= right:
-        raise InvalidRendering("the viewport's source region lies outside the image")
-    part = shown[top:bottom, left:right]
-    part = part[:, ::-1] if region.width < 0 else part
-    part = part[::-1] if region.height < 0 else part
-    return np.ascontiguousarray(part)
-
-
-def _fit(picture: Image.Image, viewport: tuple[int, int]) -> Image.Image:
-    scale = min(viewport[0] / picture.width, viewport[1] / picture.height)
-    size = (max(round(picture.width * scale), 1), max(round(picture.height * scale), 1))
-    if size == picture.size:
-        return picture
-    method = Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC
-    return picture.resize(size, method, reducing_gap=2.0)

@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import imagecodecs
-from PIL import Image
+from PIL import AvifImagePlugin, Image
 
+from gateway.imaging import annotation, icc
 from gateway.imaging.errors import FrameTooLarge, ImagingError
 from gateway.imaging.jobs import (
     Answer,
@@ -31,7 +32,7 @@ _GRACE_S = 2.0
 _OUT_OF_MEMORY = "the frame needs more memory than one job may use"
 
 
-def serve(arguments: Sequence[str], answer: Callable[[Job], Answer] = perform) -> None:
+def serve(arguments: Sequence[str], answer: Callable[[Job, Callable[[], Job]], Answer] = perform) -> None:
     """Answer jobs until the gateway is gone.
 
     Parameters
@@ -59,11 +60,13 @@ def serve(arguments: Sequence[str], answer: Callable[[Job], Answer] = perform) -
         signal.setitimer(signal.ITIMER_REAL, timeout_s + _GRACE_S)
         result: Answer | ImagingError
         try:
-            result = answer(job)
+            result = answer(job, lambda: receive_job(channel, memory_bytes)[0])
         except ImagingError as error:
             result = error
         except MemoryError:
             result = FrameTooLarge(_OUT_OF_MEMORY)
+        except ConnectionClosed:
+            return
         signal.setitimer(signal.ITIMER_REAL, 0)
         del job
         send_answer(channel, result)
@@ -78,6 +81,9 @@ def _load_codecs() -> None:
         imagecodecs.packbits_decode,
         imagecodecs.htj2k_encode,
         imagecodecs.JPEG8,
+        AvifImagePlugin.get_codec_version("aom"),
+        annotation.font(12),
+        icc.profile(icc.IccProfile.SRGB),
         imagecodecs.HTJ2K,
     )
     Image.init()

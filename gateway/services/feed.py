@@ -6,7 +6,7 @@ from gateway.access.door import Decision, Door
 from gateway.access.policy import Action
 from gateway.context import Caller
 from gateway.errors import Gone
-from storage.index.base import Changes, Index
+from storage.index.base import Changes, Index, State
 
 
 class FeedService:
@@ -33,6 +33,6 @@ class FeedService:
             raise Gone("the index was built anew since: start from the beginning, with the new epoch")
         return found
 
-    def head(self) -> tuple[str, int]:
-        """The epoch and the last sequence number."""
-        return self._index.head()
+    def state(self) -> State:
+        """Where the feed stands."""
+        return self._index.state()

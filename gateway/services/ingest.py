@@ -132,9 +132,9 @@ class IngestService:
     ) -> Stored:
         if study_uid is not None and extract.study_uid != study_uid:
             raise StudyMismatch("the instance is not of the study that the request names")
-        columns = rows.columns(extract.data_set, Level.PATIENT, Level.STUDY, Level.SERIES)
-        columns.update(study_uid=extract.study_uid, series_uid=extract.series_uid)
-        if not matches(decision.scope, columns):
+        record = rows.record(extract.data_set, Level.PATIENT, Level.STUDY, Level.SERIES)
+        uids = {"study_uid": extract.study_uid, "series_uid": extract.series_uid}
+        if not matches(decision.scope, {**record, **uids}):
             raise Forbidden("the instance is outside of what the caller may store")
         if decision.scope != EVERYTHING:
             self._check_place(decision, extract)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from gateway.access.door import Decision, Door
 from gateway.access.policy import Action
 from gateway.context import Caller
-from gateway.errors import Gone, NotAcceptable, NotFound
+from gateway.errors import Gone, NotFound
 from gateway.imaging.encode import ENCODERS
 from gateway.imaging.pool import ImagingPool
 from gateway.services.content import Content, joined
@@ -28,11 +28,9 @@ from storage.dicom.limits import Limits
 from storage.dicom.part10 import BulkItem
 from storage.dicom.vr import WORD_BYTES
 from storage.errors import StorageError
-from storage.index.base import Existence, Located, Target
+from storage.index.base import Existence, Layout, Located, Target
 
 _log = logging.getLogger("gateway.services")
-
-_MAX_HELD_BULK_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,12 +220,11 @@ class RetrieveService:
 
         return joined([size for _, size in fragments.ranges], fragment)
 
-    def read_bulk(self, located: Located, uri: str) -> bytes:
-        """A bulk value by its relative BulkDataURI, in memory; for look-up tables and the like.
+    def read_bulk(self, located: Located, uri: str, start: int, length: int) -> bytes:
+        """At most ``length`` bytes of the value behind a relative BulkDataURI, in memory. Raises NotFound."""
+        content = self.bulk(located, self.bulk_item(located, uri.rpartition("/bulkdata/")[2]))
+        return b"".join(content.read(start, max(min(length, content.size - start), 0)))
 
-        Raises NotFound, and NotAcceptable for a value longer than any of those.
-        """
-        item = self.bulk_item(located, uri.rpartition("/bulkdata/")[2])
-        if item.length > _MAX_HELD_BULK_BYTES:
-            raise NotAcceptable(f"a value of {item.length} bytes where a look-up table or overlay should be")
-        return b"".join(self.bulk(located, item).read(0, item.length))
+    def layout(self, located: Located) -> Layout:
+        """Where frames and bulk values of an instance lie."""
+        return self._archive.index.layout(located.version_id)

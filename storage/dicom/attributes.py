@@ -46,9 +46,10 @@ class Attribute:
     """One attribute of the registry.
 
     ``path`` is the tag, or for an attribute in a sequence the sequence's tag and its own, as eight hexadecimal
-    digits joined by dots. ``column`` is its name in the index ("" when it cannot be matched); names of persons
-    have three columns, for the alphabetic, ideographic (``_i``) and phonetic (``_p``) groups. ``returned`` says
-    that it comes back without being asked for.
+    digits joined by dots. ``column`` is its name in the index ("" when there is none and the stored metadata have to
+    be looked into); names of persons have three columns, for the alphabetic, ideographic (``_i``) and phonetic
+    (``_p``) groups. ``returned`` says that it comes back without being asked for, ``required`` that it does so even
+    when it is not known (PS3.18 Tables 10.6.3-3 to 10.6.3-5).
     """
 
     keyword: str
@@ -57,12 +58,18 @@ class Attribute:
     level: Level
     column: str = ""
     returned: bool = False
+    required: bool = False
     computed: Computed = Computed.NO
 
     @property
     def tag(self) -> str:
         """The top-level tag under which the attribute is returned."""
         return self.path.partition(".")[0]
+
+    @property
+    def in_item(self) -> bool:
+        """Whether it stands in the items of a sequence."""
+        return "." in self.path
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -88,13 +95,13 @@ _SPECIAL = {
 
 
 def _attributes(level: Level, text: str) -> list[Attribute]:
-    """Lines of ``Keyword[>Keyword] column returned``; "-" for no column, "*" for returned by default."""
+    """Lines of ``Keyword[>Keyword] column mark``; "-" for no column, "*" for returned by default, "+" for required."""
     found = []
     for line in text.split("\n"):
         words = line.split()
         if not words:
             continue
-        keyword, column, *returned = words
+        keyword, column, *mark = words
         tags = []
         for word in keyword.split(">"):
             tag = tag_for_keyword(word)
@@ -107,7 +114,8 @@ def _attributes(level: Level, text: str) -> list[Attribute]:
                 vr=vrs.of_tag(tags[-1]),
                 level=level,
                 column="" if column == "-" else column,
-                returned=bool(returned),
+                returned=bool(mark),
+                required=mark == ["+"],
                 computed=_SPECIAL.get(keyword, Computed.NO),
             )
         )
@@ -118,16 +126,23 @@ ATTRIBUTES: tuple[Attribute, ...] = tuple(
     _attributes(
         Level.PATIENT,
         """
-        PatientName                          patient_name *
-        PatientID                            patient_id *
+        PatientName                          patient_name +
+        PatientID                            patient_id +
         IssuerOfPatientID                    issuer_of_patient_id *
-        PatientBirthDate                     patient_birth_date *
-        PatientSex                           patient_sex *
+        PatientBirthDate                     patient_birth_date +
+        PatientSex                           patient_sex +
         PatientBirthTime                     -
+        OtherPatientIDs                      -
+        OtherPatientIDsSequence              -
         OtherPatientNames                    -
         EthnicGroup                          -
         PatientComments                      -
         PatientSpeciesDescription            -
+        PatientBreedDescription              -
+        ResponsiblePerson                    -
+        ResponsibleOrganization              -
+        PatientIdentityRemoved               -
+        DeidentificationMethod               -
         NumberOfPatientRelatedStudies        -
         NumberOfPatientRelatedSeries         -
         NumberOfPatientRelatedInstances      -
@@ -136,51 +151,71 @@ ATTRIBUTES: tuple[Attribute, ...] = tuple(
     + _attributes(
         Level.STUDY,
         """
-        StudyDate                            study_date *
-        StudyTime                            study_time *
-        AccessionNumber                      accession_number *
+        StudyDate                            study_date +
+        StudyTime                            study_time +
+        AccessionNumber                      accession_number +
         InstanceAvailability                 - *
         ModalitiesInStudy                    - *
         SOPClassesInStudy                    -
-        ReferringPhysicianName               referring_physician_name *
+        ReferringPhysicianName               referring_physician_name +
         TimezoneOffsetFromUTC                - *
         StudyDescription                     study_description *
         RetrieveURL                          - *
         StudyInstanceUID                     study_uid *
-        StudyID                              study_id *
+        StudyID                              study_id +
         NumberOfStudyRelatedSeries           - *
         NumberOfStudyRelatedInstances        - *
+        IssuerOfAccessionNumberSequence      -
+        ConsultingPhysicianName              -
+        PhysiciansOfRecord                   -
         NameOfPhysiciansReadingStudy         -
+        RequestingService                    -
+        RequestedProcedureDescription        -
+        RequestedProcedureCodeSequence       -
+        ProcedureCodeSequence                -
+        ReasonForPerformedProcedureCodeSequence  -
         AdmittingDiagnosesDescription        -
+        AdmissionID                          -
         PatientAge                           -
         PatientSize                          -
         PatientWeight                        -
+        PregnancyStatus                      -
+        Occupation                           -
+        AdditionalPatientHistory             -
+        ClinicalTrialSponsorName             -
+        ClinicalTrialProtocolID              -
+        ClinicalTrialSubjectID               -
         InstitutionName                      institution_name
         """,
     )
     + _attributes(
         Level.SERIES,
         """
-        Modality                             modality *
+        Modality                             modality +
         SeriesDescription                    series_description *
         SeriesInstanceUID                    series_uid *
-        SeriesNumber                         series_number *
+        SeriesNumber                         series_number +
         NumberOfSeriesRelatedInstances       - *
         SeriesDate                           series_date
         SeriesTime                           series_time
         PerformedProcedureStepStartDate      pps_start_date *
         PerformedProcedureStepStartTime      pps_start_time *
+        PerformedProcedureStepID             -
+        PerformedProcedureStepDescription    -
         RequestAttributesSequence>ScheduledProcedureStepID    scheduled_step_id *
         RequestAttributesSequence>RequestedProcedureID        requested_procedure_id *
         BodyPartExamined                     body_part_examined
         Laterality                           laterality
-        Manufacturer                         -
-        ManufacturerModelName                -
+        Manufacturer                         manufacturer
+        ManufacturerModelName                manufacturer_model_name
+        DeviceSerialNumber                   -
+        SoftwareVersions                     -
         StationName                          station_name
-        ProtocolName                         -
+        InstitutionalDepartmentName          -
+        ProtocolName                         protocol_name
         PerformingPhysicianName              -
         OperatorsName                        -
-        FrameOfReferenceUID                  -
+        FrameOfReferenceUID                  frame_of_reference_uid
         PatientPosition                      -
         """,
     )
@@ -190,16 +225,16 @@ ATTRIBUTES: tuple[Attribute, ...] = tuple(
         SOPClassUID                          sop_class_uid *
         SOPInstanceUID                       sop_uid *
         AvailableTransferSyntaxUID           - *
-        InstanceNumber                       instance_number *
+        InstanceNumber                       instance_number +
         Rows                                 - *
         Columns                              - *
         BitsAllocated                        - *
         NumberOfFrames                       - *
         ImageType                            -
-        AcquisitionNumber                    -
-        AcquisitionDate                      -
-        AcquisitionTime                      -
-        AcquisitionDateTime                  -
+        AcquisitionNumber                    acquisition_number
+        AcquisitionDate                      acquisition_date
+        AcquisitionTime                      acquisition_time
+        AcquisitionDateTime                  acquisition_datetime
         ContentDate                          content_date
         ContentTime                          content_time
         ImagePositionPatient                 -
@@ -220,7 +255,37 @@ ATTRIBUTES: tuple[Attribute, ...] = tuple(
     )
 )
 
-BY_KEYWORD: dict[str, Attribute] = {attribute.keyword: attribute for attribute in ATTRIBUTES}
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A date and its time, matched together.
+
+    ``instant`` is a column of its own that holds both in UTC where the data set says its offset, and nothing
+    otherwise (PS3.4 C.2.2.2.5.4 "Range Matching General Rules").
+    """
+
+    date: Attribute
+    time: Attribute
+    instant: Attribute
+
+
+def _moments() -> tuple[Moment, ...]:
+    known = {attribute.keyword: attribute for attribute in ATTRIBUTES}
+    found = []
+    for column in ("study", "series", "pps_start", "acquisition", "content"):
+        date, time = (next(a for a in known.values() if a.column == f"{column}_{part}") for part in ("date", "time"))
+        keyword, path = f"{date.keyword}+{time.keyword}", f"{date.path}+{time.path}"
+        found.append(Moment(date, time, Attribute(keyword, path, "DT", date.level, f"{column}_instant")))
+    return tuple(found)
+
+
+MOMENTS = _moments()
+COLUMNS: tuple[Attribute, ...] = tuple(
+    attribute for attribute in (*ATTRIBUTES, *(moment.instant for moment in MOMENTS)) if attribute.column
+)
+"""Every attribute that the index has columns for."""
+
+BY_KEYWORD: dict[str, Attribute] = {attribute.keyword: attribute for attribute in (*ATTRIBUTES, *COLUMNS)}
 BY_PATH: dict[str, Attribute] = {attribute.path: attribute for attribute in ATTRIBUTES}
 
 STORED_TAGS: dict[Level, frozenset[str]] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
@@ -20,6 +20,7 @@ from storage.dicom.identifiers import (
     Version,
 )
 from storage.dicom.matching import EVERYTHING, Condition
+from storage.dicom.metadata import Key
 from storage.dicom.part10 import BulkItem, Extract
 
 
@@ -83,32 +84,84 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class Cost:
+    """What one search may cost.
+
+    ``max_inspected`` instances may be looked into for attributes without a column; a total is counted up to
+    ``max_counted`` rows; after ``timeout_s`` the search ends in SearchTooBroad.
+    """
+
+    max_inspected: int = 10_000
+    max_counted: int = 100_000
+    timeout_s: float = 30.0
+
+
+Position = tuple[str | int, ...]
+"""Where a row stands in the order of its level, for the rows after it to be asked for."""
+
+
+@dataclass(frozen=True, slots=True)
 class Search:
     """A question to the index.
 
-    ``conditions`` may be of any level; those below ``level`` ask that some series or instance satisfies them.
-    ``scope`` limits what exists for the caller. ``limit`` rows come after ``offset`` in a stable order.
+    ``conditions`` may be of any level; those below ``level`` ask that one series or instance satisfies them all.
+    ``in_study`` ask, each for itself, that the study has a series or instance that satisfies it. ``metadata`` are
+    looked for in the stored metadata of instances, one of which has to satisfy them and all that is below ``level``.
+    ``scope`` limits what exists for the caller.
+
+    ``limit`` rows come after ``offset`` in a stable order, or after ``offset`` more beyond ``after``. With
+    ``snapshot`` the rows are those that were there at that change, whatever came or went since.
     """
 
     tenant: Tenant
     level: Level
     conditions: tuple[Condition, ...] = ()
-    modalities_in_study: tuple[str, ...] = ()
+    in_study: tuple[Condition, ...] = ()
+    metadata: tuple[Key, ...] = ()
     scope: Condition = EVERYTHING
     limit: int = 1000
     offset: int = 0
+    after: Position | None = None
+    snapshot: int | None = None
     computed: frozenset[Computed] = frozenset()
+    cost: Cost = Cost()
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One result. ``attributes`` are JSON texts (DICOM JSON Model), one each level down to the question's."""
+    """One result. ``attributes`` are JSON texts (DICOM JSON Model), one each level down to the question's.
+
+    ``version_id`` is that of the version that speaks for the row, for more of its metadata.
+    """
 
     study_uid: StudyUid
     series_uid: SeriesUid | None
     sop_uid: SopUid | None
     attributes: tuple[bytes, ...]
     computed: dict[Computed, int | tuple[str, ...]]
+    version_id: int = field(compare=False)
+    position: Position
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Which state of the index answers: ``epoch`` is renewed by a reindex, ``change`` is the last one seen."""
+
+    epoch: str
+    change: int
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Rows of a search, all read from one state. ``total`` is what there is without limit, offset and after.
+
+    ``exact`` is False where counting stopped at ``Cost.max_counted``.
+    """
+
+    rows: tuple[Row, ...]
+    total: int
+    exact: bool
+    state: State
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +225,7 @@ class Action(StrEnum):
     COMPLETED = "completed"  # of a study: nothing more is expected
 
 
-class State(StrEnum):
+class VersionState(StrEnum):
     """What has become of a change's version since."""
 
     CURRENT = "current"
@@ -192,7 +245,7 @@ class Change:
     sop_uid: SopUid | None
     sop_class_uid: SopClassUid | None
     version: Version | None
-    state: State | None
+    state: VersionState | None
     detail: str
 
 
@@ -254,12 +307,23 @@ class Index(Protocol):
         """All of a tenant's quarantine, oldest first."""
         ...
 
+    def state(self) -> State:
+        """The state that a search would be answered from now."""
+        ...
+
+    def page(self, search: Search, total: int | None = None) -> Page:
+        """The rows that satisfy a search and how many there are; ``total`` is taken for that number when given.
+
+        Raises InvalidCondition, SearchTooBroad.
+        """
+        ...
+
     def search(self, search: Search) -> Sequence[Row]:
-        """The rows that satisfy a search. Raises InvalidCondition."""
+        """The rows of a page alone. Raises as ``page``."""
         ...
 
     def count(self, search: Search) -> int:
-        """How many rows a search would give without limit and offset."""
+        """How many rows a search would give without limit and offset, however many. Raises as ``page``."""
         ...
 
     def locate(self, target: Target, scope: Condition) -> Sequence[Located]:
@@ -331,10 +395,6 @@ class Index(Protocol):
 
     def changes(self, tenant: Tenant, scope: Condition, cursor: int, limit: int) -> Changes:
         """What happened after a cursor, in commit order. 0 is before everything."""
-        ...
-
-    def head(self) -> tuple[str, int]:
-        """Epoch of the feed and its last sequence number."""
         ...
 
     def complete_quiet(self, quiet_s: float, now_s: float) -> int:

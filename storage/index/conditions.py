@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from storage.dicom.attributes import Level
-from storage.dicom.matching import AllOf, AnyOf, Condition, Not, OneOf, Range, Wildcard, attribute_of
+from storage.dicom.attributes import Attribute, Level
+from storage.dicom.matching import (
+    Absent,
+    AllOf,
+    AnyOf,
+    Condition,
+    Fuzzy,
+    InItem,
+    Leaf,
+    Not,
+    OneOf,
+    Wildcard,
+    attribute_of,
+)
 
 ALIASES = {Level.PATIENT: "s", Level.STUDY: "s", Level.SERIES: "e", Level.INSTANCE: "i"}
-"""Table aliases: study ``s`` (with its patient's attributes), series ``e``, instance ``i``."""
+"""Table aliases: study ``s`` (with its patient's attributes), series ``e``, instance ``i``; a request's item ``r``."""
 
 
 @dataclass(slots=True)
@@ -40,21 +52,44 @@ def level_of(condition: Condition) -> Level:
     """The lowest level that a condition looks at; STUDY when it looks at none."""
     if isinstance(condition, AllOf | AnyOf):
         return max((level_of(part) for part in condition.conditions), default=Level.STUDY)
-    if isinstance(condition, Not):
+    if isinstance(condition, Not | InItem):
         return level_of(condition.condition)
     return max(attribute_of(condition.keyword).level, Level.STUDY)
 
 
-def sql(condition: Condition) -> Sql:
+def sql(condition: Condition, *, in_item: bool = False) -> Sql:
     """A boolean expression over the aliases; never NULL, so that it may be negated."""
     if isinstance(condition, AllOf | AnyOf):
-        word, empty = ("AND", "1") if isinstance(condition, AllOf) else ("OR", "0")
-        return _joined(word, [sql(part) for part in condition.conditions], empty)
+        word, empty = ("AND", "1 = 1") if isinstance(condition, AllOf) else ("OR", "1 = 0")
+        return _joined(word, [sql(part, in_item=in_item) for part in condition.conditions], empty)
     if isinstance(condition, Not):
-        return Sql().add("NOT (").extend(sql(condition.condition)).add(")")
+        return Sql().add("NOT (").extend(sql(condition.condition, in_item=in_item)).add(")")
+    if isinstance(condition, InItem):
+        found = Sql().add("e.id IN (SELECT r.series FROM request_item r WHERE")
+        return found.extend(sql(condition.condition, in_item=True)).add(")")
     attribute = attribute_of(condition.keyword)
-    alias = ALIASES[attribute.level]
-    return _joined("OR", [_column(condition, f"{alias}.{column}") for column in attribute.columns], "0")
+    if attribute.in_item and not in_item:
+        return sql(InItem(condition))
+    if isinstance(condition, Fuzzy):
+        return _fuzzy(condition, attribute)
+    alias = "r" if in_item else ALIASES[attribute.level]
+    word = "AND" if isinstance(condition, Absent) else "OR"
+    return _joined(word, [_column(condition, f"{alias}.{column}") for column in attribute.columns], "1 = 0")
+
+
+def _fuzzy(condition: Fuzzy, attribute: Attribute) -> Sql:
+    """A study whose name has a key of every word; looked up by key, since a word is much rarer than a study."""
+    assert attribute.level <= Level.STUDY
+    words = []
+    for word in condition.words:
+        keys = [key for key in word if not key.endswith("*")]
+        begins = [key[:-1] for key in word if key.endswith("*")]
+        found = Sql().add("s.id IN (SELECT k.study FROM name_key k WHERE k.attribute = ? AND (", attribute.column)
+        found.add(f"k.key IN ({', '.join('?' * len(keys))})", *keys)
+        for start in begins:
+            found.add("OR (k.key >= ? AND k.key < ?)", start, start + "\U0010ffff")
+        words.append(found.add("))"))
+    return _joined("AND", words, "1 = 1")
 
 
 def _joined(word: str, pieces: list[Sql], empty: str) -> Sql:
@@ -68,7 +103,9 @@ def _joined(word: str, pieces: list[Sql], empty: str) -> Sql:
     return joined.add(")")
 
 
-def _column(condition: OneOf | Wildcard | Range, column: str) -> Sql:
+def _column(condition: Leaf, column: str) -> Sql:
+    if isinstance(condition, Absent):
+        return Sql().add(f"{column} IS NULL")
     found = Sql().add(f"({column} IS NOT NULL AND")
     if isinstance(condition, OneOf):
         if len(condition.values) == 1:
@@ -79,13 +116,14 @@ def _column(condition: OneOf | Wildcard | Range, column: str) -> Sql:
     elif isinstance(condition, Wildcard):
         found.add(f"{column} GLOB ?", glob(condition.pattern))
     else:
+        assert not isinstance(condition, Fuzzy)
         low, high = condition.low, condition.high
         if low is not None:
             found.add(f"{column} >= ?", low)
         if high is not None:
             found.add(f"AND {column} <= ?" if low is not None else f"{column} <= ?", high)
         if low is None and high is None:
-            found.add("1")
+            found.add("1 = 1")
     return found.add(")")
 
 

@@ -11,7 +11,7 @@ from storage.dicom import identifiers as ids
 from storage.dicom.attributes import Level
 from storage.dicom.matching import Condition
 from storage.index import queries
-from storage.index.base import Action, Change, Role, State
+from storage.index.base import Action, Change, Role, VersionState
 from storage.index.conditions import Sql, level_of, sql
 
 WINDOW = 10_000
@@ -72,7 +72,9 @@ def change_of(found: Sequence[object]) -> Change:
     state = None
     if version is not None:
         current = role in (Role.CURRENT.value, Role.ALTERNATIVE.value)
-        state = State.DELETED if deleted is not None else State.CURRENT if current else State.REPLACED
+        state = (
+            VersionState.DELETED if deleted is not None else VersionState.CURRENT if current else VersionState.REPLACED
+        )
     return Change(
         int(str(sequence)),
         float(str(at)),

@@ -7,10 +7,13 @@ import sqlite3
 from importlib.resources import files
 
 from storage.errors import SchemaMismatch
+from storage.index import refilling
 
 SCHEMA_VERSION = 3
 OLDEST_COMPATIBLE = 3
 """The oldest release's schema version that may still work on a database of ``SCHEMA_VERSION``."""
+_FILLED_SINCE = 2
+"""Rows of an older schema lack columns that this release fills from the stored metadata."""
 
 
 def scripts() -> dict[int, str]:
@@ -34,8 +37,7 @@ def migrate(connection: sqlite3.Connection) -> None:
     found = dict.fromkeys(("schema_version", "oldest_compatible"), 0)
     if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
         found.update(
-            (key, int(value))
-            for key, value in connection.execute("SELECT key, value FROM meta WHERE key LIKE 's%' OR key LIKE 'o%'")
+            (key, int(value)) for key, value in connection.execute("SELECT key, value FROM meta WHERE key != 'epoch'")
         )
     if found["oldest_compatible"] > SCHEMA_VERSION:
         raise SchemaMismatch(
@@ -44,11 +46,18 @@ def migrate(connection: sqlite3.Connection) -> None:
     if found["schema_version"] >= SCHEMA_VERSION:
         return
     script = "".join(text for number, text in scripts().items() if number > found["schema_version"])
-    # executescript commits what is open, so the transaction is in the script itself.
-    connection.executescript(
-        f"BEGIN IMMEDIATE; {script}"
-        f"INSERT OR REPLACE INTO meta VALUES ('schema_version', '{SCHEMA_VERSION}');"
-        f"INSERT OR REPLACE INTO meta VALUES ('oldest_compatible', '{OLDEST_COMPATIBLE}');"
-        f"INSERT OR IGNORE INTO meta VALUES ('epoch', '{secrets.token_hex(8)}');"
-        "COMMIT;"
-    )
+    try:
+        # executescript commits what is open, so the transaction begins in the script itself.
+        connection.executescript(
+            f"BEGIN IMMEDIATE; {script}"
+            f"INSERT OR REPLACE INTO meta VALUES ('schema_version', '{SCHEMA_VERSION}');"
+            f"INSERT OR REPLACE INTO meta VALUES ('oldest_compatible', '{OLDEST_COMPATIBLE}');"
+            f"INSERT OR IGNORE INTO meta VALUES ('epoch', '{secrets.token_hex(8)}');"
+        )
+        if 0 < found["schema_version"] < _FILLED_SINCE:
+            refilling.refill(connection)
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise

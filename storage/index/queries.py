@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from storage.dicom import json_model
 from storage.dicom.attributes import Computed, Level
-from storage.dicom.matching import AllOf, Condition
+from storage.dicom.matching import AllOf, Condition, Range
 from storage.index.base import Search, Target
 from storage.index.conditions import Sql, level_of, sql
+from storage.index.rows import study_rank
 
 _FROM = {
     Level.PATIENT: "study s",
@@ -15,70 +17,128 @@ _FROM = {
     Level.SERIES: "study s JOIN series e ON e.study = s.id",
     Level.INSTANCE: "study s JOIN series e ON e.study = s.id JOIN instance i ON i.series = e.id",
 }
-_LIVE = {
-    Level.PATIENT: "s.live",
-    Level.STUDY: "s.live",
-    Level.SERIES: "s.live AND e.live",
-    Level.INSTANCE: "s.live AND e.live AND i.current_version IS NOT NULL",
-}
-_BY_STUDY = "s.study_date DESC, s.study_time DESC, s.study_uid"
 ORDER = {
-    Level.PATIENT: "s.patient_id, s.patient",
-    Level.STUDY: _BY_STUDY,
-    Level.SERIES: f"{_BY_STUDY}, e.series_number, e.series_uid",
-    Level.INSTANCE: f"{_BY_STUDY}, e.series_number, e.series_uid, i.instance_number, i.sop_uid",
+    Level.STUDY: ("s.rank", "s.study_uid"),
+    Level.SERIES: ("s.rank", "s.study_uid", "e.rank", "e.series_uid"),
+    Level.INSTANCE: ("s.rank", "s.study_uid", "e.rank", "e.series_uid", "i.rank", "i.sop_uid"),
 }
+"""Columns that a level's rows are ordered by, all ascending and never NULL; together they are a row's position."""
+_BY_PATIENT = "s.patient_id, s.patient"
 
 
-def _where(search: Search) -> Sql:
-    """The conditions that choose rows of the search's level."""
+def order_by(level: Level) -> str:
+    """The stable order of a level's rows."""
+    return _BY_PATIENT if level is Level.PATIENT else ", ".join(ORDER[level])
+
+
+def _there(level: Level, snapshot: int | None, *, outer: bool = True) -> Sql:
+    """That rows of a level are live; with a snapshot, that they were at that change. ``outer`` looks at those above."""
+    if snapshot is None:
+        live = ("s.live", "e.live", "i.current_version IS NOT NULL")[: max(level, Level.STUDY)]
+        return Sql().add(" AND ".join(live if outer else live[1:] or live))
+    alias, live_now, below = {
+        Level.SERIES: ("e", "e.live", "p.series = e.id"),
+        Level.INSTANCE: ("i", "i.current_version IS NOT NULL", "p.id = i.id"),
+    }.get(level, ("s", "s.live", "p.study = s.id"))
+    # What appeared before and is there still needs no look at its versions: that is nearly everything.
+    return (
+        Sql()
+        .add(f"(({live_now} AND {alias}.appeared <= ?) OR EXISTS (SELECT 1 FROM instance p", snapshot)
+        .add(f"JOIN version v ON v.instance = p.id WHERE {below} AND v.committed <= ?", snapshot)
+        .add("AND (v.deleted IS NULL OR v.deleted > ?)))", snapshot)
+    )
+
+
+def _where(search: Search, among: Sequence[int] | None = None) -> Sql:
+    """The conditions that choose rows of the search's level.
+
+    ``among`` are the instances that satisfy the keys on metadata and everything else at once; then no more is asked.
+    """
     level = max(search.level, Level.STUDY)
-    where = Sql().add(f"s.tenant = ? AND {_LIVE[level]}", search.tenant)
+    where = Sql().add("s.tenant = ? AND", search.tenant).extend(_there(level, search.snapshot))
+    if among is not None:
+        column = {Level.STUDY: "s.id IN (SELECT i.study", Level.SERIES: "e.id IN (SELECT i.series"}.get(level)
+        listed = json_model.dumps(list(among)).decode()
+        if column is None:
+            return where.add("AND i.id IN (SELECT value FROM json_each(?))", listed)
+        return where.add(f"AND {column} FROM instance i WHERE i.id IN (SELECT value FROM json_each(?)))", listed)
     direct = [condition for condition in search.conditions if level_of(condition) <= level]
     below = [condition for condition in search.conditions if level_of(condition) > level]
     for condition in direct:
         where.add("AND").extend(sql(condition))
+    where.extend(_within_ranks(direct))
     if level_of(search.scope) <= level:
         where.add("AND").extend(sql(search.scope))
-    elif not below and not search.modalities_in_study:
-        where.add("AND").extend(some_series(search.scope))
+    elif not below and not search.in_study:
+        where.add("AND").extend(some_series(search.scope, snapshot=search.snapshot))
     if below:
         where.add("AND")
         if level is Level.SERIES:
-            where.add("EXISTS (SELECT 1 FROM instance i WHERE i.series = e.id AND i.current_version IS NOT NULL AND")
-            where.extend(sql(AllOf(tuple(below)))).add(")")
+            where.add("EXISTS (SELECT 1 FROM instance i WHERE i.series = e.id AND")
+            where.extend(_there(Level.INSTANCE, search.snapshot, outer=False)).add("AND").extend(
+                sql(AllOf(tuple(below)))
+            ).add(")")
         else:
-            where.extend(some_series(search.scope, below))
-    if search.modalities_in_study:
-        marks = ", ".join("?" * len(search.modalities_in_study))
-        where.add("AND EXISTS (SELECT 1 FROM series e WHERE e.study = s.id AND e.live")
-        where.add(f"AND e.modality IN ({marks}) AND", *search.modalities_in_study)
-        where.extend(sql(search.scope)).add(")")
+            where.extend(some_series(search.scope, below, search.snapshot))
+    for condition in search.in_study:
+        where.add("AND").extend(some_series(search.scope, [condition], search.snapshot))
     return where
 
 
-def some_series(scope: Condition, conditions: Sequence[Condition] = ()) -> Sql:
-    """That a study has a live series in scope which satisfies some conditions, itself or by an instance."""
+def _within_ranks(conditions: Sequence[Condition]) -> Sql:
+    """What ranges of Study Date say about the order: they are a piece of it, which the index can enter at its start."""
+    found = Sql()
+    for condition in conditions:
+        if isinstance(condition, AllOf):
+            found.extend(_within_ranks(condition.conditions))
+        elif isinstance(condition, Range) and condition.keyword == "StudyDate":
+            if condition.high is not None:
+                found.add("AND s.rank >= ?", study_rank(condition.high, "")[:-1])
+            if condition.low is not None:
+                found.add("AND s.rank <= ?", study_rank(condition.low, None))
+    return found
+
+
+def some_series(scope: Condition, conditions: Sequence[Condition] = (), snapshot: int | None = None) -> Sql:
+    """That a study has a series in scope which satisfies some conditions, itself or by an instance."""
     lowest = max((level_of(condition) for condition in conditions), default=Level.SERIES)
     found = Sql().add("EXISTS (SELECT 1 FROM series e")
     if lowest is Level.INSTANCE:
-        found.add("JOIN instance i ON i.series = e.id AND i.current_version IS NOT NULL")
-    found.add("WHERE e.study = s.id AND e.live AND").extend(sql(scope))
+        found.add("JOIN instance i ON i.series = e.id")
+    found.add("WHERE e.study = s.id AND").extend(_there(lowest, snapshot, outer=False))
+    found.add("AND").extend(sql(scope))
     for condition in conditions:
         found.add("AND").extend(sql(condition))
     return found.add(")")
 
 
-_COLUMNS = {
+def _beyond(search: Search) -> Sql:
+    """The rows after a position, entered through the index by its first column."""
+    if search.after is None:
+        return Sql()
+    columns = ORDER[search.level]
+    marks = ", ".join("?" * len(columns))
+    first, *_ = search.after
+    return Sql().add(f"AND s.rank >= ? AND ({', '.join(columns)}) > ({marks})", first, *search.after)
+
+
+_VERSION = {
+    Level.PATIENT: "(SELECT v.id FROM version v WHERE v.version = s.source_version)",
+    Level.STUDY: "(SELECT v.id FROM version v WHERE v.version = s.source_version)",
+    Level.SERIES: "(SELECT v.id FROM version v WHERE v.version = e.source_version)",
+    Level.INSTANCE: "coalesce(i.current_version, (SELECT max(v.id) FROM version v WHERE v.instance = i.id))",
+}
+_UIDS_AND_ATTRIBUTES = {
     Level.PATIENT: "page.study_uid, NULL, NULL, s.attributes, NULL, NULL",
     Level.STUDY: "s.study_uid, NULL, NULL, s.attributes, NULL, NULL",
     Level.SERIES: "s.study_uid, e.series_uid, NULL, s.attributes, e.attributes, NULL",
     Level.INSTANCE: "s.study_uid, e.series_uid, i.sop_uid, s.attributes, e.attributes, i.attributes",
 }
+POSITION_COLUMNS = 6
 
 
-def page(search: Search) -> Sql:
-    """Rows of a page: the UIDs and attributes of each level, then the computed values in the enum's order."""
+def page(search: Search, among: Sequence[int] | None = None) -> Sql:
+    """Rows of a page: UIDs and attributes by level, version, position, then computed values in the enum's order."""
     level = search.level
     below = {
         Level.SERIES: ", e.id AS series_row",
@@ -90,30 +150,46 @@ def page(search: Search) -> Sql:
             "SELECT s.id AS study_row, s.patient AS patient, s.study_uid AS study_uid,"
             " max(coalesce(s.study_date, '') || coalesce(s.study_time, '')) FROM study s WHERE"
         )
-        inner.extend(_where(search)).add("GROUP BY s.patient")
+        inner.extend(_where(search, among)).add("GROUP BY s.patient")
     else:
         inner = (
             Sql()
             .add(f"SELECT s.id AS study_row, s.patient AS patient{below.get(level, '')} FROM {_FROM[level]} WHERE")
-            .extend(_where(search))
+            .extend(_where(search, among))
+            .extend(_beyond(search))
         )
-    inner.add(f"ORDER BY {ORDER[level]} LIMIT ? OFFSET ?", search.limit, search.offset)
-    found = Sql().add(f"SELECT {_COLUMNS[level]}")
+    inner.add(f"ORDER BY {order_by(level)} LIMIT ? OFFSET ?", search.limit, search.offset)
+    position = [*ORDER.get(level, ())]
+    position += ["NULL"] * (POSITION_COLUMNS - len(position))
+    found = Sql().add(f"SELECT {_UIDS_AND_ATTRIBUTES[level]}, {_VERSION[level]}, {', '.join(position)}")
     for computed in sorted(search.computed):
-        found.add(",").extend(_computed(computed, search.scope))
+        found.add(",").extend(_computed(computed, search))
     found.add("FROM (").extend(inner).add(") page JOIN study s ON s.id = page.study_row")
     if level >= Level.SERIES:
         found.add("JOIN series e ON e.id = page.series_row")
     if level is Level.INSTANCE:
         found.add("JOIN instance i ON i.id = page.instance_row")
-    return found.add(f"ORDER BY {ORDER[level]}")
+    return found.add(f"ORDER BY {order_by(level)}")
 
 
-def count(search: Search) -> Sql:
-    """The number of rows without limit and offset."""
-    if search.level is Level.PATIENT:
-        return Sql().add("SELECT count(DISTINCT s.patient) FROM study s WHERE").extend(_where(search))
-    return Sql().add(f"SELECT count(*) FROM {_FROM[search.level]} WHERE").extend(_where(search))
+def count(search: Search, among: Sequence[int] | None = None, at_most: int | None = None) -> Sql:
+    """The number of rows without limit and offset; counting stops at ``at_most``."""
+    what = "DISTINCT s.patient" if search.level is Level.PATIENT else "1"
+    rows = Sql().add(f"SELECT {what} FROM {_FROM[search.level]} WHERE").extend(_where(search, among))
+    if at_most is not None:
+        rows.add("LIMIT ?", at_most)
+    return Sql().add("SELECT count(*) FROM (").extend(rows).add(")")
+
+
+def candidates(search: Search) -> Sql:
+    """Instances that satisfy all of a search but its keys on metadata; one more than may be inspected at most."""
+    found = Sql().add(f"SELECT i.id, i.current_version FROM {_FROM[Level.INSTANCE]} WHERE s.tenant = ?", search.tenant)
+    found.add("AND").extend(_there(Level.INSTANCE, None)).add("AND").extend(sql(search.scope))
+    for condition in search.conditions:
+        found.add("AND").extend(sql(condition))
+    for condition in search.in_study:
+        found.add("AND").extend(some_series(search.scope, [condition], search.snapshot))
+    return found.add("LIMIT ?", search.cost.max_inspected + 1)
 
 
 _OF_STUDY = "FROM series e WHERE e.study = s.id AND e.live AND"
@@ -139,14 +215,15 @@ LISTS = frozenset((Computed.MODALITIES_IN_STUDY, Computed.SOP_CLASSES_IN_STUDY, 
 """Computed values that come back as a JSON array."""
 
 
-def _computed(computed: Computed, scope: Condition) -> Sql:
+def _computed(computed: Computed, search: Search) -> Sql:
     if computed in _SCOPED:
         what, source = _SCOPED[computed]
-        return Sql().add(f"(SELECT {what} {source}").extend(sql(scope)).add(")")
+        return Sql().add(f"(SELECT {what} {source}").extend(sql(search.scope)).add(")")
     if computed is Computed.PATIENT_STUDIES:
         counted = Sql().add(f"(SELECT count(*) {_OF_PATIENT}")
-        series_scope = level_of(scope) > Level.STUDY
-        return counted.extend(some_series(scope) if series_scope else sql(scope)).add(")")
+        if level_of(search.scope) > Level.STUDY:
+            return counted.extend(some_series(search.scope, snapshot=search.snapshot)).add(")")
+        return counted.extend(sql(search.scope)).add(")")
     if computed is Computed.SERIES_INSTANCES:
         return Sql().add("(SELECT count(*) FROM instance i WHERE i.series = e.id AND i.current_version IS NOT NULL)")
     assert computed is Computed.TRANSFER_SYNTAXES, computed

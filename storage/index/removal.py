@@ -9,8 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from storage.dicom import identifiers as ids
 from storage.dicom import json_model
-from storage.dicom.attributes import ATTRIBUTES, Level
-from storage.index import feed, rows
+from storage.index import feed, rows, voices
 from storage.index.base import Action, Role
 from storage.index.writing import Writer, arrange
 
@@ -45,7 +44,7 @@ def restore(writer: Writer, tenant: str, record: str, body: bytes, deletion: str
     ).fetchall()
     touched, restored = _Touched(writer), 0
     for row, version, instance, object_key, metadata in found:
-        if not _make_room(writer, instance, object_key, metadata):
+        if not _has_room(writer, instance, object_key, metadata):
             continue
         change = writer.next_change()
         writer.db.execute("UPDATE version SET deleted = NULL, deletion_record = NULL WHERE id = ?", (row,))
@@ -64,14 +63,11 @@ def _keep_record(writer: Writer, tenant: str, record: str, body: bytes) -> bool:
     return bool(inserted.rowcount)
 
 
-def _make_room(writer: Writer, instance: int, object_key: str, metadata: bytes) -> bool:
-    """Whether a version still belongs where its instance stands: others may have taken the UID or the study since.
-
-    An empty study belongs to the patient of what comes back into it.
-    """
+def _has_room(writer: Writer, instance: int, object_key: str, metadata: bytes) -> bool:
+    """Whether a version still belongs where its instance stands: others may have taken the UID or the study since."""
     key, _ = ids.parse_object_key(object_key)
-    study, study_uid, series_uid, live, issuer, patient_id = writer.db.execute(
-        "SELECT s.id, s.study_uid, e.series_uid, s.live, p.issuer, p.patient_id FROM instance i"
+    study_uid, series_uid, live, issuer, patient_id = writer.db.execute(
+        "SELECT s.study_uid, e.series_uid, s.live, p.issuer, p.patient_id FROM instance i"
         " JOIN study s ON s.id = i.study JOIN series e ON e.id = i.series JOIN patient p ON p.id = s.patient"
         " WHERE i.id = ?",
         (instance,),
@@ -79,11 +75,7 @@ def _make_room(writer: Writer, instance: int, object_key: str, metadata: bytes) 
     if (study_uid, series_uid) != (key.study_uid, key.series_uid):
         return False
     theirs = rows.patient_key(json_model.loads(rows.unpack(metadata)), study_uid)
-    if live:
-        return not patient_id or not theirs[1] or theirs[:2] == (issuer, patient_id)
-    patient = writer.patient_row(key.tenant, theirs)
-    writer.db.execute("UPDATE study SET patient = ? WHERE id = ?", (patient, study))
-    return True
+    return not live or not patient_id or not theirs[1] or theirs[:2] == (issuer, patient_id)
 
 
 class _Touched:
@@ -92,6 +84,7 @@ class _Touched:
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
         self._rows: dict[str, set[int]] = {"study": set(), "series": set()}
+        self._change = 0
 
     def rearrange(self, tenant: str, instance: int, change: int, version: str) -> feed.Place:
         """Give an instance's versions their roles anew."""
@@ -100,19 +93,26 @@ class _Touched:
         current = next((identifier for identifier, role in roles.items() if role is Role.CURRENT), None)
         for identifier, role in roles.items():
             db.execute("UPDATE version SET role = ? WHERE id = ?", (role.value, identifier))
-        study, series = db.execute(
-            "UPDATE instance SET current_version = ?, change = ? WHERE id = ? RETURNING study, series",
-            (current, change, instance),
+        study, series, before, sop_class_uid = db.execute(
+            "SELECT study, series, current_version, sop_class_uid FROM instance WHERE id = ?", (instance,)
         ).fetchone()
+        values: dict[str, object] = {"current_version": current, "change": change}
+        if current is not None and current != before:
+            (body,) = db.execute("SELECT metadata FROM document WHERE version = ?", (current,)).fetchone()
+            values |= voices.instance_values(json_model.loads(rows.unpack(body)), sop_class_uid)
+        if current is not None and before is None:
+            values["appeared"] = change
+        self._writer.rows.update("instance", instance, values)
         self._rows["study"].add(study)
         self._rows["series"].add(series)
+        self._change = change
         return feed.Place(tenant, study, series, instance, version)
 
     def revoice(self) -> None:
         """Let them speak through what they hold now."""
         for table, identifiers in self._rows.items():
             for identifier in sorted(identifiers):
-                self._writer.revoice(table, identifier)
+                self._writer.voices.choose(table, identifier, self._change)
             identifiers.clear()
 
 
@@ -150,16 +150,16 @@ def purged(writer: Writer, versions: Iterable[str]) -> None:
         study_rows.add(study)
         kept = db.execute("SELECT 1 FROM version WHERE instance = ? AND purge IS NOT 'done'", (instance,)).fetchone()
         if kept is None:
-            _blank(writer, "instance", instance, Level.INSTANCE)
+            _blank_instance(writer, instance)
     for series in series_rows:
         # The consolidated body is stale, and still holds what was deleted.
         db.execute("DELETE FROM series_metadata WHERE series = ?", (series,))
         if not _holds(writer, "series", series):
-            _blank(writer, "series", series, Level.SERIES)
+            writer.rows.update("series", series, voices.series_values({}, ""))
+            writer.voices.keep_items(series, {})
     for study in study_rows:
         if not _holds(writer, "study", study):
-            _blank(writer, "study", study, Level.PATIENT, Level.STUDY)
-            _forget_patient(writer, study)
+            _blank_study(writer, study)
 
 
 def _holds(writer: Writer, table: str, row: int) -> bool:
@@ -171,27 +171,19 @@ def _holds(writer: Writer, table: str, row: int) -> bool:
     return found is not None
 
 
-_IDENTIFYING = frozenset(("study_uid", "series_uid", "sop_uid", "sop_class_uid"))
+def _blank_instance(writer: Writer, instance: int) -> None:
+    (sop_class_uid,) = writer.db.execute("SELECT sop_class_uid FROM instance WHERE id = ?", (instance,)).fetchone()
+    writer.rows.update("instance", instance, voices.instance_values({}, sop_class_uid))
 
 
-def _blank(writer: Writer, table: str, row: int, *levels: Level) -> None:
-    names = [
-        column
-        for attribute in ATTRIBUTES
-        if attribute.level in levels
-        for column in attribute.columns
-        if column not in _IDENTIFYING
-    ]
-    assignments = ", ".join([*(f"{name} = NULL" for name in names), "attributes = x'7b7d'"])
-    writer.db.execute(f"UPDATE {table} SET {assignments} WHERE id = ?", (row,))
-
-
-def _forget_patient(writer: Writer, study: int) -> None:
+def _blank_study(writer: Writer, study: int) -> None:
     """Let an empty study belong to a patient without a name, and remove the one that has no study left."""
+    writer.rows.update("study", study, voices.study_values({}, ""))
+    writer.voices.keep_names(study, {})
     tenant, study_uid, patient = writer.db.execute(
         "SELECT tenant, study_uid, patient FROM study WHERE id = ?", (study,)
     ).fetchone()
-    nobody = writer.patient_row(tenant, ("", "", study_uid))
+    nobody = writer.voices.patient_row(tenant, ("", "", study_uid))
     writer.db.execute("UPDATE study SET patient = ? WHERE id = ?", (nobody, study))
     writer.db.execute(
         "DELETE FROM patient WHERE id = ? AND NOT EXISTS (SELECT 1 FROM study WHERE patient = ?)", (patient, patient)
@@ -204,16 +196,15 @@ def bury(writer: Writer, key: ids.InstanceKey, version: str, record: str) -> Non
     if db.execute("SELECT 1 FROM version WHERE version = ?", (version,)).fetchone() is not None:
         return
     change = writer.next_change()
-    patient = writer.patient_row(key.tenant, ("", "", key.study_uid))
-    study = _row(writer, "study", {"tenant": key.tenant, "study_uid": key.study_uid}, {"patient": patient})
-    series = _row(writer, "series", {"study": study, "series_uid": key.series_uid}, {})
+    patient = writer.voices.patient_row(key.tenant, ("", "", key.study_uid))
+    nothing = {**voices.study_values({}, ""), "patient": patient, "live": 0}
+    study = _row(writer, "study", {"tenant": key.tenant, "study_uid": key.study_uid}, nothing)
+    nothing = {**voices.series_values({}, ""), "live": 0}
+    series = _row(writer, "series", {"study": study, "series_uid": key.series_uid}, nothing)
     found = db.execute("SELECT id FROM instance WHERE tenant = ? AND sop_uid = ?", (key.tenant, key.sop_uid)).fetchone()
     if found is None:
-        found = db.execute(
-            "INSERT INTO instance (tenant, study, series, change, attributes, sop_uid, sop_class_uid)"
-            " VALUES (?, ?, ?, ?, '{}', ?, '') RETURNING id",
-            (key.tenant, study, series, change, key.sop_uid),
-        ).fetchone()
+        place = {"tenant": key.tenant, "study": study, "series": series, "change": change, "sop_uid": key.sop_uid}
+        found = (writer.rows.insert("instance", {**place, **voices.instance_values({}, "")}),)
     db.execute(
         "INSERT INTO version (instance, version, role, object_key, data_offset, size, sha256, canonical, header,"
         " transfer_syntax, extractor, committed, deleted, deletion_record, purge)"
@@ -225,7 +216,4 @@ def bury(writer: Writer, key: ids.InstanceKey, version: str, record: str) -> Non
 def _row(writer: Writer, table: str, key: dict[str, object], more: dict[str, object]) -> int:
     where = " AND ".join(f"{name} = ?" for name in key)
     found = writer.db.execute(f"SELECT id FROM {table} WHERE {where}", tuple(key.values())).fetchone()
-    if found is None:
-        values = {**key, **more, "live": 0, "source_version": "", "attributes": b"{}"}
-        return writer.insert_row(table, values)
-    return int(found[0])
+    return int(found[0]) if found is not None else writer.rows.insert(table, {**more, **key})

@@ -6,43 +6,93 @@ import zlib
 from typing import Any
 
 from storage.dicom import json_model, names
-from storage.dicom.attributes import ATTRIBUTES, STORED_TAGS, Attribute, Level
+from storage.dicom.attributes import COLUMNS, MOMENTS, STORED_TAGS, Attribute, Level
 from storage.dicom.frames import FrameKind, FrameTable
-from storage.dicom.json_model import JsonDataSet
-from storage.dicom.matching import Normal, normalise
+from storage.dicom.json_model import JsonDataSet, JsonElement
+from storage.dicom.matching import ITEMS, Record
+from storage.dicom.normal import Normal, in_utc, instant_bound, normalise
 from storage.dicom.part10 import BulkItem, Extract
 from storage.index.base import Layout
 
 _KEYS = frozenset(("study_uid", "series_uid", "sop_uid", "sop_class_uid"))
 # What a search may return of one attribute; a longer one is in the metadata only.
-_MAX_ATTRIBUTE_BYTES = 16_384
+MAX_ATTRIBUTE_BYTES = 16_384
+_MAX_ITEMS = 1000
+_TIMEZONE_OFFSET = "00080201"
+_REQUEST_ATTRIBUTES = "00400275"
+_IN_ITEMS = tuple(attribute for attribute in COLUMNS if attribute.in_item)
+_COMPLEMENT = str.maketrans("0123456789", "9876543210")
+NAMES: tuple[Attribute, ...] = tuple(attribute for attribute in COLUMNS if attribute.vr == "PN")
+"""Names that fuzzy matching finds; all of them are the studies'."""
 
 
 def columns(data_set: JsonDataSet, *levels: Level) -> dict[str, Normal]:
-    """Attribute columns of some levels and their normal values; the identifying UIDs are not among them."""
+    """Attribute columns of some levels and their normal values.
+
+    The identifying UIDs are not among them, nor are attributes in sequences (``request_items``).
+    """
     found: dict[str, Normal] = {}
-    for attribute in ATTRIBUTES:
-        if attribute.level not in levels or not attribute.column or attribute.column in _KEYS:
+    offset = json_model.text_of(data_set, _TIMEZONE_OFFSET)
+    for attribute in COLUMNS:
+        if attribute.level not in levels or attribute.column in _KEYS or attribute.in_item or "+" in attribute.path:
             continue
-        text = _value(data_set, attribute)
+        text = _value(data_set.get(attribute.tag))
         if attribute.vr == "PN":
             groups = names.groups(text)
             found.update(zip(attribute.columns, (group or None for group in groups), strict=True))
+        elif attribute.vr == "DT":
+            found[attribute.column] = instant_bound(text, high=False, offset=offset)
         else:
-            found[attribute.column] = normalise(attribute, text)
+            found[attribute.column] = normalise(attribute.vr, text)
+    for moment in MOMENTS:
+        if moment.date.level in levels:
+            date, time = found[moment.date.column], found[moment.time.column]
+            known = isinstance(date, str) and isinstance(time, str)
+            found[moment.instant.column] = in_utc(str(date), str(time), offset) if known else None
     return found
 
 
-def _value(data_set: JsonDataSet, attribute: Attribute) -> str:
-    """First value as text; all groups of a name joined by "="."""
-    element = data_set.get(attribute.tag)
+def record(data_set: JsonDataSet, *levels: Level) -> Record:
+    """What conditions on some levels are evaluated over (``storage.dicom.matching.matches``)."""
+    return {**columns(data_set, *levels), ITEMS: request_items(data_set)}
+
+
+def request_items(data_set: JsonDataSet) -> list[dict[str, Normal]]:
+    """The items of Request Attributes Sequence, as far as they have columns and values in them."""
+    element = data_set.get(_REQUEST_ATTRIBUTES)
     if element is None:
-        return ""
-    _, dot, inner = attribute.path.partition(".")
-    if dot:
-        items = json_model.loads(json_model.dumps(element)).get("Value") or [{}]
-        element = items[0].get(inner, {})
-    values = element.get("Value")
+        return []
+    items = json_model.loads(json_model.dumps(element)).get("Value") or []
+    found = []
+    for item in items[:_MAX_ITEMS]:
+        values = {a.column: normalise(a.vr, _value((item or {}).get(a.path.rpartition(".")[2]))) for a in _IN_ITEMS}
+        if any(value is not None for value in values.values()):
+            found.append(values)
+    return found
+
+
+def name_keys(columns_: dict[str, Normal]) -> list[tuple[str, str]]:
+    """Keys of fuzzy matching of a study's names, as (column, key)."""
+    return [
+        (attribute.column, key)
+        for attribute in NAMES
+        for key in sorted(names.keys(str(columns_[column]) for column in attribute.columns if columns_.get(column)))
+    ]
+
+
+def study_rank(date: Normal, time: Normal) -> str:
+    """A text that sorts studies newest first, and those without a date or time after those with one."""
+    return "".join(str(part).translate(_COMPLEMENT) if part else "~" for part in (date, time))
+
+
+def number_rank(number: Normal) -> int:
+    """A number that sorts by a number, what has none first."""
+    return int(number) if isinstance(number, int) else -(1 << 62)
+
+
+def _value(element: JsonElement | None) -> str:
+    """First value as text; all groups of a name joined by "="."""
+    values = element.get("Value") if element is not None else None
     if not values or values[0] is None:
         return ""
     first = values[0]
@@ -57,7 +107,7 @@ def attributes(data_set: JsonDataSet, *levels: Level) -> bytes:
     kept: dict[str, Any] = {}
     for tag in sorted(wanted & data_set.keys()):
         element = data_set[tag]
-        if "BulkDataURI" not in element and len(json_model.dumps(element)) <= _MAX_ATTRIBUTE_BYTES:
+        if "BulkDataURI" not in element and len(json_model.dumps(element)) <= MAX_ATTRIBUTE_BYTES:
             kept[tag] = element
     return json_model.dumps(kept)
 

@@ -12,10 +12,9 @@ from pathlib import Path
 
 from storage.dicom import frames, json_model
 from storage.dicom import identifiers as ids
-from storage.dicom.attributes import Computed
 from storage.dicom.matching import Condition
 from storage.errors import FramesNotLocatable, StaleObject, StorageFull, StorageUnavailable
-from storage.index import conditions, feed, migrations, queries, removal, rows
+from storage.index import conditions, feed, migrations, queries, removal, rows, searching
 from storage.index.base import (
     Arrival,
     Changes,
@@ -25,9 +24,11 @@ from storage.index.base import (
     Existence,
     Layout,
     Located,
+    Page,
     Quarantined,
     Row,
     Search,
+    State,
     StoredVersion,
     Target,
 )
@@ -251,12 +252,20 @@ class SqliteIndex:
             for study, series, sop, version, object_key, reason in found
         ]
 
+    def state(self) -> State:
+        with _translated(), self._reader() as connection:
+            return searching.state(connection)
+
+    def page(self, search: Search, total: int | None = None) -> Page:
+        with _translated(), self._reader() as connection:
+            return searching.page(connection, search, total)
+
     def search(self, search: Search) -> Sequence[Row]:
-        computed = sorted(search.computed)
-        return [_row(found, computed) for found in self._read(queries.page(search))]
+        return list(self.page(search, total=0).rows)
 
     def count(self, search: Search) -> int:
-        return int(str(self._read(queries.count(search))[0][0]))
+        with _translated(), self._reader() as connection:
+            return searching.count(connection, search)
 
     def locate(self, target: Target, scope: Condition) -> Sequence[Located]:
         statement = Sql().add(_LOCATED)
@@ -348,16 +357,10 @@ class SqliteIndex:
         ]
 
     def changes(self, tenant: ids.Tenant, scope: Condition, cursor: int, limit: int) -> Changes:
-        epoch, head = self.head()
+        state = self.state()
         found = [feed.change_of(row) for row in self._read(feed.page(tenant, scope, cursor, limit))]
-        seen = found[-1].sequence if len(found) == limit else min(cursor + feed.WINDOW, head)
-        return Changes(epoch, found, max(cursor, seen), head)
-
-    def head(self) -> tuple[str, int]:
-        ((epoch, last),) = self._read(
-            Sql().add("SELECT (SELECT value FROM meta WHERE key = 'epoch'), last FROM change_sequence")
-        )
-        return str(epoch), int(str(last))
+        seen = found[-1].sequence if len(found) == limit else min(cursor + feed.WINDOW, state.change)
+        return Changes(state.epoch, found, max(cursor, seen), state.change)
 
     def commitment(self, tenant: ids.Tenant, transaction_uid: str) -> Commitment | None:
         found = self._read(
@@ -405,23 +408,6 @@ class SqliteIndex:
         if self._writing is not None:
             self._writing.close()
         self._turnstile.close()
-
-
-def _row(found: tuple[object, ...], computed: Sequence[Computed]) -> Row:
-    study, series, sop, *attributes = found[:6]
-    values: dict[Computed, int | tuple[str, ...]] = {}
-    for name, value in zip(computed, found[6:], strict=True):
-        if name in queries.LISTS:
-            values[name] = tuple(sorted(text for text in json_model.loads(str(value)) if text))
-        else:
-            values[name] = int(str(value))
-    return Row(
-        ids.StudyUid(str(study)),
-        ids.SeriesUid(str(series)) if series is not None else None,
-        ids.SopUid(str(sop)) if sop is not None else None,
-        tuple(bytes(part) for part in attributes if isinstance(part, bytes)),
-        values,
-    )
 
 
 def _located(tenant: ids.Tenant, found: tuple[object, ...]) -> Located:

@@ -1,7 +1,8 @@
 """The rules of sameness, conflict and deletion, applied to rows inside one writing transaction.
 
 Whatever the order in which processes commit, the rows are a function of the set of objects: roles follow from the
-versions' own order, a study speaks through its lowest current version. So a reindex comes to the same answers.
+versions' own order, studies and series speak through one of their current versions (``storage.index.voices``). So a
+reindex comes to the same answers.
 """
 
 from __future__ import annotations
@@ -10,12 +11,9 @@ import sqlite3
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from storage.dicom import json_model
-from storage.dicom.attributes import Level
 from storage.dicom.file_meta import NATIVE
-from storage.dicom.json_model import JsonDataSet
 from storage.dicom.part10 import EXTRACTOR_VERSION
-from storage.index import feed, rows
+from storage.index import feed, rows, voices
 from storage.index.base import Action, Arrival, Commit, Conflict, Outcome, Role, Target
 
 
@@ -59,6 +57,8 @@ class Writer:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.db = connection
+        self.rows = voices.Rows(connection)
+        self.voices = voices.Voices(connection)
 
     def next_change(self) -> int:
         """The next change sequence number; the one writing transaction at a time makes it commit order."""
@@ -85,13 +85,10 @@ class Writer:
                 if reason:
                     return Commit(Outcome.MISPLACED, reason)
             versions = self.live_versions(instance[0])
-        if study is not None and study[1] and not arrival.deletion_record:
-            # A blank Patient ID says nothing about who the patient is; modalities send both in one study.
-            if study[3] and patient[1] and tuple(study[2:4]) != patient[:2]:
-                return Commit(Outcome.MISPLACED, "the study belongs to another patient")
-            if not study[3] and patient[1]:
-                row = self.patient_row(key.tenant, patient)
-                self._update_row("study", study[0], {"patient": row})
+        known = study is not None and study[1] and not arrival.deletion_record
+        # A blank Patient ID says nothing about who the patient is; modalities send both in one study.
+        if known and study[3] and patient[1] and tuple(study[2:4]) != patient[:2]:
+            return Commit(Outcome.MISPLACED, "the study belongs to another patient")
         if not arrival.deletion_record:
             if any(version.canonical == extract.canonical_digest for version in versions):
                 return Commit(Outcome.DUPLICATE)
@@ -165,30 +162,17 @@ class Writer:
         feed.record(self.db, change, Action.UPDATED if versions else Action.CREATED, place)
         return Commit(Outcome.NEW_VERSION if versions else Outcome.STORED)
 
-    def patient_row(self, tenant: str, patient: tuple[str, str, str]) -> int:
-        """The row of a patient (``rows.patient_key``), made when there is none."""
-        found = self.db.execute(
-            "SELECT id FROM patient WHERE tenant = ? AND issuer = ? AND patient_id = ? AND of_study = ?",
-            (tenant, *patient),
-        ).fetchone()
-        if found is None:
-            found = self.db.execute(
-                "INSERT INTO patient (tenant, issuer, patient_id, of_study) VALUES (?, ?, ?, ?) RETURNING id",
-                (tenant, *patient),
-            ).fetchone()
-        return int(found[0])
-
     def _study_row(self, arrival: Arrival, study: Sequence[object] | None, patient: tuple[str, str, str]) -> int:
         if study is not None:
             return int(str(study[0]))
         values = {
             "tenant": arrival.key.tenant,
-            "patient": self.patient_row(arrival.key.tenant, patient),
+            "patient": self.voices.patient_row(arrival.key.tenant, patient),
             "live": 0,
             "study_uid": arrival.key.study_uid,
-            **_study_values(arrival.extract.data_set, arrival.version),
+            **voices.study_values(arrival.extract.data_set, arrival.version),
         }
-        return self.insert_row("study", values)
+        return self.rows.insert("study", values)
 
     def _series_row(self, arrival: Arrival, study: int) -> int:
         found = self.db.execute(
@@ -200,9 +184,9 @@ class Writer:
             "study": study,
             "live": 0,
             "series_uid": arrival.key.series_uid,
-            **_series_values(arrival.extract.data_set, arrival.version),
+            **voices.series_values(arrival.extract.data_set, arrival.version),
         }
-        return self.insert_row("series", values)
+        return self.rows.insert("series", values)
 
     def _instance_row(
         self, arrival: Arrival, instance: Sequence[object] | None, study: int, series: int, change: int
@@ -220,48 +204,27 @@ class Writer:
             "current_version": None,
             "change": change,
             "sop_uid": arrival.key.sop_uid,
-            **_instance_values(arrival),
+            **voices.instance_values(arrival.extract.data_set, arrival.extract.sop_class_uid),
         }
-        return self.insert_row("instance", values)
+        return self.rows.insert("instance", values)
 
     def _make_current(
         self, arrival: Arrival, row: int, study: int, series: int, instance: int, before: list[_Version]
     ) -> None:
         """Let the instance, and if it is their voice the series and study, speak through a new version."""
-        values = {"current_version": row, "change": self._change_of(row), **_instance_values(arrival)}
-        self._update_row("instance", instance, values)
-        superseded = {version.version for version in before}
-        for table, identifier, of in (("study", study, _study_values), ("series", series, _series_values)):
-            live, source = self.db.execute(
-                f"SELECT live, source_version FROM {table} WHERE id = ?",
-                (identifier,),
-            ).fetchone()
-            if live and source in superseded:
-                self.revoice(table, identifier)
-            elif not live or arrival.version < source:
-                changed: dict[str, object] = {"live": 1, **of(arrival.extract.data_set, arrival.version)}
-                if table == "study" and not live:
-                    patient = rows.patient_key(arrival.extract.data_set, arrival.key.study_uid)
-                    changed["patient"] = self.patient_row(arrival.key.tenant, patient)
-                self._update_row(table, identifier, changed)
-
-    def _change_of(self, version: int) -> int:
-        (change,) = self.db.execute("SELECT committed FROM version WHERE id = ?", (version,)).fetchone()
-        return int(change)
-
-    def revoice(self, table: str, identifier: int) -> None:
-        """Take a study's or series' attributes from its lowest current version; mark it dead when it has none."""
-        found = self.db.execute(
-            f"SELECT v.version, d.metadata FROM instance i JOIN version v ON v.id = i.current_version"
-            f" JOIN document d ON d.version = v.id WHERE i.{table} = ? ORDER BY v.version LIMIT 1",
-            (identifier,),
-        ).fetchone()
-        if found is None:
-            self._update_row(table, identifier, {"live": 0})
-            return
-        data_set = json_model.loads(rows.unpack(found[1]))
-        of = _study_values if table == "study" else _series_values
-        self._update_row(table, identifier, {"live": 1, **of(data_set, found[0])})
+        (change,) = self.db.execute("SELECT committed FROM version WHERE id = ?", (row,)).fetchone()
+        (current,) = self.db.execute("SELECT current_version FROM instance WHERE id = ?", (instance,)).fetchone()
+        values = {
+            "current_version": row,
+            "change": change,
+            **voices.instance_values(arrival.extract.data_set, arrival.extract.sop_class_uid),
+        }
+        if current is None:
+            values["appeared"] = change
+        self.rows.update("instance", instance, values)
+        self.voices.heard(
+            study, series, arrival.extract.data_set, arrival.version, change, {version.version for version in before}
+        )
 
     def quarantine(self, values: Sequence[str]) -> None:
         """Keep a row for a misplaced arrival; the values are the table's columns in their order."""
@@ -284,23 +247,6 @@ class Writer:
             (base, generation, body, target.tenant, target.study_uid, target.series_uid),
         )
 
-    def insert_row(self, table: str, values: dict[str, object]) -> int:
-        """Insert values by column; the new row's id."""
-        names, marks = ", ".join(values), ", ".join("?" * len(values))
-        cursor = self.db.execute(
-            f"INSERT INTO {table} ({names}) VALUES ({marks})",
-            tuple(values.values()),
-        )
-        assert cursor.lastrowid is not None
-        return cursor.lastrowid
-
-    def _update_row(self, table: str, identifier: int, values: dict[str, object]) -> None:
-        assignments = ", ".join(f"{name} = ?" for name in values)
-        self.db.execute(
-            f"UPDATE {table} SET {assignments} WHERE id = ?",
-            (*values.values(), identifier),
-        )
-
 
 def _misplaced(instance: Sequence[object], arrival: Arrival) -> str:
     """Why a live instance's UID may not arrive with these identifiers; "" when it may."""
@@ -321,29 +267,3 @@ def _refused(arrival: Arrival, versions: Sequence[_Version]) -> Commit | None:
     if _is_alternative(current, arrival.extract.header_digest, arrival.extract.transfer_syntax_uid):
         return None
     return Commit(Outcome.REJECTED, "the SOP Instance UID is in use with other content")
-
-
-def _study_values(data_set: JsonDataSet, version: str) -> dict[str, object]:
-    levels = (Level.PATIENT, Level.STUDY)
-    return {
-        "source_version": version,
-        "attributes": rows.attributes(data_set, *levels),
-        **rows.columns(data_set, *levels),
-    }
-
-
-def _series_values(data_set: JsonDataSet, version: str) -> dict[str, object]:
-    return {
-        "source_version": version,
-        "attributes": rows.attributes(data_set, Level.SERIES),
-        **rows.columns(data_set, Level.SERIES),
-    }
-
-
-def _instance_values(arrival: Arrival) -> dict[str, object]:
-    data_set = arrival.extract.data_set
-    return {
-        "attributes": rows.attributes(data_set, Level.INSTANCE),
-        "sop_class_uid": arrival.extract.sop_class_uid,
-        **rows.columns(data_set, Level.INSTANCE),
-    }

@@ -77,6 +77,10 @@ def fill(archive: Archive) -> None:
             StudyDescription=f"series {number}",
             PatientID=None,
         )
+    # Blank first in time, last in the bucket's order; then a blank one that is first in that order and late in time.
+    for series, patient_id in (("6.6.9", ""), ("6.6.5", "T-6"), ("6.6.1", None), ("6.6.7", "T-6")):
+        store(archive, StudyInstanceUID="6.6", SeriesInstanceUID=series, PatientID=patient_id, StudyDescription=series)
+    delete(archive, Target(TENANTS[0], ids.study_uid("6.6"), ids.series_uid("6.6.5")))
     delete(archive, Target(TENANTS[0], ids.study_uid("3.3"), ids.series_uid("3.3.0")))
     returning = {"StudyInstanceUID": "4.4", "SeriesInstanceUID": "4.4.1", "SOPInstanceUID": "4.4.1.1"}
     store(archive, **returning)
@@ -85,8 +89,8 @@ def fill(archive: Archive) -> None:
     store(archive, StudyInstanceUID="5.5")
     delete(archive, Target(TENANTS[0], ids.study_uid("5.5")))
     reconcile.purge(archive, 0.0, time.time() + 60)
-    store(archive, StudyInstanceUID="6.6", PatientName="Back^Again")
-    archive.restore(TENANTS[0], delete(archive, Target(TENANTS[0], ids.study_uid("6.6"))))
+    store(archive, StudyInstanceUID="8.8.8", PatientName="Back^Again")
+    archive.restore(TENANTS[0], delete(archive, Target(TENANTS[0], ids.study_uid("8.8.8"))))
     store(archive, StudyInstanceUID="7.7")
     delete(archive, Target(TENANTS[0], ids.study_uid("7.7")))
     store(archive, TENANTS[1], **same)
@@ -113,7 +117,7 @@ def answers(index: Index) -> list[object]:
     for tenant in TENANTS:
         for level in Level:
             everything += index.search(Search(tenant, level, computed=frozenset(computed[level])))
-        for study in ("1.1", "2.2", "3.3", "4.4", "5.5", "6.6", "7.7", "9.9"):
+        for study in ("1.1", "2.2", "3.3", "4.4", "5.5", "6.6", "7.7", "8.8.8", "9.9"):
             target = Target(tenant, ids.study_uid(study))
             everything.append((study, index.existence(target, EVERYTHING), index.versions(target, EVERYTHING)))
             for located in index.locate(target, EVERYTHING):
@@ -149,7 +153,7 @@ def test_a_reindex_from_the_bucket_alone_gives_the_same_answers(objects: ObjectS
     report = reconcile.reindex(Archive(objects, again, Limits()), lambda so_far: seen.append(so_far.objects))
     assert answers(again) == before
     assert report.damaged == []
-    assert (report.quarantined, report.records) == (2, 8)
+    assert (report.quarantined, report.records) == (2, 9)
     assert seen == list(range(1, report.objects + 1))
     again.close()
 

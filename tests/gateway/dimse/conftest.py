@@ -59,7 +59,7 @@ def with_engines(core: Core, *, objects: ObjectStore | None = None, index: Index
         core,
         archive=archive,
         ingest=IngestService(archive, core.door, core.limits, Conflict.VERSION),
-        query=QueryService(archive.index, core.door),
+        query=QueryService(archive.index, core.door, core.settings.search),
     )
 
 

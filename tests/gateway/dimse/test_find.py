@@ -251,7 +251,7 @@ def test_a_cancel_ends_the_matches(server: DimseServer, core: Core, serve: Serve
     store(server, *(instances.data_set(PatientID=f"C{number}") for number in range(3)))
     searching, cancelled = threading.Event(), threading.Event()
 
-    def search(search: Search) -> Any:
+    def page(search: Search, *total: int) -> Any:
         # The request is being served; wait until the cancel that follows it has arrived.
         searching.set()
         for _ in range(1000):
@@ -259,9 +259,9 @@ def test_a_cancel_ends_the_matches(server: DimseServer, core: Core, serve: Serve
                 cancelled.set()
                 break
             cancelled.wait(0.01)
-        return core.archive.index.search(search)
+        return core.archive.index.page(search, *total)
 
-    with serve(with_engines(core, index=Engine(core.archive.index, search=search))) as slow:
+    with serve(with_engines(core, index=Engine(core.archive.index, page=page))) as slow:
         application_entity = AE(ae_title="FINDSCU")
         application_entity.add_requested_context(STUDY_ROOT_FIND)
         association = application_entity.associate(*slow.address, ae_title="GATEWAY")
@@ -281,7 +281,7 @@ def test_an_index_that_is_down_is_out_of_resources(core: Core, serve: Serve) -> 
     def down(*_: Any) -> None:
         raise StorageUnavailable("the index does not answer")
 
-    with serve(with_engines(core, index=Engine(core.archive.index, search=down))) as server:
+    with serve(with_engines(core, index=Engine(core.archive.index, page=down))) as server:
         assert statuses(find(server, QueryRetrieveLevel="STUDY", PatientID="")) == [0xA700]
 
 
@@ -289,7 +289,7 @@ def test_a_defect_is_unable_to_process(core: Core, serve: Serve) -> None:
     def defect(*_: Any) -> None:
         raise KeyError("Doe^Jane")
 
-    with serve(with_engines(core, index=Engine(core.archive.index, search=defect))) as server:
+    with serve(with_engines(core, index=Engine(core.archive.index, page=defect))) as server:
         [(answer, _)] = find(server, QueryRetrieveLevel="STUDY", PatientID="")
     assert answer.Status == 0xC000
     assert "Doe" not in str(answer)

@@ -3,13 +3,14 @@
 import os
 import signal
 import sys
+from collections.abc import Callable
 
 from gateway.imaging.errors import FrameMismatch
 from gateway.imaging.jobs import Answer, Job, perform
 from gateway.imaging.worker import serve
 
 
-def misbehave(job: Job) -> Answer:
+def misbehave(job: Job, following: Callable[[], Job]) -> Answer:
     match job.frame.data[:5]:
         case b"hang!":
             signal.pause()
@@ -27,7 +28,7 @@ def misbehave(job: Job) -> Answer:
             return bytes(1 << 30)
         case b"envir":
             return "\n".join(sorted(os.environ)).encode()
-    return perform(job)
+    return perform(job, following)
 
 
 serve(sys.argv[1:], misbehave)

@@ -5,7 +5,8 @@ import pytest
 
 from gateway.imaging.description import FloatKind, PixelDescription
 from gateway.imaging.grayscale import render_grayscale, window_fraction
-from gateway.imaging.presentation import LookupTable, Presentation, Rescale, VoiLutFunction, Window
+from gateway.imaging.palette import LookupTable
+from gateway.imaging.presentation import Presentation, Rescale, VoiLutFunction, Window
 
 Describe = Callable[..., PixelDescription]
 LINEAR, EXACT, SIGMOID = VoiLutFunction.LINEAR, VoiLutFunction.LINEAR_EXACT, VoiLutFunction.SIGMOID

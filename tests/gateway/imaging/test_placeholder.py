@@ -7,7 +7,7 @@ from gateway.imaging.placeholder import thumbnail_placeholder
 from gateway.imaging.render import RenderedMediaType
 
 
-@pytest.mark.parametrize("media_type", RenderedMediaType)
+@pytest.mark.parametrize("media_type", [each for each in RenderedMediaType if each is not RenderedMediaType.MP4])
 def test_placeholder_is_a_picture_of_the_asked_kind_and_size(media_type: RenderedMediaType) -> None:
     found = thumbnail_placeholder("US", media_type, (96, 64))
     assert (found.media_type, found.rows, found.columns) == (media_type.value, 64, 96)

@@ -10,7 +10,8 @@ from gateway.imaging.colour import rgb_to_ybr, ybr_to_rgb
 from gateway.imaging.decode import decode, decoded_description
 from gateway.imaging.description import PhotometricInterpretation, PixelDescription
 from gateway.imaging.errors import InvalidRendering, NotDecodable
-from gateway.imaging.presentation import LookupTable, Palette, Presentation, VoiLutFunction, Window
+from gateway.imaging.palette import LookupTable, Palette
+from gateway.imaging.presentation import Presentation, VoiLutFunction, Window
 from gateway.imaging.render import Region, RenderedImage, RenderedMediaType, RenderRequest, render
 
 Describe = Callable[..., PixelDescription]
@@ -28,7 +29,9 @@ def words(*entries: int) -> bytes:
 
 def render_instance(instance: Any, request: RenderRequest = PNG, number: int = 1) -> np.ndarray:
     frame = instance.frame(number)
-    presentation = Presentation.from_metadata(instance.metadata, frame.description, number, lambda _: b"")
+    presentation = Presentation.from_metadata(
+        instance.metadata, frame.description, number, lambda uri, start, length: b""
+    )
     pixels = decode(frame.data, frame.transfer_syntax_uid, frame.description, frame.bit_offset)
     described = decoded_description(frame.description, frame.transfer_syntax_uid)
     return picture(render(pixels, described, presentation, request))
@@ -147,9 +150,13 @@ def test_parameters_out_of_range_are_refused(parameters: dict[str, Any]) -> None
 
 def test_pictures_hold_nothing_but_pixels(describe: Describe) -> None:
     pixels = np.zeros((6, 8, 1), np.uint8)
-    for media_type in RenderedMediaType:
+    for media_type in (each for each in RenderedMediaType if each is not RenderedMediaType.MP4):
         rendered = render(pixels, describe(pixels), Presentation(), RenderRequest(media_type))
-        assert set(Image.open(io.BytesIO(rendered.data)).info) <= {"jfif", "jfif_version", "jfif_unit", "jfif_density"}
+        assert set(Image.open(io.BytesIO(rendered.data)).info) <= {
+            *("jfif", "jfif_version", "jfif_unit", "jfif_density"),
+            *("background", "version"),  # of every GIF
+            "comment",  # of every JPEG 2000: the name of the codec
+        }
 
 
 def test_a_monochrome1_radiograph_has_dark_air(shared_instance: Callable[[str], Any]) -> None:

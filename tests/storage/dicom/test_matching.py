@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from storage.dicom import matching, names
+from storage.dicom import keys, names
 from storage.dicom.matching import EVERYTHING, NOTHING, AllOf, AnyOf, Not, matches
 from storage.errors import InvalidCondition
 
@@ -29,7 +29,7 @@ def test_names_match_without_case_accents_and_width(stored: str, pattern: str) -
             ("patient_name", "patient_name_i", "patient_name_p"), (g or None for g in names.groups(stored)), strict=True
         )
     )
-    assert matches(matching.wildcard("PatientName", pattern), row)
+    assert matches(keys.of_keyword("PatientName", pattern), row)
 
 
 def test_voicing_marks_of_japanese_tell_names_apart() -> None:
@@ -38,8 +38,8 @@ def test_voicing_marks_of_japanese_tell_names_apart() -> None:
 
 def test_text_other_than_names_is_matched_with_case() -> None:
     row = {"study_description": "Head CT"}
-    assert matches(matching.wildcard("StudyDescription", "Head*"), row)
-    assert not matches(matching.wildcard("StudyDescription", "head*"), row)
+    assert matches(keys.of_keyword("StudyDescription", "Head*"), row)
+    assert not matches(keys.of_keyword("StudyDescription", "head*"), row)
 
 
 @pytest.mark.parametrize(
@@ -53,12 +53,12 @@ def test_text_other_than_names_is_matched_with_case() -> None:
     ],
 )
 def test_time_ranges_reach_to_the_last_moment_of_what_they_name(text: str, time: str, expected: bool) -> None:
-    assert matches(matching.between("StudyTime", text), {"study_time": time}) is expected
+    assert matches(keys.of_keyword("StudyTime", text), {"study_time": time}) is expected
 
 
 @pytest.mark.parametrize(("text", "expected"), [("20260101-20260131", True), ("-20251231", False), ("20260115", True)])
 def test_date_ranges_include_their_ends(text: str, expected: bool) -> None:
-    assert matches(matching.between("StudyDate", text), {"study_date": "20260115"}) is expected
+    assert matches(keys.of_keyword("StudyDate", text), {"study_date": "20260115"}) is expected
 
 
 @pytest.mark.parametrize(
@@ -73,26 +73,26 @@ def test_date_ranges_include_their_ends(text: str, expected: bool) -> None:
 )
 def test_a_value_that_is_none_of_its_vr_is_refused(keyword: str, text: str) -> None:
     with pytest.raises(InvalidCondition, match=keyword):
-        matching.between(keyword, text)
+        keys.of_keyword(keyword, text)
 
 
 def test_an_attribute_that_is_not_indexed_cannot_be_matched() -> None:
     with pytest.raises(InvalidCondition):
-        matching.wildcard("PixelSpacing", "1")
+        keys.of_keyword("PixelSpacing", "1")
 
 
 def test_a_star_alone_matches_even_what_is_absent() -> None:
-    assert matches(matching.wildcard("PatientID", "**"), {})
+    assert matches(keys.of_keyword("PatientID", "**"), {})
 
 
 def test_brackets_in_a_pattern_are_plain_characters() -> None:
-    condition = matching.wildcard("StudyDescription", "a[b]*")
+    condition = keys.of_keyword("StudyDescription", "a[b]*")
     assert matches(condition, {"study_description": "a[b] c"})
     assert not matches(condition, {"study_description": "ab"})
 
 
 def test_logic() -> None:
-    ct = matching.single("Modality", "CT")
+    ct = keys.of_keyword("Modality", "CT")
     row = {"modality": "CT"}
     assert matches(EVERYTHING, row)
     assert not matches(NOTHING, row)

@@ -12,14 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from storage.dicom.attributes import ATTRIBUTES, Level
+from storage.dicom import keys, matching
+from storage.dicom.attributes import COLUMNS, Level
+from storage.dicom.keys import Options
 from storage.errors import SchemaMismatch, StorageUnavailable
 from storage.index import migrations
 from storage.index.base import Index, Search
 from storage.index.sqlite import SqliteIndex
 from storage.index.turnstile import Turnstile
 from tests.instances import data_set, encode, extract
-from tests.storage.index.conformance import MAIN, IndexContract, arrival, put
+from tests.storage.index.conformance import MAIN, SAMPLES, IndexContract, arrival, put
 
 
 class TestSqliteIndex(IndexContract):
@@ -52,10 +54,10 @@ def test_the_schema_has_exactly_the_registrys_columns(tmp_path: Path) -> None:
         ("instance", (Level.INSTANCE,)),
     ):
         present = {row[1] for row in database.execute(f"PRAGMA table_info({table})")}
-        registered = {c for a in ATTRIBUTES if a.level in levels for c in a.columns}
+        registered = {c for a in COLUMNS if a.level in levels and not a.in_item for c in a.columns}
         own = {
-            "id", "tenant", "patient", "live", "source_version", "attributes",
-            "study", "series", "current_version", "change",
+            "id", "tenant", "patient", "live", "source_version", "attributes", "rank", "appeared",
+            "study", "series", "current_version", "change", "blank_patient",
         }  # fmt: skip
         assert present - own == registered
     database.close()
@@ -68,6 +70,44 @@ def test_what_was_committed_is_there_after_reopening(tmp_path: Path) -> None:
     index = SqliteIndex(tmp_path / "index.sqlite")
     assert [row.study_uid for row in index.search(Search(MAIN, Level.STUDY))] == [one.study_uid]
     index.close()
+
+
+def test_a_database_of_the_first_schema_is_filled_up_and_answers_alike(tmp_path: Path) -> None:
+    index = SqliteIndex(tmp_path / "new.sqlite")
+    for values in SAMPLES:
+        put(index, SpecificCharacterSet="ISO_IR 192", AcquisitionNumber=3, **values)
+    expected = _answers(index)
+    index.close()
+    old = sqlite3.connect(tmp_path / "old.sqlite")
+    old.executescript(migrations.scripts()[1])
+    old.execute("ATTACH ? AS new", (str(tmp_path / "new.sqlite"),))
+    for (table,) in old.execute("SELECT name FROM main.sqlite_master WHERE type = 'table'").fetchall():
+        both = [{row[1] for row in old.execute(f"PRAGMA {schema}.table_info({table})")} for schema in ("main", "new")]
+        columns = ", ".join(sorted(both[0] & both[1]))
+        old.execute(f"DELETE FROM main.{table}")
+        old.execute(f"INSERT INTO main.{table} ({columns}) SELECT {columns} FROM new.{table}")
+    old.execute("UPDATE main.meta SET value = '1' WHERE key != 'epoch'")
+    old.commit()
+    old.close()
+    index = SqliteIndex(tmp_path / "old.sqlite")
+    assert _answers(index) == expected
+    change = index.state().change
+    put(index)
+    assert len(index.search(Search(MAIN, Level.STUDY, snapshot=change))) == len(SAMPLES)
+    index.close()
+
+
+def _answers(index: Index) -> list[object]:
+    conditions = [
+        matching.EVERYTHING,
+        keys.of_keyword("PatientName", "Meyer", Options(fuzzy=True)),
+        keys.of_keyword("ScheduledProcedureStepID", "c"),
+        keys.of_keyword("AcquisitionNumber", "3"),
+        matching.Range("StudyDate+StudyTime", "2026", "2027"),
+    ]
+    found = [index.search(Search(MAIN, level, (each,))) for level in Level for each in conditions]
+    assert all(found)
+    return list(found)
 
 
 def test_a_database_of_a_newer_incompatible_release_is_refused(tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def encoded_description(decoded: PixelDescription, transfer_syntax_uid: str) -> 
     )
     for is_so, reason in impossible:
         if is_so:
-            raise NotEncodable(f"no frame in transfer syntax {transfer_syntax_uid}: {reason}")
+            raise NotEncodable(f"no frame in transfer syntax {transfer_syntax_uid[:64]}: {reason}")
     if photometric in _COLOUR and transfer_syntax_uid == JPEG_BASELINE:
         photometric = PhotometricInterpretation.YBR_FULL_422
     elif photometric is PhotometricInterpretation.RGB:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import shutil
 import struct
 import subprocess
 from collections.abc import Callable
@@ -25,6 +24,7 @@ from gateway.imaging.errors import NotEncodable
 from gateway.imaging.native import Pixels
 from tests.gateway.imaging.conftest import SHARED, Instance
 from tests.instances import data_set, part10_file
+from tests.programs import has_program
 
 LOSSLESS = sorted(ENCODERS.keys() - LOSSY_METHODS.keys())
 PLUGIN = {
@@ -153,7 +153,7 @@ def test_lossless_frames_come_back_bit_for_bit_from_other_decoders(uid: str, nam
         # pydicom's own RLE decoder leaves out what stands above High Bit.
         seen = pixels & 0xFFF if name == "bits above High Bit" and uid == encoding.RLE_LOSSLESS else pixels
         assert np.array_equal(by_pydicom(frame, after, uid), seen)
-    if uid in DCMTK and shutil.which(DCMTK[uid]):
+    if uid in DCMTK and has_program(DCMTK[uid], "dcmtk"):
         assert np.array_equal(by_dcmtk(frame, after, uid, tmp_path), pixels)
 
 
@@ -167,7 +167,7 @@ def test_near_lossless_frames_are_off_by_the_bound_at_most(name: str, tmp_path: 
     for found in (
         decode(frame, encoding.JPEG_LS_NEAR, before),
         by_pydicom(frame, before, encoding.JPEG_LS_NEAR),
-        by_dcmtk(frame, before, encoding.JPEG_LS_NEAR, tmp_path) if shutil.which("dcmdjpls") else pixels,
+        by_dcmtk(frame, before, encoding.JPEG_LS_NEAR, tmp_path) if has_program("dcmdjpls", "dcmtk") else pixels,
     ):
         assert np.abs(found.astype(np.int64) - pixels).max() <= encoding.NEAR
 

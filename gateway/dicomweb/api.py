@@ -191,7 +191,7 @@ def _operations() -> dict[tuple[str, str], Operation]:
             "Changes",
             {200: (types.JSON, EVENTS)},
             [
-                Parameter("after", "Sequence number after which to begin", _WHOLE),
+                Parameter("after", "Sequence number after which to begin", {"type": "integer", "minimum": 0}),
                 Parameter("limit", "Most changes of a page", {"type": "integer", "minimum": 1, "maximum": 1000}),
                 Parameter("wait", "Seconds to wait for a change", {"type": "integer", "minimum": 0, "maximum": 60}),
                 Parameter(

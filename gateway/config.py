@@ -53,7 +53,7 @@ class HttpSettings(_Section):
     body_timeout_s: float = Field(default=60.0, gt=0)
     """Longest pause between two blocks of a request's body."""
     write_timeout_s: float = Field(default=60.0, gt=0)
-    """A client that does not take 128 KiB of an answer in so long is let go."""
+    """A client that does not take 256 KiB of an answer in so long is let go."""
     max_followers: int = Field(default=200, ge=0)
     """Requests that may wait for changes at the same time in each process."""
     drain_s: float = Field(default=20.0, ge=0)

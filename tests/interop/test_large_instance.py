@@ -111,6 +111,11 @@ def stored_and_read(gateway: Gateway, shape: Shape) -> None:
         assert hashlib.file_digest(stream, "sha256").hexdigest() == digest
     with read(url, 'multipart/related; type="application/dicom"') as whole:
         assert digest_of(whole)[1] == int(whole.headers["Content-Length"]) > stored.stat().st_size
+    if shape.frames > 1:
+        for accept in ("application/dicom; transfer-syntax=1.2.840.10008.1.2.4.201", "application/zip"):
+            with read(url, accept) as whole:
+                assert whole.status_code == 200
+                assert digest_of(whole)[1] > 0
     stored.unlink()
 
 

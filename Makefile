@@ -4,10 +4,11 @@ PYTHON := python3
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 NODE   := $(VENV)/node_modules/.installed
+OHIF   := $(VENV)/ohif/.unpacked
 ROUNDS := 200
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format install samples docs faults powercut large clean
+.PHONY: help demo test check format install samples docs faults powercut large fuzz clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -24,6 +25,12 @@ $(NODE): tests/interop/javascript/package.json | $(STAMP)
 	npm install --silent --no-audit --no-fund --no-package-lock --ignore-scripts --prefix $(VENV)
 	@touch $@
 
+$(OHIF): tests/interop/ohif-version | $(STAMP)
+	@command -v npm >/dev/null || { echo "left out, since npm is not here: tests/interop/test_ohif.py"; exit 0; }
+	mkdir -p $(@D)
+	cd $(@D) && npm pack --silent "@ohif/app@$$(cat $(CURDIR)/$<)" >/dev/null && tar xzf ohif-app-*.tgz && rm ohif-app-*.tgz
+	@touch $@
+
 install: $(STAMP) ## make the local environment with everything needed
 
 demo: $(STAMP) ## start the gateway with the sample studies; Ctrl-C ends it
@@ -31,7 +38,7 @@ demo: $(STAMP) ## start the gateway with the sample studies; Ctrl-C ends it
 
 test: $(STAMP) ## install what the tests need, then check and run everything
 	./tests/system-packages
-	$(MAKE) --no-print-directory $(NODE)
+	$(MAKE) --no-print-directory $(NODE) $(OHIF)
 	$(MAKE) --no-print-directory check
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
@@ -57,6 +64,9 @@ faults: $(STAMP) ## kill -9 at ROUNDS random moments of ingest, then simulated p
 
 large: $(STAMP) ## store and read instances of 3 GB; tells the memory that each process took (7 GB of disk)
 	$(BIN)/python -m pytest -n 0 -q -m large tests/interop/test_large_instance.py
+
+fuzz: $(STAMP) ## the OpenAPI document against a running gateway, FUZZ_EXAMPLES requests an operation
+	FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-100} $(BIN)/python -m pytest -n 0 tests/conformance/test_openapi.py
 
 clean: ## remove the local environment and the demo's data
 	rm -rf $(VENV) .demo

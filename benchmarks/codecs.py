@@ -1,4 +1,4 @@
-"""Time and check every codec library that could decode our frames, on real files.
+"""Time and check every codec library that could decode or encode our frames, on real files.
 
 Run it in an environment that has the candidates; those that are absent are left out::
 
@@ -6,8 +6,9 @@ Run it in an environment that has the candidates; those that are absent are left
         pylibjpeg-libjpeg pylibjpeg-rle pyjpegls python-gdcm
     /tmp/codecs/bin/python benchmarks/codecs.py ../shared/dicom
 
-The table is that of docs/decisions/0003-codecs.md: the best of N decodes of frame 1, in milliseconds,
-and the largest difference from the values that gateway.imaging.decode gives.
+The tables are those of docs/decisions/0003-codecs.md: the best of N decodes of frame 1, in milliseconds, and the
+largest difference from the values that gateway.imaging.decode gives; the best of N encodes of one CT slice and one
+colour picture, with their sizes, and the largest difference after our own decoding.
 """
 
 import argparse
@@ -16,16 +17,22 @@ import platform
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import imagecodecs
 import numpy as np
 import pydicom
 from pydicom.encaps import generate_frames
-from pydicom.pixels import get_decoder
+from pydicom.pixels import get_decoder, get_encoder
 
 from gateway.imaging.decode import decode
 from gateway.imaging.description import PixelDescription
+from gateway.imaging.encode import ENCODERS, encode, encoded_description
+from gateway.imaging.errors import NotEncodable
+
+Result = TypeVar("Result")
 
 FILES = {
     "JPEG baseline .50": "ct-one-image/1.2.840.10008.1.2.4.50.dcm",
@@ -49,7 +56,7 @@ FILES = {
 """What is measured, below transfer-syntaxes/ of the shared test data."""
 
 
-def best_ms(decoder: Callable[[], np.ndarray], rounds: int) -> tuple[float, np.ndarray]:
+def best_ms(decoder: Callable[[], Result], rounds: int) -> tuple[float, Result]:
     best = float("inf")
     for _ in range(rounds):
         started = time.perf_counter()
@@ -72,6 +79,51 @@ def candidates(dataset: pydicom.Dataset, data: bytes) -> dict[str, Callable[[], 
             dataset, index=0, decoding_plugin=plugin, raw=True
         )[0]
     return found
+
+
+PICTURES = {
+    "CT, 16 bit signed": "ct-one-image/1.2.840.10008.1.2.1.dcm",
+    "colour, 8 bit": "color-test-pattern/testpattern_rgb.dcm",
+}
+"""What is encoded."""
+
+
+def encoding_candidates(dataset: pydicom.Dataset, uid: str) -> dict[str, Callable[[], bytes]]:
+    found: dict[str, Callable[[], bytes]] = {}
+    try:
+        encoder = get_encoder(uid)
+    except NotImplementedError:
+        return found
+    lossy = {"1.2.840.10008.1.2.4.81": {"jls_error": 2}, "1.2.840.10008.1.2.4.91": {"j2k_psnr": [60]}}
+    for plugin in encoder.available_plugins:
+        found[f"pydicom + {plugin}"] = lambda plugin=plugin: encoder.encode(
+            dataset, index=0, encoding_plugin=plugin, **lossy.get(uid, {})
+        )
+    return found
+
+
+def encode_all(shared: Path, rounds: int) -> None:
+    print("\n| picture | transfer syntax | encoder | ms | bytes | largest difference |")
+    print("| --- | --- | --- | ---: | ---: | ---: |")
+    for label, name in PICTURES.items():
+        dataset = pydicom.dcmread(shared / "transfer-syntaxes" / name)
+        metadata = dataset.to_json_dict(bulk_data_threshold=64, bulk_data_element_handler=lambda _: "bulk")
+        description = PixelDescription.from_metadata(metadata)
+        pixels = decode(dataset.PixelData, "1.2.840.10008.1.2.1", description)
+        for uid in sorted(ENCODERS):
+            try:
+                after = encoded_description(description, uid)
+            except NotEncodable:
+                continue
+            runs = {"gateway.imaging": partial(encode, pixels, description, uid)}
+            for encoder, run in (runs | encoding_candidates(dataset, uid)).items():
+                try:
+                    ms, data = best_ms(run, rounds)
+                    difference = np.abs(decode(data, uid, after).astype(np.int64) - pixels).max()
+                except Exception as error:  # a candidate that cannot do it is a result
+                    print(f"| {label} | {uid} | {encoder} | {type(error).__name__} | | |")
+                    continue
+                print(f"| {label} | {uid} | {encoder} | {ms:.1f} | {len(data)} | {difference} |")
 
 
 def main() -> None:
@@ -101,6 +153,7 @@ def main() -> None:
                 continue
             difference = np.abs(pixels.reshape(ours.shape).astype(np.int64) - ours).max()
             print(f"| {label} | {decoder} | {ms:.1f} | {difference} |")
+    encode_all(arguments.shared, arguments.rounds)
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ class HttpSettings(_Section):
     body_timeout_s: float = Field(default=60.0, gt=0)
     """Longest pause between two blocks of a request's body."""
     write_timeout_s: float = Field(default=60.0, gt=0)
-    """A client that does not take 128 KiB of an answer in so long is let go."""
+    """A client that does not take 256 KiB of an answer in so long is let go."""
     max_followers: int = Field(default=200, ge=0)
     """Requests that may wait for changes at the same time in each process."""
     drain_s: float = Field(default=20.0, ge=0)
@@ -180,13 +180,13 @@ class ImagingSettings(_Section):
     """Decoding and rendering, in their own processes."""
 
     workers: Workers = 1
-    """Decoding processes of each HTTP worker."""
+    """Decoding processes of each HTTP worker, and one more once an animation is asked for."""
     memory_bytes: int = Field(default=2 << 30, ge=256 << 20)
     """Memory of one decoding process."""
     timeout_s: float = Field(default=30.0, gt=0)
     """Longest decoding of one frame."""
     animation_timeout_s: float = Field(default=60.0, gt=0)
-    """Longest making of an animated GIF or MP4 video, which holds a decoding process."""
+    """Longest making of an animated GIF or MP4 video, in a process of its own; one is made at a time."""
     animation_frames: int = Field(default=500, ge=1, le=10_000)
     """Most frames of one animated GIF or MP4 video."""
 

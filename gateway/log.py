@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 
+from aiohttp.http_exceptions import HttpProcessingError
+
 _ESCAPES = {code: f"\\x{code:02x}" for code in [*range(32), 127, *range(0x80, 0xA0)]} | {0x2028: " ", 0x2029: " "}
 
 
@@ -16,11 +18,22 @@ class _OneLine(logging.Formatter):
         return "\n".join([first.translate(_ESCAPES), *(line.translate(_ESCAPES) for line in trace)])
 
 
+class _WithoutPeersBytes(logging.Filter):
+    """aiohttp quotes what it could not read as HTTP; a peer's header or URL may hold patient data."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.exc_info and isinstance(record.exc_info[1], HttpProcessingError):
+            record.exc_info, record.exc_text = None, None
+            record.msg, record.args = "a request that is no proper HTTP was refused", ()
+        return True
+
+
 def configure(worker: str, level: str) -> None:
     """Log this process's events under its name, from a level ("info", "warning", ...) upwards."""
     handler = logging.StreamHandler()
     handler.setFormatter(_OneLine(f"%(asctime)s %(levelname)-7s {worker:<10} %(name)s: %(message)s"))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.getLogger("aiohttp.server").addFilter(_WithoutPeersBytes())
     # Their lines hold URLs with queries, and identifiers: patient data.
     for name in ("aiohttp.access", "pynetdicom", "botocore", "boto3", "urllib3", "pydicom"):
         logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -25,6 +25,9 @@ Library errors are caught where the library is called and raised again from the 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 
 class StorageError(Exception):
     """Base of every error that leaves the storage floor."""
@@ -51,7 +54,18 @@ class MalformedDataSet(Unreadable):
 
 
 class MissingAttribute(Unreadable):
-    """An attribute without which an instance has no place in the archive is absent or invalid."""
+    """An attribute without which an instance has no place in the archive is absent or invalid.
+
+    ``faults`` says of each such attribute, by its tag, what is wrong; the two UIDs are those that could be read.
+    """
+
+    def __init__(
+        self, faults: Mapping[str, str] = MappingProxyType({}), sop_class_uid: str = "", sop_uid: str = ""
+    ) -> None:
+        super().__init__("; ".join(faults.values()))
+        self.faults = dict(faults)
+        self.sop_class_uid = sop_class_uid
+        self.sop_uid = sop_uid
 
 
 class AnnouncedOtherwise(Unreadable):

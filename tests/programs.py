@@ -21,6 +21,14 @@ def need_program(name: str, package: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(missing, reason=reason)
 
 
+def has_program(name: str, package: str) -> bool:
+    """Whether a program that a part of a test runs is here; under ``CI=true`` it has to be."""
+    found = shutil.which(name) is not None
+    if not found and in_ci():
+        pytest.fail(f"needs {name} (Debian package {package})", pytrace=False)
+    return found
+
+
 def in_ci() -> bool:
     """Whether this run is the one that must not skip anything."""
     return os.environ.get("CI") == "true"

@@ -30,7 +30,7 @@ BATCH_BYTES = 1 << 18
 SMALL_BYTES = 1 << 20
 """What is no longer than this is read in one step."""
 
-_SLICE_BYTES = 1 << 17
+_SLICE_BYTES = 1 << 18
 """A client has the write timeout for so much at a time."""
 
 
@@ -173,15 +173,20 @@ async def _deliver(
 ) -> web.StreamResponse:
     """Write an answer. Once its status line has gone out, only a broken connection says that it is not whole."""
     within_s = request.app[CORE].settings.http.write_timeout_s
+    now = asyncio.get_running_loop().time
     try:
-        async with asyncio.timeout(within_s):
+        async with asyncio.timeout(within_s) as deadline:
             await response.prepare(request)
-        async for piece in pieces:
-            view = memoryview(piece)
-            for start in range(0, len(piece), _SLICE_BYTES):
-                async with asyncio.timeout(within_s):
+            while True:
+                deadline.reschedule(None)  # the time that the next piece takes to come is not the client's
+                piece = await anext(pieces, None)
+                if piece is None:
+                    break
+                view = memoryview(piece)
+                for start in range(0, len(piece), _SLICE_BYTES):
+                    deadline.reschedule(now() + within_s)
                     await response.write(view[start : start + _SLICE_BYTES])
-        async with asyncio.timeout(within_s):
+            deadline.reschedule(now() + within_s)
             await response.write_eof()
     except TimeoutError:
         _log.warning("request %s: the client has not read for %g s and is let go", request[REQUEST_ID], within_s)

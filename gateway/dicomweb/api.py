@@ -16,6 +16,7 @@ EVENTS = "text/event-stream"
 
 _UID = r"^(0|[1-9][0-9]*)(\.[0-9]+)+$"
 _WHOLE: Schema = {"type": "integer", "minimum": 0, "maximum": 999_999_999}
+_SIDE: Schema = {"type": "integer", "minimum": 1, "maximum": 8192}
 _EPOCH: Schema = {"type": "string", "pattern": "^[0-9a-f]+$"}
 _TRUE: Schema = {"type": "string", "enum": ["true", "false"]}
 
@@ -127,6 +128,31 @@ _RENDERED_TYPES = (
 _RENDERED = _rendering(*_RENDERED_TYPES)
 _THUMBNAIL = _rendering(*_RENDERED_TYPES[:3])
 
+_BY_URI = Operation(
+    "Render",
+    {200: (types.DICOM, *_RENDERED_TYPES[:-1]), 206: (types.DICOM, *_RENDERED_TYPES[:-1]), 304: ()},
+    [
+        Parameter("requestType", "WADO", {"type": "string", "enum": ["WADO"]}),
+        *(_uid(f"{name}UID", of) for name, of in (("study", "Study"), ("series", "Series"), ("object", "SOP"))),
+        Parameter("contentType", "Media types, application/dicom among them"),
+        Parameter("charset", "Character sets of texts"),
+        Parameter("anonymize", "yes is refused"),
+        Parameter("transferSyntax", "Transfer syntax of application/dicom"),
+        Parameter("frameNumber", "Frame, from 1", {"type": "integer", "minimum": 1, "maximum": 999_999_999}),
+        *(Parameter(name, "Side of the picture in pixels", _SIDE) for name in ("rows", "columns")),
+        Parameter("region", "left,top,right,bottom as fractions of the image"),
+        *(Parameter(name, "Window, with the other", {"type": "number"}) for name in ("windowCenter", "windowWidth")),
+        Parameter("imageQuality", "Quality of a lossy picture", {"type": "integer", "minimum": 1, "maximum": 100}),
+        Parameter("imageAnnotation", "patient, technique, or both"),
+        Parameter("iccprofile", "no, yes, srgb, adobergb, rommrgb or displayp3"),
+        *(_uid(name, "Presentation state's") for name in ("presentationSeriesUID", "presentationUID")),
+        _IF_NONE_MATCH,
+        _RANGE,
+    ],
+    (*_RETRIEVAL, 416),
+    description="PS3.18 chapter 9: an instance as it is, or rendered.",
+)
+
 _STORE = Operation(
     "Store",
     {
@@ -191,7 +217,7 @@ def _operations() -> dict[tuple[str, str], Operation]:
             "Changes",
             {200: (types.JSON, EVENTS)},
             [
-                Parameter("after", "Sequence number after which to begin", _WHOLE),
+                Parameter("after", "Sequence number after which to begin", {"type": "integer", "minimum": 0}),
                 Parameter("limit", "Most changes of a page", {"type": "integer", "minimum": 1, "maximum": 1000}),
                 Parameter("wait", "Seconds to wait for a change", {"type": "integer", "minimum": 0, "maximum": 60}),
                 Parameter(
@@ -203,7 +229,7 @@ def _operations() -> dict[tuple[str, str], Operation]:
             (406, 410),
         ),
         ("GET", f"{PREFIX}/changefeed/latest"): Operation("Changes", {200: (types.JSON,)}),
-        ("GET", f"{PREFIX}/wado"): _rendering(*_RENDERED_TYPES, types.DICOM),
+        ("GET", f"{PREFIX}/wado"): _BY_URI,
     }
     for resource in (study, series, instance):
         found["GET", resource] = _INSTANCES

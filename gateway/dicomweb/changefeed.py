@@ -28,6 +28,7 @@ JSON = "application/json"
 EVENTS = "text/event-stream"
 MAX_LIMIT = 1000
 MAX_WAIT_S = 60
+MAX_SEQUENCE = 10**15
 _HEARTBEAT_S = 15.0
 _WRITE_TIMEOUT_S = 30.0
 _EPOCH = re.compile(r"[0-9a-f]{1,64}", re.ASCII)
@@ -40,8 +41,8 @@ async def follow(request: web.Request) -> web.StreamResponse:
     if kind == EVENTS:
         return await _stream(request, decision)
     cursor, epoch = _number(request, "after", 0), _epoch(request)
-    limit = max(1, min(_number(request, "limit", 100), MAX_LIMIT))
-    wait_s = min(_number(request, "wait", 0), MAX_WAIT_S)
+    limit = _number(request, "limit", 100, 1, MAX_LIMIT)
+    wait_s = _number(request, "wait", 0, 0, MAX_WAIT_S)
     found = await _page(request, decision, cursor, limit, epoch)
     if not found.rows and wait_s:
         found = await _waited(request, decision, found, limit, wait_s)
@@ -177,12 +178,12 @@ def _item(change: Change, root: str) -> dict[str, Any]:
     return {**found, "url": url}
 
 
-def _number(request: web.Request, name: str, default: int) -> int:
+def _number(request: web.Request, name: str, default: int, lowest: int = 0, highest: int = MAX_SEQUENCE) -> int:
     text = request.query.get(name)
     if text is None:
         return default
-    if not text.isascii() or not text.isdigit() or len(text) > 18:
-        raise InvalidParameter(f"{name}: a whole number from 0")
+    if not text.isascii() or not text.isdigit() or len(text) > 18 or not lowest <= int(text) <= highest:
+        raise InvalidParameter(f"{name}: a whole number from {lowest} to {highest}")
     return int(text)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -90,8 +90,9 @@ async def _send_multipart(
     head = answers.headers(etag, answer.content_type)
     missing = _missing(found, chosen, head)
 
-    def header(number: int) -> tuple[str, str]:
-        return f"{types.DICOM}; transfer-syntax={chosen[number].syntax}", location(root, chosen[number].located)
+    def header(number: int, syntax: str = "") -> tuple[str, str]:
+        each = chosen[number]
+        return f"{types.DICOM}; transfer-syntax={syntax or each.syntax}", location(root, each.located)
 
     if as_stored:
         sizes = [each.located.size for each in chosen]
@@ -99,9 +100,17 @@ async def _send_multipart(
         if missing:  # a 206 of its own kind (PS3.18 Table 10.4.3-1), of which no range is given
             return await answers.send(request, content, head, status=206)
         return await answers.ranged(request, content.size, content.read, head)
-    parts = ((*header(number), service.part10(each.located, each.syntax)) for number, each in enumerate(chosen))
+
+    def parts() -> Iterator[tuple[str, str, Iterator[bytes]]]:
+        if len(chosen) == 1:
+            yield *header(0), service.part10(chosen[0].located, chosen[0].syntax)
+            return
+        for number, each in enumerate(chosen):
+            syntax, blocks = service.part10_or_stored(each.located, each.syntax)
+            yield *header(number, syntax), blocks
+
     status = 206 if missing else 200
-    return await answers.stream(request, answer.body(parts), head, status=status, lane=Lane.LONG)
+    return await answers.stream(request, answer.body(parts()), head, status=status, lane=Lane.LONG)
 
 
 async def _send_zip(

@@ -20,7 +20,7 @@ from gateway.http.application import CALLER, CORE, OFFLOAD, Route
 from gateway.http.offload import Lane
 from gateway.imaging.errors import ImagingBusy, ImagingError, InvalidRendering
 from gateway.imaging.picture import RenderedImage, RenderedMediaType
-from gateway.imaging.render import RenderRequest
+from gateway.imaging.render import REVISION, RenderRequest
 from gateway.services import report_html
 from gateway.services.content import Content, held
 from gateway.services.render import RenderService
@@ -54,7 +54,7 @@ class Target:
         states = [each.located.version for each in self.renderables]
         states += [each.state.version for each in self.renderables if each.state is not None]
         forms = ",".join(f"{each.media_type}:{_spans(each.frames)}" for each in chosen.representations)
-        return self.found.etag(root, "rendered", str(chosen.multipart), forms, repr(self.wanted), *states)
+        return self.found.etag(root, "rendered", REVISION, str(chosen.multipart), forms, repr(self.wanted), *states)
 
 
 def _spans(frames: object) -> str:
@@ -215,7 +215,7 @@ async def retrieve_thumbnail(request: web.Request) -> web.StreamResponse:
     found = await locate(request, Action.RENDER)
     core, run = request.app[CORE], request.app[OFFLOAD].run
     located = await run(Lane.INDEX, core.render.representative, found.instances)
-    etag = found.etag("", "thumbnail", str(number), repr(wanted))
+    etag = found.etag("", "thumbnail", REVISION, str(number), repr(wanted))
     if (unchanged := answers.not_modified(request, etag)) is not None:
         return unchanged
     image = await run(Lane.LONG, core.render.thumbnail, located, number, wanted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -17,7 +18,7 @@ from gateway.http.offload import Lane
 from gateway.services.ingest import Identified, Stored
 from gateway.services.spool import Spooled, Spooling
 from storage.dicom import identifiers as ids
-from storage.errors import StorageError
+from storage.errors import MissingAttribute, StorageError
 
 _RESOURCES = frozenset(
     (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.INSUFFICIENT_STORAGE)
@@ -33,6 +34,8 @@ class Failure:
     reason: FailureReason
     comment: str
     status: HTTPStatus
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    """What is wrong with single attributes, by tag."""
 
 
 @dataclass(slots=True)
@@ -85,10 +88,22 @@ def _failed_item(failure: Failure) -> dict[str, Any]:
 
 
 def _other_item(failure: Failure) -> dict[str, Any]:
-    return {
-        "00000902": {"vr": "LO", "Value": [failure.comment[:64]]},
+    found: dict[str, Any] = {
+        "00000902": _comment(failure.comment),
         "00081197": {"vr": "US", "Value": [int(failure.reason)]},
     }
+    if failure.attributes:
+        # Failed Attributes Sequence, each item with Selector Attribute (0072,0026).
+        items = [
+            {"00000902": _comment(comment), "00720026": {"vr": "AT", "Value": [tag]}}
+            for tag, comment in failure.attributes.items()
+        ]
+        found["00741048"] = {"vr": "SQ", "Value": items}
+    return found
+
+
+def _comment(text: str) -> dict[str, Any]:
+    return {"vr": "LO", "Value": [text[:64]]}
 
 
 class Keeper:
@@ -143,4 +158,6 @@ class Keeper:
     def fail(self, error: Exception, sop_class_uid: str = "", sop_uid: str = "") -> None:
         """Report an instance, or a part, that was not stored."""
         reason, comment = reason_of(error, self._request_id)
-        self.report.failed.append(Failure(sop_class_uid, sop_uid, reason, comment, problem.status_of(error)))
+        attributes = error.faults if isinstance(error, MissingAttribute) else {}
+        status = problem.status_of(error)
+        self.report.failed.append(Failure(sop_class_uid, sop_uid, reason, comment, status, attributes))

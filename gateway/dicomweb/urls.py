@@ -8,6 +8,8 @@ from gateway.http.application import CORE, ORIGIN
 from storage.dicom import identifiers as ids
 
 PREFIX = "/dicomweb"
+COUNT = "count"
+"""Last part of the paths that count what a search would find."""
 
 
 def service_root(request: web.Request) -> str:
@@ -31,6 +33,9 @@ def service_root(request: web.Request) -> str:
 
 def study(request: web.Request) -> ids.StudyUid:
     """The study that the path names; raises InvalidIdentifier."""
+    if request.match_info["study"] == COUNT:
+        # A path of its own, which has no other method than GET.
+        raise web.HTTPMethodNotAllowed(request.method, ("GET", "HEAD", "OPTIONS"))
     return ids.study_uid(request.match_info["study"])
 
 

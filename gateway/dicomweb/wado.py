@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -18,10 +18,10 @@ from gateway.http.application import CALLER, CORE, OFFLOAD, Route
 from gateway.http.offload import Lane
 from gateway.imaging.encode import REVISION
 from gateway.services.content import Content, held
-from gateway.services.frames import FrameReader
+from gateway.services.frames import FrameReader, Frames
 from gateway.services.retrieve import Found, RetrieveService
 from storage.dicom.attributes import PIXEL_DATA_TAGS
-from storage.dicom.file_meta import EXPLICIT_VR_LITTLE_ENDIAN
+from storage.dicom.file_meta import EXPLICIT_VR_LITTLE_ENDIAN, NATIVE
 from storage.dicom.frames import FrameKind
 from storage.dicom.part10 import BulkItem
 from storage.index.base import Located
@@ -68,47 +68,71 @@ def frame_numbers(text: str) -> list[int]:
 async def retrieve_frames(request: web.Request) -> web.StreamResponse:
     """Frames, as stored, uncompressed or in another transfer syntax."""
     numbers = frame_numbers(request.match_info["frames"])
-    found = await locate(request)
-    reader = await request.app[OFFLOAD].run(Lane.INDEX, request.app[CORE].retrieve.frames, found.instances[0])
-    return await _send_frames(request, found, reader, numbers)
+    return await _send_frames(request, await locate(request), numbers)
 
 
-async def _send_frames(
-    request: web.Request, found: Found, reader: FrameReader, numbers: Sequence[int]
-) -> web.StreamResponse:
-    reader.check(numbers)
-    run = request.app[OFFLOAD].run
-    choices = negotiation.bulk_choices(request, single=len(numbers) == 1, stored=reader.stored_syntax)
-    choice, syntax = await run(Lane.INDEX, _frame_choice, choices, reader)
-    as_stored = syntax == reader.stored_syntax
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """How frames go out; ``frames`` is None for those whose size shows only when they are made."""
+
+    reader: FrameReader
+    numbers: Sequence[int]
+    choice: Choice
+    syntax: str
+    frames: Frames | None
+
+    @property
+    def as_stored(self) -> bool:
+        return self.syntax == self.reader.stored_syntax
+
+
+def _planned(reader: FrameReader, numbers: Sequence[int] | None, choices: Callable[[bool], Sequence[Choice]]) -> _Plan:
+    """Everything that the index has to say, in one step."""
+    wanted = range(1, reader.count + 1) if numbers is None else numbers
+    reader.check(wanted)
+    choice, syntax = _frame_choice(choices(len(wanted) == 1), reader)
+    if syntax == reader.stored_syntax:
+        return _Plan(reader, wanted, choice, syntax, reader.stored(wanted))
+    frames = reader.decoded(wanted) if syntax == EXPLICIT_VR_LITTLE_ENDIAN else None
+    return _Plan(reader, wanted, choice, syntax, frames)
+
+
+async def _send_frames(request: web.Request, found: Found, numbers: Sequence[int] | None) -> web.StreamResponse:
+    """Send the frames of a list, or all of them."""
+    (located,) = found.instances
+    run, service = request.app[OFFLOAD].run, request.app[CORE].retrieve
+
+    def choices(single: bool) -> Sequence[Choice]:
+        return negotiation.bulk_choices(request, single=single, stored=service.served_syntax(located))
+
+    plan = await run(Lane.INDEX, lambda: _planned(service.frames(located), numbers, choices))
+    choice = plan.choice
     root = service_root(request) if choice.multipart else ""
-    made_by = "" if as_stored else REVISION
-    etag = found.etag(root, "frames", str(numbers), choice.media_type, str(choice.multipart), syntax, made_by)
+    made_by = "" if plan.as_stored else REVISION
+    etag = found.etag(root, "frames", str(plan.numbers), choice.media_type, str(choice.multipart), plan.syntax, made_by)
     if (unchanged := answers.not_modified(request, etag)) is not None:
         return unchanged
-    lane = Lane.OBJECTS if as_stored else Lane.LONG
-    content_type = f"{choice.media_type}; transfer-syntax={syntax}"
+    lane = Lane.OBJECTS if plan.as_stored else Lane.LONG
+    content_type = f"{choice.media_type}; transfer-syntax={plan.syntax}"
     answer = MultipartAnswer(choice.media_type, etag)
-    place = f"{location(root, found.instances[0])}/frames"
+    place = f"{location(root, located)}/frames"
 
     def header(number: int) -> tuple[str, str]:
-        return content_type, f"{place}/{numbers[number]}"
+        return content_type, f"{place}/{plan.numbers[number]}"
 
-    if as_stored or syntax == EXPLICIT_VR_LITTLE_ENDIAN:
-        frames = await run(Lane.INDEX, reader.stored if as_stored else reader.decoded, numbers)
-        sizes, content = frames.sizes, frames.content
-    else:
-        encoded = reader.transcoded(numbers, syntax)
-        if len(numbers) > 1:
+    frames = plan.frames
+    if frames is None:
+        encoded = plan.reader.transcoded(plan.numbers, plan.syntax)
+        if len(plan.numbers) > 1:
             parts = ((*header(number), (frame,)) for number, frame in enumerate(encoded))
             head = answers.headers(etag, answer.content_type)
             return await answers.stream(request, answer.body(parts), head, lane=lane)
         only = held(await run(lane, next, encoded))
-        sizes, content = [only.size], lambda _: only
+        frames = Frames([only.size], lambda _: only)
     if not choice.multipart:
-        single = content(0)
+        single = frames.content(0)
         return await answers.ranged(request, single.size, single.read, answers.headers(etag, content_type), lane=lane)
-    whole = answer.content(sizes, header, content)
+    whole = answer.content(frames.sizes, header, frames.content)
     return await answers.ranged(request, whole.size, whole.read, answers.headers(etag, answer.content_type), lane=lane)
 
 
@@ -140,10 +164,9 @@ async def retrieve_bulk_data(request: web.Request) -> web.StreamResponse:
     if path == _PIXEL_DATA and video is not None:
         return await _send_video(request, found, video)
     choice = negotiation.bulk_choices(request, single=True)[0]
-    if path == _PIXEL_DATA:
-        reader = await run(Lane.INDEX, core.retrieve.frames, located)
-        if reader.stored_syntax != EXPLICIT_VR_LITTLE_ENDIAN or _names_another(choice):
-            return await _send_frames(request, found, reader, range(1, reader.count + 1))
+    native = located.transfer_syntax_uid in NATIVE
+    if path == _PIXEL_DATA and (not native or _names_another(choice)):
+        return await _send_frames(request, found, None)
     if choice.media_type != types.OCTET_STREAM:
         raise NotAcceptable("this value is available as application/octet-stream")
     root = service_root(request) if choice.multipart else ""

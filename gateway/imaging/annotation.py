@@ -3,13 +3,15 @@
 from dataclasses import dataclass
 from enum import Enum
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from gateway.imaging.fonts import legible
 
 MAX_LINES = 12
 MAX_CHARACTERS = 128
 
 _LINES_A_PICTURE = 34
-_SMALLEST_PX, _LARGEST_PX = 9, 64
+_SMALLEST_PX, _LARGEST_PX = 10, 64
 
 
 class AnnotationKind(Enum):
@@ -47,7 +49,8 @@ def annotate(picture: Image.Image, annotation: Annotation) -> Image.Image:
 
 def _fitted(draw: ImageDraw.ImageDraw, lines: list[str], size: int, width: int) -> int:
     """The size at which the longest line fits into the picture, not below what can be read."""
-    longest = max(draw.textlength(line, font=font(size)) for line in lines)
+    _, used = legible("".join(lines), size)
+    longest = max(draw.textlength(line, font=used) for line in lines)
     return size if longest <= width - size else max(int(size * (width - size) / longest), _SMALLEST_PX)
 
 
@@ -61,19 +64,15 @@ def write(
     fill: int | tuple[int, int, int] | None = None,
 ) -> None:
     """Text with an edge of the opposite brightness."""
+    written, used = legible(text, size)
     bright: int | tuple[int, int, int] = 255 if draw.mode == "L" else (255, 255, 255)
     dark: int | tuple[int, int, int] = 0 if draw.mode == "L" else (0, 0, 0)
     draw.multiline_text(
         place,
-        text,
+        written,
         fill=bright if fill is None else fill,
-        font=font(size),
+        font=used,
         anchor=anchor,
         stroke_width=max(size // 12, 1),
         stroke_fill=dark,
     )
-
-
-def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Pillow's own font in a size in pixels."""
-    return ImageFont.load_default(size)

@@ -37,6 +37,17 @@ def ybr_to_rgb(pixels: Pixels, bits: int) -> Pixels:
     return _matrix(pixels, _TO_RGB, bits, (0.0, -1.0, -1.0), (0.0, 0.0, 0.0))
 
 
+def partial_ybr_to_rgb(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Convert YBR_PARTIAL_422, chroma expanded: Y from 16 to 235, CB and CR from 16 to 240, 8 bits.
+
+    References
+    ----------
+    PS3.3 C.7.6.3.1.2 "Photometric Interpretation", as last defined in the edition of 2017
+    """
+    full = (pixels.astype(np.float32) - (16, 128, 128)) * (255 / 219, 255 / 224, 255 / 224) + (0, 128, 128)
+    return np.asarray(ybr_to_rgb(np.clip(np.rint(full), 0, 255).astype(np.uint8), 8))
+
+
 def rgb_to_ybr(pixels: Pixels, bits: int) -> Pixels:
     """Convert RGB to YBR_FULL; shapes and dtypes as in `ybr_to_rgb`."""
     return _matrix(pixels, _TO_YBR, bits, (0.0, 0.0, 0.0), (0.0, 1.0, 1.0))

@@ -18,7 +18,7 @@ Rendering converts what is left as YBR_FULL or YBR_FULL_422 to RGB itself.
 """
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -100,12 +100,26 @@ class EncodedFrame:
 
     ``data`` is the frame's bytes without item headers; ``bit_offset``, 0 to 7, is where it begins in
     its first byte when Bits Allocated is 1 and frames are not aligned.
+
+    A large frame need not be held by who sends it to a worker: then ``source`` gives its bytes in blocks,
+    ``source_bytes`` in all, and ``data`` is empty until the worker has them.
     """
 
     data: bytes
     transfer_syntax_uid: str
     description: PixelDescription
     bit_offset: int = 0
+    source: Callable[[], Iterator[bytes]] | None = None
+    source_bytes: int = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes of the frame as it is stored."""
+        return len(self.data) if self.source is None else self.source_bytes
+
+    def blocks(self) -> Iterator[bytes]:
+        """The frame's bytes, wherever they are."""
+        return iter((self.data,)) if self.source is None else self.source()
 
 
 def decoded_description(description: PixelDescription, transfer_syntax_uid: str) -> PixelDescription:

@@ -21,6 +21,7 @@ class PhotometricInterpretation(Enum):
     RGB = "RGB"
     YBR_FULL = "YBR_FULL"
     YBR_FULL_422 = "YBR_FULL_422"
+    YBR_PARTIAL_422 = "YBR_PARTIAL_422"
     YBR_RCT = "YBR_RCT"
     YBR_ICT = "YBR_ICT"
 
@@ -29,6 +30,13 @@ class PhotometricInterpretation(Enum):
         """Samples per Pixel that this interpretation requires."""
         return 1 if self in _SINGLE_SAMPLE else 3
 
+    @property
+    def is_paired(self) -> bool:
+        """Whether two pixels beside each other share their chroma in native form."""
+        return self in _PAIRED
+
+
+_PAIRED = frozenset((PhotometricInterpretation.YBR_FULL_422, PhotometricInterpretation.YBR_PARTIAL_422))
 
 _SINGLE_SAMPLE = frozenset(
     {
@@ -120,7 +128,7 @@ class PixelDescription:
     @property
     def native_bits(self) -> int:
         """Bits of one frame in native form, before any padding to an even length."""
-        if self.photometric_interpretation is PhotometricInterpretation.YBR_FULL_422:
+        if self.photometric_interpretation.is_paired:
             return self.rows * (self.columns + self.columns % 2) * 2 * self.bits_allocated
         return self.rows * self.columns * self.samples_per_pixel * self.bits_allocated
 

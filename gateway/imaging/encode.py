@@ -6,21 +6,22 @@ What each can hold, and what the samples are called afterwards:
 transfer syntax             Bits Allocated      colour becomes             how
 ==========================  ==================  =========================  ================================
 RLE (.5)                    8, 16, 32           as it is                   each row by itself (PS3.5 G.3.1)
-JPEG baseline (.50)         8, unsigned         YBR_FULL_422               quality 90; no palette
+JPEG baseline (.50)         8, unsigned         YBR_FULL_422               quality 90
 JPEG lossless (.57 .70)     8, 16               as it is                   selection value 1
 JPEG-LS (.80)               8, 16               as it is
-JPEG-LS near (.81)          8, 16, not signed   as it is                   no sample off by more than 2; no palette
-                            with all its bits
+JPEG-LS near (.81)          8, 16               as it is                   no sample off by more than 2
 JPEG 2000 (.90)             8, 16               RGB to YBR_RCT             reversible
-JPEG 2000 (.91)             8, 16               RGB to YBR_ICT             irreversible, 48 or 60 dB; no palette
+JPEG 2000 (.91)             8, 16               RGB to YBR_ICT             off by 1 in 4096 levels, or by 1
 HTJ2K (.201 .202 .203)      8, 16               RGB to YBR_RCT             reversible, RPCL with TLM
 ==========================  ==================  =========================  ================================
 
+A palette's indices are not approximated: .50, .81 and .91 refuse them.
 .203 leaves the choice of lossy or lossless to the sender (PS3.5 10.18). Lossless is chosen: decoders are met that
 do not clamp what an irreversible transformation makes of the darkest and brightest samples
 (docs/decisions/0003-codecs.md).
 """
 
+import math
 import struct
 from collections.abc import Callable
 from dataclasses import replace
@@ -56,7 +57,8 @@ REVISION = f"1 imagecodecs {imagecodecs.__version__}"
 
 JPEG_QUALITY = 90
 NEAR = 2
-_DECIBELS_8_BIT, _DECIBELS = 48, 60
+_LEVELS = 4096
+"""Lossy JPEG 2000 errs by 1 in so many of the levels that a frame really uses, and by 1 at least (root mean square)."""
 _BASE_RESOLUTION = 64
 _DECOMPOSITIONS = 5
 _MAX_DECOMPOSITIONS = 32
@@ -96,10 +98,6 @@ def encoded_description(decoded: PixelDescription, transfer_syntax_uid: str) -> 
         (decoded.bits_allocated not in allowed_bits, f"it has no samples of {decoded.bits_allocated} bits"),
         (transfer_syntax_uid == JPEG_BASELINE and decoded.is_signed, "it has no signed samples"),
         (
-            transfer_syntax_uid == JPEG_LS_NEAR and decoded.is_signed and decoded.bits_stored == decoded.bits_allocated,
-            "the largest signed sample, 2 off, would become the smallest",
-        ),
-        (
             transfer_syntax_uid in LOSSY_METHODS and photometric is PhotometricInterpretation.PALETTE_COLOR,
             "a palette's indices cannot be approximated",
         ),
@@ -107,7 +105,7 @@ def encoded_description(decoded: PixelDescription, transfer_syntax_uid: str) -> 
     )
     for is_so, reason in impossible:
         if is_so:
-            raise NotEncodable(f"no frame in transfer syntax {transfer_syntax_uid}: {reason}")
+            raise NotEncodable(f"no frame in transfer syntax {transfer_syntax_uid[:64]}: {reason}")
     if photometric in _COLOUR and transfer_syntax_uid == JPEG_BASELINE:
         photometric = PhotometricInterpretation.YBR_FULL_422
     elif photometric is PhotometricInterpretation.RGB:
@@ -216,20 +214,28 @@ def _jpeg_lossless(samples: Pixels, decoded: PixelDescription, _uid: str) -> byt
     )
 
 
-def _jpeg_ls(samples: Pixels, _decoded: PixelDescription, uid: str) -> bytes:
-    return bytes(imagecodecs.jpegls_encode(_unsigned(samples), level=NEAR if uid == JPEG_LS_NEAR else 0))
+def _jpeg_ls(samples: Pixels, decoded: PixelDescription, uid: str) -> bytes:
+    near = NEAR if uid == JPEG_LS_NEAR else 0
+    bits = np.iinfo(samples.dtype)
+    if decoded.is_signed and (int(samples.min()) - near < bits.min or int(samples.max()) + near > bits.max):
+        near = 0  # the codec knows no sign: a little more than the largest sample would be the smallest
+    return bytes(imagecodecs.jpegls_encode(_unsigned(samples), level=near))
 
 
 def _jpeg_2000(samples: Pixels, decoded: PixelDescription, uid: str) -> bytes:
     lossy = uid == JPEG_2000_LOSSY
     bits = decoded.bits_stored
     low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if decoded.is_signed else (0, (1 << bits) - 1)
-    if samples.min() < low or samples.max() > high:
+    smallest, largest = int(samples.min()), int(samples.max())
+    if smallest < low or largest > high:
         bits = decoded.bits_allocated  # something stands above High Bit, such as an old overlay
+    # The codec counts its decibels from the largest sample that the bits allow; a CT in 16 bits uses a sixteenth of it.
+    error = max(1.0, (largest - smallest) / _LEVELS)
+    decibels = math.ceil(20 * math.log10(((1 << bits) - 1) / error))
     return bytes(
         imagecodecs.jpeg2k_encode(
             samples,
-            level=0 if not lossy else _DECIBELS_8_BIT if bits <= 8 else _DECIBELS,
+            level=decibels if lossy else 0,
             codecformat="j2k",
             bitspersample=bits,
             reversible=not lossy,

@@ -135,6 +135,8 @@ def fit(shown: npt.NDArray[np.uint8], aspect: float, viewport: tuple[int | None,
         scale = min((viewport[0] or picture.width) / width, (viewport[1] or picture.height) / height)
         width, height = width * scale, height * scale
     size = (max(round(width), 1), max(round(height), 1))
+    if size[0] * size[1] > MAX_PICTURE_PIXELS:
+        raise InvalidRendering("the picture would be too large; give a viewport")
     if size == picture.size:
         return picture
     method = (

@@ -10,7 +10,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from PIL import Image
@@ -19,7 +19,7 @@ from gateway.imaging.animation import Timing, assemble
 from gateway.imaging.decode import EncodedFrame, decode, decoded_description, native_bytes
 from gateway.imaging.description import PixelDescription
 from gateway.imaging.encode import encode as encode_frame
-from gateway.imaging.errors import ImagingError
+from gateway.imaging.errors import FrameDamaged, ImagingError
 from gateway.imaging.native import Pixels
 from gateway.imaging.picture import RenderedImage, encode
 from gateway.imaging.presentation import Presentation
@@ -132,16 +132,33 @@ def send_job(channel: socket.socket, job: Job, timeout_s: float) -> None:
     ------
     OSError
         The worker is gone, or takes none of it in this time (TimeoutError).
+    FrameDamaged
+        The frame has another number of bytes than it says: the worker still waits, and has to be ended.
     """
     channel.settimeout(timeout_s)
-    _send(channel, pickle.dumps((job, timeout_s), pickle.HIGHEST_PROTOCOL), b"")
+    if isinstance(job, AnimationJob):
+        _send(channel, pickle.dumps((job, timeout_s), pickle.HIGHEST_PROTOCOL), b"")
+        return
+    frame = job.frame
+    bare = replace(job, frame=replace(frame, data=b"", source=None))
+    head = pickle.dumps((bare, timeout_s), pickle.HIGHEST_PROTOCOL)
+    channel.sendall(_LENGTHS.pack(len(head), frame.size))
+    channel.sendall(head)
+    sent = 0
+    for block in frame.blocks():
+        channel.sendall(block)
+        sent += len(block)
+    if sent != frame.size:
+        raise FrameDamaged(f"the frame has {sent} bytes instead of {frame.size}")
 
 
 def receive_job(channel: socket.socket, max_bytes: int) -> tuple[Job, float]:
-    """Wait for a job; the gateway's own pickle, from the process that started this one."""
-    head, _ = _receive(channel, max_bytes, 0, None)
+    """Wait for a job; the gateway's own pickle, from the process that started this one, and the frame's bytes."""
+    head, body = _receive(channel, max_bytes, max_bytes, None)
     job, timeout_s = pickle.loads(head)  # noqa: S301 - only the parent holds the other end
-    return job, timeout_s
+    if isinstance(job, AnimationJob):
+        return job, timeout_s
+    return replace(job, frame=replace(job.frame, data=bytes(body))), timeout_s
 
 
 def send_answer(channel: socket.socket, answer: Answer | ImagingError) -> None:

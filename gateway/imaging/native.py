@@ -5,7 +5,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from gateway.imaging.description import FloatKind, PhotometricInterpretation, PixelDescription
+from gateway.imaging.description import FloatKind, PixelDescription
 from gateway.imaging.errors import FrameDamaged, NotDecodable
 
 Pixels: TypeAlias = npt.NDArray[Any]
@@ -65,7 +65,7 @@ def unpack(data: bytes, description: PixelDescription, *, big_endian: bool = Fal
     dtype = sample_dtype(description)
     stored = dtype.newbyteorder(">") if big_endian else dtype
     samples: Pixels = np.frombuffer(data, stored, bits // description.bits_allocated).astype(dtype, copy=False)
-    if description.photometric_interpretation is PhotometricInterpretation.YBR_FULL_422:
+    if description.photometric_interpretation.is_paired:
         return _expand_422(samples, description)
     if description.planar_configuration == 1 and description.samples_per_pixel > 1:
         planes = samples.reshape(shape[2], shape[0], shape[1])
@@ -93,7 +93,7 @@ def native_bytes(pixels: Pixels, description: PixelDescription) -> bytes:
     if description.bits_allocated == 1:
         return np.packbits(pixels.astype(np.uint8, copy=False).reshape(-1), bitorder="little").tobytes()
     samples = pixels.astype(sample_dtype(description), copy=False)
-    if description.photometric_interpretation is PhotometricInterpretation.YBR_FULL_422:
+    if description.photometric_interpretation.is_paired:
         return _subsample_422(samples)
     if description.planar_configuration == 1 and description.samples_per_pixel > 1:
         samples = samples.transpose(2, 0, 1)

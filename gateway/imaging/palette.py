@@ -111,7 +111,7 @@ def read_table(
         raise InvalidDescription("a LUT Descriptor does not have three values")
     count, first_value, bits = descriptor
     # 65536 entries are written as 0, and a big count may have been read as SS (PS3.3 C.11.1.1.1).
-    count = MAX_ENTRIES if count == 0 else count & 0xFFFF
+    count = (count & 0xFFFF) or MAX_ENTRIES
     if signed and first_value > 0x7FFF:
         first_value -= 0x10000
     if not 8 <= bits <= 16:

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
@@ -38,6 +39,9 @@ from gateway.imaging.worker import READY
 WORKER_COMMAND = (sys.executable, "-P", "-m", "gateway.imaging.worker")
 """Without the shell, and without the current directory on the module path."""
 
+MAX_ANIMATIONS_WAITING = 2
+"""Callers that may wait for the one worker of animations; each holds a thread."""
+
 _START_TIMEOUT_S = 60.0
 
 
@@ -47,13 +51,13 @@ class ImagingPool:
     Parameters
     ----------
     workers
-        Processes at most. Each starts when first needed and then stays.
+        Processes at most, and one more for animations. Each starts when first needed and then stays.
     memory_bytes
         What one job may use beyond the libraries' own memory: encoded frame, decoded frame, picture.
     timeout_s
         Seconds a caller waits for a free worker, and again seconds a job may take.
     animation_timeout_s
-        Seconds an animation may take, reading its frames included; it holds a worker for that long.
+        Seconds an animation may take, reading its frames included; one is made at a time.
     max_waiting
         Callers that may wait for a worker at the same time; one more is refused at once.
     command
@@ -74,11 +78,9 @@ class ImagingPool:
         self._timeout_s = timeout_s
         self._animation_timeout_s = animation_timeout_s
         self._command = tuple(command)
-        # Last in, first out: under light load the same warm worker serves, the others stay unstarted.
-        self._slots: queue.LifoQueue[_Worker | None] = queue.LifoQueue()
-        for _ in range(workers):
-            self._slots.put(None)
-        self._places = threading.BoundedSemaphore(workers + max_waiting)
+        self._frames = _Slots(workers, max_waiting)
+        # Apart from the others: an animation takes seconds, and a viewer waits for its frames.
+        self._animations = _Slots(1, MAX_ANIMATIONS_WAITING)
         self._running: set[_Worker] = set()
         self._lock = threading.Lock()
         self._closed = False
@@ -145,16 +147,11 @@ class ImagingPool:
             running = list(self._running)
         for worker in running:
             worker.kill()
-        idle = []
-        while True:
-            try:
-                idle.append(self._slots.get_nowait())
-            except queue.Empty:
-                break
-        for slot in idle:
-            if slot is not None:
-                self._forget(slot)
-            self._slots.put(None)
+        for slots in (self._frames, self._animations):
+            for free in slots.idle():
+                if free is not None:
+                    self._forget(free)
+                slots.put(None)
 
     def __enter__(self) -> Self:
         return self
@@ -172,18 +169,13 @@ class ImagingPool:
             )
 
     def _run(self, job: Job, frames: Iterator[RenderJob] | None = None) -> Answer:
-        timeout_s = self._timeout_s
+        slots, timeout_s = self._frames, self._timeout_s
         if isinstance(job, AnimationJob):
-            timeout_s = self._animation_timeout_s
+            slots, timeout_s = self._animations, self._animation_timeout_s
         else:
-            self.admit(job.frame.description, len(job.frame.data))
-        if not self._places.acquire(blocking=False):
-            raise ImagingBusy("too many callers wait for a worker")
-        try:
-            try:
-                worker = self._slots.get(timeout=self._timeout_s)
-            except queue.Empty:
-                raise ImagingBusy("no worker became free in time") from None
+            self.admit(job.frame.description, job.frame.size)
+        with slots.place():
+            worker = slots.get(self._timeout_s)
             try:
                 worker = self._usable(worker)
                 return worker.ask(job, frames, timeout_s, self._memory_bytes)
@@ -192,9 +184,7 @@ class ImagingPool:
                     raise ImagingBusy("the imaging pool is closed") from None
                 raise
             finally:
-                self._slots.put(self._kept(worker))
-        finally:
-            self._places.release()
+                slots.put(self._kept(worker))
 
     def _usable(self, worker: "_Worker | None") -> "_Worker":
         """Return a living worker: this one, or a new one in its place."""
@@ -225,6 +215,45 @@ class ImagingPool:
         worker.end()
         with self._lock:
             self._running.discard(worker)
+
+
+class _Slots:
+    """Workers that take turns, and the callers that may wait for one."""
+
+    def __init__(self, workers: int, max_waiting: int) -> None:
+        # Last in, first out: under light load the same warm worker serves, the others stay unstarted.
+        self._free: queue.LifoQueue[_Worker | None] = queue.LifoQueue()
+        for _ in range(workers):
+            self._free.put(None)
+        self._places = threading.BoundedSemaphore(workers + max_waiting)
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """A place to wait and to work in. Raises ImagingBusy at once when all are taken."""
+        if not self._places.acquire(blocking=False):
+            raise ImagingBusy("too many callers wait for a worker")
+        try:
+            yield
+        finally:
+            self._places.release()
+
+    def get(self, timeout_s: float) -> "_Worker | None":
+        try:
+            return self._free.get(timeout=timeout_s)
+        except queue.Empty:
+            raise ImagingBusy("no worker became free in time") from None
+
+    def put(self, worker: "_Worker | None") -> None:
+        self._free.put(worker)
+
+    def idle(self) -> "list[_Worker | None]":
+        """All that are free now, taken out."""
+        found = []
+        while True:
+            try:
+                found.append(self._free.get_nowait())
+            except queue.Empty:
+                return found
 
 
 class _Worker:
@@ -268,10 +297,12 @@ class _Worker:
     def ask(self, job: Job, frames: Iterator[RenderJob] | None, timeout_s: float, max_answer_bytes: int) -> Answer:
         """Have a job done; whatever goes wrong with the process itself ends it."""
         deadline_s = time.monotonic() + timeout_s
+        all_sent = False
         try:
             send_job(self._channel, job, timeout_s)
             for frame in frames or ():
                 self._send_frame(frame, deadline_s)
+            all_sent = True
             return receive_answer(self._channel, max_answer_bytes, deadline_s)
         except FrameTooLarge:
             self.end()  # what little memory is left there is not for the next job
@@ -283,8 +314,8 @@ class _Worker:
             self.end()
             raise FrameDamaged("the decoder crashed on the frame") from error
         except ImagingError:
-            if frames is not None:
-                self.end()  # it may be one of ours, and the worker still waits for frames
+            if not all_sent:
+                self.end()  # it waits for what does not come
             raise
         except BaseException:
             self.end()  # its answer, still to come, would be read as the answer to the next job

@@ -7,7 +7,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from gateway.imaging.annotation import NO_ANNOTATION, Annotation, AnnotationKind, annotate
-from gateway.imaging.colour import ybr_to_rgb
+from gateway.imaging.colour import partial_ybr_to_rgb, ybr_to_rgb
 from gateway.imaging.description import FloatKind, PhotometricInterpretation, PixelDescription
 from gateway.imaging.errors import InvalidDescription, InvalidRendering, NotDecodable
 from gateway.imaging.geometry import Region, arrange, fit
@@ -21,6 +21,9 @@ from gateway.imaging.presentation import Presentation, Window
 
 MAX_VIEWPORT = 8192
 """Longest side of a viewport, in pixels."""
+
+REVISION = "2"
+"""Of the pictures that come out; a part of their entity tags, to be raised with every change that can be seen."""
 
 _TABLE_BITS = 16
 _MONOCHROME = (PhotometricInterpretation.MONOCHROME1, PhotometricInterpretation.MONOCHROME2)
@@ -187,6 +190,8 @@ def _coloured(pixels: Pixels, description: PixelDescription) -> npt.NDArray[np.u
     match description.photometric_interpretation:
         case PhotometricInterpretation.RGB:
             return eight
+        case PhotometricInterpretation.YBR_PARTIAL_422:
+            return partial_ybr_to_rgb(eight)
         case PhotometricInterpretation.YBR_FULL | PhotometricInterpretation.YBR_FULL_422:
             return ybr_to_rgb(eight, 8).astype(np.uint8, copy=False)
         case other:

@@ -10,6 +10,7 @@ from gateway.imaging.attributes import JsonDataset, integer, reals, texts
 
 MAX_VERTICES = 4096
 _P_VALUES = 65535
+_FAR = 1e5  # beyond every image, and within what can be drawn
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,8 @@ def read_shutter(dataset: JsonDataset) -> Shutter | None:
         circle = (centre[0], centre[1], radius[0])
     if "POLYGONAL" in shapes:
         numbers = reals(dataset, "00181620")[: 2 * MAX_VERTICES]
-        polygon = tuple(zip(numbers[::2], numbers[1::2], strict=False))
+        near = [min(max(number, -_FAR), _FAR) for number in numbers]
+        polygon = tuple(zip(near[::2], near[1::2], strict=False))
     if rectangle is None and circle is None and len(polygon) < 3:
         return None
     return Shutter(rectangle, circle, polygon, grey(integer(dataset, "00181622") or 0))

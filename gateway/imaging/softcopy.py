@@ -56,6 +56,15 @@ class Display:
     objects: tuple[Graphic | TextObject, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class StateFrame:
+    """What a state is applied to: a frame, numbered from 1, and whether its pixels are two's complement."""
+
+    sop_uid: str
+    number: int
+    signed: bool
+
+
 def references(state: JsonDataset) -> tuple[Reference, ...]:
     """The images of a state, in its order; raises InvalidDescription when they are too many."""
     found = []
@@ -68,9 +77,7 @@ def references(state: JsonDataset) -> tuple[Reference, ...]:
     return tuple(found)
 
 
-def apply_state(
-    state: JsonDataset, presentation: Presentation, sop_uid: str, frame_number: int, bulk: BulkReader
-) -> Presentation:
+def apply_state(state: JsonDataset, presentation: Presentation, frame: StateFrame, bulk: BulkReader) -> Presentation:
     """The presentation of a frame under a state.
 
     Parameters
@@ -79,8 +86,8 @@ def apply_state(
         Metadata of the presentation state.
     presentation
         As the image itself has it.
-    sop_uid, frame_number
-        The frame; from 1.
+    frame
+        Of the image.
     bulk
         Reads bulk values of the state.
 
@@ -101,16 +108,16 @@ def apply_state(
         raise NotDecodable("this class of presentation state is not supported") from error
 
     def applies(item: JsonDataset) -> bool:
-        return _applies(item, sop_uid, frame_number)
+        return _applies(item, frame.sop_uid, frame.number)
 
     display = _display(state, applies, bulk)
-    overlays = _overlays(state, presentation, frame_number, bulk)
+    overlays = _overlays(state, presentation, frame.number, bulk)
     shown = replace(presentation, shutter=read_shutter(state), overlays=overlays, display=display)
     if kind is StateClass.COLOR:
         return shown
     voi = next((item for item in items(state, "00283110") if applies(item)), {})
     windows, voi_luts = read_voi(voi, False, bulk)
-    modality = read_modality(state, state, False, bulk) if _has_modality(state) else Rescale()
+    modality = read_modality(state, state, frame.signed, bulk) if _has_modality(state) else Rescale()
     palette: Palette | None = None
     if kind is StateClass.PSEUDO_COLOR:
         palette = read_palette(state, False, bulk)

@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import imagecodecs
-from PIL import AvifImagePlugin, Image
+from PIL import Image, features
 
-from gateway.imaging import annotation, icc
+from gateway.imaging import fonts, icc
 from gateway.imaging.errors import FrameTooLarge, ImagingError
 from gateway.imaging.jobs import (
     Answer,
@@ -81,8 +81,9 @@ def _load_codecs() -> None:
         imagecodecs.packbits_decode,
         imagecodecs.htj2k_encode,
         imagecodecs.JPEG8,
-        AvifImagePlugin.get_codec_version("aom"),
-        annotation.font(12),
+        features.check("avif"),
+        fonts.font(12),
+        fonts.system_fonts(),
         icc.profile(icc.IccProfile.SRGB),
         imagecodecs.HTJ2K,
     )

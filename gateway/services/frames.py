@@ -24,6 +24,9 @@ from storage.index.base import Layout, Located
 MAX_FRAMES = 100_000
 """Frame numbers in one request."""
 
+MAX_HELD_BYTES = 16 << 20
+"""A longer frame goes to its worker in blocks, without being held on the way."""
+
 _EXPLICIT = ids.TransferSyntaxUid(file_meta.EXPLICIT_VR_LITTLE_ENDIAN)
 
 
@@ -143,6 +146,22 @@ class FrameReader:
     def held(self, number: int) -> Frame:
         """A stored frame in memory, to be decoded. Raises FrameTooLarge before a byte of it is read."""
         return self._held(self.stored([number]), 0)
+
+    def encoded(self, number: int) -> EncodedFrame:
+        """A stored frame for a worker: held when it is small, else read while it is sent. Raises FrameTooLarge.
+
+        Small ones are read first, so that no worker waits for a slow store.
+        """
+        stored = self.stored([number])
+        size = stored.sizes[0]
+        if size <= MAX_HELD_BYTES:
+            return EncodedFrame(self._held(stored, 0).data, self.stored_syntax, self.description)
+        self._pool.admit(self.description, size)
+
+        def source() -> Iterator[bytes]:
+            return stored.content(0).read(0, size)
+
+        return EncodedFrame(b"", self.stored_syntax, self.description, source=source, source_bytes=size)
 
     def _held(self, stored: Frames, place: int) -> Frame:
         size = stored.sizes[place]

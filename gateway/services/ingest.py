@@ -16,6 +16,7 @@ from storage.dicom import identifiers as ids
 from storage.dicom.attributes import Level
 from storage.dicom.limits import Limits
 from storage.dicom.matching import EVERYTHING, matches
+from storage.errors import MissingAttribute
 from storage.index import rows
 from storage.index.base import Conflict, Existence, Outcome, Target
 
@@ -81,6 +82,11 @@ class IngestService:
         """
         try:
             extract, offset = self._read(spooled, announced)
+        except MissingAttribute as error:
+            self._refused(decision, error, (error.sop_uid,) if error.sop_uid else ())
+            if not error.sop_uid:
+                raise
+            raise Identified(error, error.sop_class_uid, error.sop_uid) from error
         except Exception as error:
             self._refused(decision, error, ())
             raise

@@ -11,19 +11,17 @@ from gateway.context import Caller
 from gateway.errors import Gone, NotAcceptable, NotFound, PayloadTooLarge
 from gateway.imaging import animation
 from gateway.imaging.animation import DEFAULT_DURATION_MS, Timing
-from gateway.imaging.attributes import BulkReader, real, reals
-from gateway.imaging.decode import EncodedFrame
-from gateway.imaging.description import PhotometricInterpretation, PixelDescription
+from gateway.imaging.attributes import BulkReader, real, reals, values
+from gateway.imaging.description import PhotometricInterpretation
 from gateway.imaging.jobs import RenderJob
 from gateway.imaging.picture import RenderedImage
 from gateway.imaging.placeholder import thumbnail_placeholder
 from gateway.imaging.pool import ImagingPool
 from gateway.imaging.presentation import Presentation
 from gateway.imaging.render import RenderRequest
-from gateway.imaging.softcopy import apply_state, references
+from gateway.imaging.softcopy import StateFrame, apply_state, references
 from gateway.services import report_html, report_text
 from gateway.services.content import Content, held
-from gateway.services.frames import FrameReader
 from gateway.services.labels import labels
 from gateway.services.renderable import HTML, Kind, Renderable, kind_of
 from gateway.services.report import read_report
@@ -35,7 +33,13 @@ from storage.errors import InvalidIdentifier
 from storage.index.base import Located
 
 # Modalities whose pictures commonly carry the patient's name in their pixels.
-_BURNS_IN = frozenset(("ES", "OP", "OT", "PX", "RF", "SC", "US", "XA", "XC", "DOC", "IVUS", "ECG"))
+_BURNS_IN = frozenset(("ES", "GM", "OP", "OT", "PX", "RF", "SC", "US", "XA", "XC", "DOC", "IVUS", "ECG"))
+
+# Secondary Capture of every kind, whatever modality its sender writes: dose reports and saved screens are CT or MR.
+_CAPTURES = ("1.2.840.10008.5.1.4.1.1.7", "1.2.840.10008.5.1.4.1.1.7.")
+# Values of Image Type: saved screens and doses; the label of a slide, and the overview that shows it.
+_CAPTURED = frozenset(("SCREEN SAVE", "SCREENSHOT", "DOSE_INFO", "DOSE", "LABEL", "OVERVIEW"))
+_CONVERTED = frozenset(("WSD", "DI", "DF", "SI", "SYN", "DRW", "DV"))  # Conversion Type (0008,0064)
 
 _ENCAPSULATED_DOCUMENT, _DOCUMENT_LENGTH = "00420011", "00420015"
 _PDF_MARK = b"%PDF-"
@@ -118,8 +122,10 @@ class RenderService:
                     images = series[reference.series_uid] = self._images(caller, state, reference.series_uid)
                 located = images.get(reference.sop_uid)
                 kind, count = self._kind(located) if located is not None else (Kind.NOTHING, 0)
-                frames = [number for number in reference.frames if number <= count] or range(1, count + 1)
-                if located is None or kind not in (Kind.PICTURE, Kind.CINE):
+                frames: Sequence[int] = range(1, count + 1)
+                if reference.frames:
+                    frames = [number for number in reference.frames if 1 <= number <= count]
+                if located is None or not frames or kind not in (Kind.PICTURE, Kind.CINE):
                     missing += 1
                     continue
                 found.append(Renderable(located, kind, frames, state))
@@ -209,11 +215,12 @@ class RenderService:
             description = reader.description
             presentation = Presentation.from_metadata(data_set, description, number, bulk)
             if state is not None:
-                presentation = apply_state(state, presentation, located.key.sop_uid, number, state_bulk)
+                frame = StateFrame(located.key.sop_uid, number, description.is_signed)
+                presentation = apply_state(state, presentation, frame, state_bulk)
             if request.annotate:
                 lines = labels(data_set, request.annotate, number, reader.count)
                 request = replace(request, annotation=lines)
-            return RenderJob(_encoded(reader, number, description), presentation, request)
+            return RenderJob(reader.encoded(number), presentation, request)
 
         return prepare
 
@@ -274,11 +281,9 @@ class RenderService:
         data_set = self._retrieve.data_set(located)
         kind, count = self._kind(located)
         modality = json_model.text_of(data_set, "00080060")
-        burned_in = json_model.text_of(data_set, "00280301")
-        suspect = burned_in == "YES" or (burned_in != "NO" and modality in _BURNS_IN)
         if number is not None and kind in (Kind.PICTURE, Kind.CINE):
             self._retrieve.frames(located).check([number])
-        if suspect or kind not in (Kind.PICTURE, Kind.CINE):
+        if _may_name_somebody(located, data_set) or kind not in (Kind.PICTURE, Kind.CINE):
             assert request.viewport is not None
             width, height = request.viewport
             assert width is not None
@@ -300,9 +305,16 @@ class RenderService:
         return middles[0]
 
 
-def _encoded(reader: FrameReader, number: int, description: PixelDescription) -> EncodedFrame:
-    stored = reader.held(number)
-    return EncodedFrame(stored.data, stored.transfer_syntax_uid, description)
+def _may_name_somebody(located: Located, data_set: JsonDataSet) -> bool:
+    """Whether the pixels may hold text that identifies a person (PS3.3 C.7.6.1.1.3, C.8.6.1 "SC Equipment Module")."""
+    burned_in = json_model.text_of(data_set, "00280301")
+    if burned_in in ("YES", "NO"):
+        return burned_in == "YES"
+    sop_class = located.sop_class_uid
+    captured = sop_class == _CAPTURES[0] or sop_class.startswith(_CAPTURES[1])
+    image_type = _CAPTURED.intersection(str(value) for value in values(data_set, "00080008"))
+    captured = captured or json_model.text_of(data_set, "00080064") in _CONVERTED
+    return captured or bool(image_type) or json_model.text_of(data_set, "00080060") in _BURNS_IN
 
 
 def _timing(data_set: JsonDataSet) -> Timing:
@@ -316,7 +328,7 @@ def _timing(data_set: JsonDataSet) -> Timing:
     for tag in ("00082144", "00180040"):
         rate = real(data_set, tag)
         if rate is not None and rate > 0:
-            return Timing((round(1000 / rate),))
+            return Timing((round(1000 / max(rate, 0.01)),))
     frame_time = real(data_set, "00181063")
     if frame_time is not None and frame_time > 0:
         return Timing((round(frame_time),))

@@ -6,12 +6,14 @@ import logging
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from gateway.access.door import Decision, Door
 from gateway.access.policy import Action
 from gateway.context import Caller
 from gateway.errors import Gone, NotFound
 from gateway.imaging.encode import ENCODERS
+from gateway.imaging.errors import ImagingError
 from gateway.imaging.pool import ImagingPool
 from gateway.services.content import Content, joined
 from gateway.services.frames import FrameReader, swapped
@@ -131,16 +133,31 @@ class RetrieveService:
             source, encoding, self._limits, edits=change.edits, pixels=change.pixels
         )
 
+    def part10_or_stored(self, located: Located, transfer_syntax_uid: str) -> tuple[str, Iterator[bytes]]:
+        """As ``part10``, for one of many: the instance as stored, and that syntax, where its frames cannot be decoded.
+
+        The others of a study are on their way when that shows; one damaged instance shall not end them all.
+        """
+        blocks = self.part10(located, transfer_syntax_uid)
+        try:
+            first = next(blocks, b"")
+        except ImagingError as error:
+            served = self.served_syntax(located)
+            _log.warning("an instance goes out as stored, in %s, and not in %s: %s", served, transfer_syntax_uid, error)
+            return served, self.part10(located, served)
+        return transfer_syntax_uid, chain((first,), blocks)
+
     def package(self, chosen: Sequence[tuple[Located, str]]) -> Iterator[bytes]:
         """Instances, each in a transfer syntax that is offered, as a ZIP of a file-set with its DICOMDIR at the end."""
         directory = Directory()
 
         def files() -> Iterator[tuple[str, Iterator[bytes]]]:
             names = file_ids([located for located, _ in chosen])
-            for (located, syntax), file_id in zip(chosen, names, strict=True):
+            for (located, wanted), file_id in zip(chosen, names, strict=True):
+                syntax, blocks = self.part10_or_stored(located, wanted)
                 sop_uid = served_sop_uid(located, syntax)
                 directory.add(Member(file_id, located.sop_class_uid, sop_uid, syntax, self.data_set(located)))
-                yield "/".join(file_id), self.part10(located, syntax)
+                yield "/".join(file_id), blocks
             seed = " ".join(f"{located.version} {syntax}" for located, syntax in chosen)
             yield FILE_ID, iter((directory.dumps(seed),))
 

@@ -105,7 +105,7 @@ def frame_bits(data_set: JsonDataSet) -> int:
     """Bits of one native frame (PS3.5 8.2.1); 0 when its description is missing."""
     pixels = number_of(data_set, "00280010", 0) * number_of(data_set, "00280011", 0)
     samples = number_of(data_set, "00280002", 1)
-    if text_of(data_set, "00280004") == "YBR_FULL_422":
+    if text_of(data_set, "00280004") in ("YBR_FULL_422", "YBR_PARTIAL_422"):
         samples = 2
     return pixels * samples * number_of(data_set, "00280100", 0)
 

@@ -142,10 +142,9 @@ def extract(
     pass_ = _Pass(Tokenizer(source, encoding, limits), encoding, limits)
     pass_.run()
     data_set = pass_.top.data_set
-    class_uid = ids.SopClassUid(_uid(data_set, "00080016", announced.sop_class_uid))
-    instance_uid = ids.SopUid(_uid(data_set, "00080018", announced.sop_uid))
-    study_uid = ids.StudyUid(_uid(data_set, "0020000D"))
-    series_uid = ids.SeriesUid(_uid(data_set, "0020000E"))
+    uids = _identity(data_set, announced)
+    class_uid, instance_uid = ids.SopClassUid(uids["00080016"]), ids.SopUid(uids["00080018"])
+    study_uid, series_uid = ids.StudyUid(uids["0020000D"]), ids.SeriesUid(uids["0020000E"])
     if announced.binding:
         for tag, ours, theirs in (
             ("00080018", instance_uid, announced.sop_uid),
@@ -175,16 +174,24 @@ def extract(
     )
 
 
-def _uid(data_set: json_model.JsonDataSet, tag: str, stand_in: str = "") -> str:
-    if len(data_set.get(tag, {}).get("Value", ())) > 1:
-        raise MissingAttribute(f"{describe(tag)} has more than one value")
-    text = json_model.text_of(data_set, tag) or stand_in
-    if not text:
-        raise MissingAttribute(f"{describe(tag)} is missing")
-    try:
-        return ids.checked_uid(text, describe(tag))
-    except InvalidIdentifier as error:
-        raise MissingAttribute(str(error)) from error
+def _identity(data_set: json_model.JsonDataSet, announced: Announced) -> dict[str, str]:
+    """The UIDs that give an instance its place, by tag; raises MissingAttribute with every fault."""
+    stand_ins = {"00080016": announced.sop_class_uid, "00080018": announced.sop_uid, "0020000D": "", "0020000E": ""}
+    found, faults = dict.fromkeys(stand_ins, ""), {}
+    for tag, stand_in in stand_ins.items():
+        text = json_model.text_of(data_set, tag) or stand_in
+        if len(data_set.get(tag, {}).get("Value", ())) > 1:
+            faults[tag] = f"{describe(tag)} has more than one value"
+        elif not text:
+            faults[tag] = f"{describe(tag)} is missing"
+        else:
+            try:
+                found[tag] = ids.checked_uid(text, describe(tag))
+            except InvalidIdentifier as error:
+                faults[tag] = str(error)
+    if faults:
+        raise MissingAttribute(faults, found["00080016"], found["00080018"])
+    return found
 
 
 class _Pass:

@@ -22,6 +22,7 @@ from tests.serving import Gateway
 pytestmark = pytest.mark.xdist_group("large")
 
 PEAK_KIB = 256 << 10
+IMAGING_BYTES = 2 << 30
 BLOCK_BYTES = 1 << 20
 OCTETS = "application/octet-stream; transfer-syntax=*"
 MULTIPART = 'multipart/related; type="application/octet-stream"; transfer-syntax=*'
@@ -91,6 +92,13 @@ def stored_and_read(gateway: Gateway, shape: Shape) -> None:
         assert digest_of(whole) == (pixels.hexdigest(), shape.frames * shape.frame_bytes)
     with read(f"{url}/frames/{shape.frames}", OCTETS) as one:
         assert int(one.headers["Content-Length"]) == digest_of(one)[1] == shape.frame_bytes
+    with read(f"{url}/frames/{shape.frames}/rendered?viewport=256,256", "image/jpeg") as picture:
+        # A frame beyond what a job may use is refused before it is read; this one's worker is no worker of the gateway.
+        expected = 200 if 2 * shape.frame_bytes <= IMAGING_BYTES else 406
+        assert (picture.status_code, picture.headers["Content-Type"].partition("/")[0]) == (
+            expected,
+            "image" if expected == 200 else "application",
+        )
     with read(f"{url}/frames/1", MULTIPART, Range=f"bytes={BLOCK_BYTES}-{2 * BLOCK_BYTES - 1}") as part:
         assert (part.status_code, digest_of(part)[1]) == (206, BLOCK_BYTES)
     every = ",".join(str(number) for number in range(1, shape.frames + 1))
@@ -103,6 +111,11 @@ def stored_and_read(gateway: Gateway, shape: Shape) -> None:
         assert hashlib.file_digest(stream, "sha256").hexdigest() == digest
     with read(url, 'multipart/related; type="application/dicom"') as whole:
         assert digest_of(whole)[1] == int(whole.headers["Content-Length"]) > stored.stat().st_size
+    if shape.frames > 1:
+        for accept in ("application/dicom; transfer-syntax=1.2.840.10008.1.2.4.201", "application/zip"):
+            with read(url, accept) as whole:
+                assert whole.status_code == 200
+                assert digest_of(whole)[1] > 0
     stored.unlink()
 
 

@@ -9,6 +9,7 @@ from pydicom.dataset import Dataset
 from tests.instances import data_set, uid
 
 GRAYSCALE = "1.2.840.10008.5.1.4.1.1.11.1"
+COLOR = "1.2.840.10008.5.1.4.1.1.11.2"
 PSEUDO_COLOR = "1.2.840.10008.5.1.4.1.1.11.3"
 
 

@@ -15,12 +15,16 @@ from typing import Any
 import numpy as np
 import pytest
 from aiohttp import ClientConnectionError, ClientPayloadError
+from pydantic import SecretStr
 
+from gateway import assembly
 from gateway.assembly import Core
+from gateway.config import S3Section, Settings
 from gateway.dicomweb.routes import routes
 from gateway.http import application
 from storage.errors import StorageUnavailable
 from storage.objects.base import ByteRange, ObjectStore
+from storage.objects.s3 import S3Settings
 from tests.gateway.dicomweb.conftest import Client, store
 from tests.gateway.dicomweb.test_wado import DICOM, STORED, get, path_of, split, wheel
 from tests.instances import SHARED, data_set, part10_file
@@ -241,3 +245,33 @@ async def test_an_answer_that_breaks_off_half_way_is_not_taken_for_a_whole_one(
             with pytest.raises((ClientPayloadError, ClientConnectionError)):
                 await response.read()
     assert caplog.text.count("broke off within its body") == 2
+
+
+async def test_ranges_come_out_of_a_bucket_as_well(
+    settings: Settings, seaweedfs_bucket: S3Settings, aiohttp_client: Callable[..., Awaitable[Client]]
+) -> None:
+    bucket = S3Section(
+        endpoint_url=seaweedfs_bucket.endpoint_url or "",
+        bucket=seaweedfs_bucket.bucket,
+        access_key_id=seaweedfs_bucket.access_key_id or "",
+        secret_access_key=SecretStr(seaweedfs_bucket.secret_access_key or ""),
+    )
+    storage = settings.storage.model_copy(update={"objects": "s3", "max_instance_bytes": 64 << 20})
+    core = assembly.build(settings.model_copy(update={"s3": bucket, "storage": storage}), "s3")
+    try:
+        client = await aiohttp_client(application.build(core, routes()))
+        pixels = np.arange(3 << 20, dtype="<u4").tobytes()
+        large = part10_file(data_set(Rows=1536, Columns=2048, NumberOfFrames=2, PixelData=pixels))
+        fragmented = wheel("SC_rgb_rle_2frame.dcm")
+        for sent in (large, fragmented):
+            assert (await store(client, sent))[0] == 200
+            for suffix, accept in (("", PART10), ("/frames/2", OCTETS), ("/frames/1,2", STORED)):
+                status, whole, headers = await get(client, path_of(sent) + suffix, accept)
+                assert (status, int(headers["Content-Length"])) == (200, len(whole))
+                first, last = len(whole) // 3, len(whole) - 5
+                status, piece, _ = await get(client, path_of(sent) + suffix, accept, Range=f"bytes={first}-{last}")
+                assert (status, piece) == (206, whole[first : last + 1])
+        _, whole, _ = await get(client, f"{path_of(large)}/bulkdata/7FE00010", "application/octet-stream")
+        assert whole == pixels
+    finally:
+        core.close()

@@ -15,6 +15,8 @@ from playwright.async_api import async_playwright
 from pydicom.dataset import Dataset
 
 from gateway.dicomweb import rendered
+from gateway.imaging.picture import RenderedMediaType
+from gateway.imaging.placeholder import thumbnail_placeholder
 from storage.dicom import file_meta
 from tests.gateway.dicomweb.conftest import Client, store
 from tests.gateway.dicomweb.pictures import BROWSER, IMG, JPEGS, code, get, grey, image, parts, path_of, picture
@@ -515,3 +517,39 @@ async def test_thumbnails_of_what_has_no_frames_are_neutral(client: Client) -> N
         client, f"{path_of(found)}/thumbnail?viewport=64,32", "image/png", **{"If-None-Match": headers["ETag"]}
     )
     assert status == 304
+
+
+async def test_a_study_is_shown_by_a_picture_even_when_its_first_series_has_none(client: Client) -> None:
+    text, shown = report(), image(BurnedInAnnotation="NO", SeriesNumber=2)
+    shown.StudyInstanceUID = text.StudyInstanceUID
+    await send(client, text, shown)
+    level = path_of(text).partition("/series/")[0]
+    status, body, _ = await get(client, f"{level}/thumbnail?viewport=32,24", "image/png")
+    assert status == 200
+    assert (grey(body)[0, 0], grey(body)[0, -1]) == (0, 100)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "neutral"),
+    [
+        ({}, False),
+        ({"BurnedInAnnotation": "YES"}, True),
+        ({"SOPClassUID": SECONDARY_CAPTURE}, True),
+        ({"SOPClassUID": f"{SECONDARY_CAPTURE}.2"}, True),
+        ({"SOPClassUID": SECONDARY_CAPTURE, "BurnedInAnnotation": "NO"}, False),
+        ({"ImageType": ["DERIVED", "SECONDARY", "SCREEN SAVE"]}, True),
+        ({"ImageType": ["DERIVED", "SECONDARY", "REFORMATTED"]}, False),
+        ({"ImageType": ["ORIGINAL", "PRIMARY", "LABEL", "NONE"], "Modality": "SM"}, True),
+        ({"ConversionType": "WSD"}, True),
+        ({"Modality": "US"}, True),
+        ({"Modality": "XA"}, True),
+    ],
+)
+async def test_a_thumbnail_of_what_may_name_somebody_is_neutral(
+    client: Client, attributes: dict[str, Any], neutral: bool
+) -> None:
+    found = image(**attributes)
+    await send(client, found)
+    _, body, _ = await get(client, f"{path_of(found)}/thumbnail?viewport=64,48", "image/png")
+    expected = thumbnail_placeholder(found.Modality, RenderedMediaType.PNG, (64, 48)).data
+    assert (body == expected) == neutral

@@ -10,7 +10,8 @@ from pydicom.dataset import Dataset
 
 from tests.gateway.dicomweb.conftest import Client, store
 from tests.gateway.dicomweb.pictures import get, image, parts, path_of, picture
-from tests.gateway.dicomweb.states import PSEUDO_COLOR, annotation, area, graphic, item, layer, state
+from tests.gateway.dicomweb.states import COLOR, PSEUDO_COLOR, annotation, area, graphic, item, layer, state
+from tests.gateway.dicomweb.test_rendered import colour
 from tests.instances import part10_file
 
 
@@ -236,3 +237,13 @@ async def test_states_with_impossible_values_are_refused(client: Client) -> None
         await store(client, part10_file(applied))
         assert (await get(client, f"{path_of(applied)}/rendered", "image/png"))[0] == status
     assert (await get(client, f"{path_of(state(source))}/rendered", "image/png"))[0] == 404
+
+
+async def test_a_colour_state_turns_and_draws_and_leaves_the_colours(client: Client) -> None:
+    source = colour()
+    applied = state(source, sop_class=COLOR, ImageRotation=90, ImageHorizontalFlip="N")
+    applied.GraphicAnnotationSequence = [annotation(graphic("POLYLINE", [2, 2, 14, 2]))]
+    applied.GraphicLayerSequence = [layer()]
+    found = await shown(client, source, applied)
+    assert found[8, 3].tolist() == [200, 100, 50]
+    assert found[8, 14].tolist() == [255, 255, 255]  # the line along the top, turned to the right

@@ -60,9 +60,19 @@ async def test_some_stored_and_some_not_is_202_with_a_readable_comment(client: C
     )
     assert status == 202
     assert len(answer["00081199"]["Value"]) == 1
-    comments = [item["00000902"]["Value"][0] for item in answer["0008119A"]["Value"]]
-    assert comments[1] == "StudyInstanceUID (0020,000D) is missing"
-    assert [item["00081197"]["Value"][0] for item in answer["0008119A"]["Value"]] == [0xC000, 0xC000]
+    (unknown,), (failed,) = answer["0008119A"]["Value"], answer["00081198"]["Value"]
+    assert [item["00081197"]["Value"][0] for item in (unknown, failed)] == [0xC000, 0xC000]
+    assert failed["00000902"]["Value"] == ["StudyInstanceUID (0020,000D) is missing"]
+
+
+async def test_every_attribute_at_fault_is_named(client: Client) -> None:
+    found = data_set(StudyInstanceUID=None, SeriesInstanceUID=None)
+    status, answer = await store(client, part10_file(found))
+    (failed,) = answer["00081198"]["Value"]
+    assert (status, failed["00081155"]["Value"]) == (409, [found.SOPInstanceUID])
+    comments = {item["00720026"]["Value"][0]: item["00000902"]["Value"][0] for item in failed["00741048"]["Value"]}
+    assert comments["0020000D"] == "StudyInstanceUID (0020,000D) is missing"
+    assert comments["0020000E"] == "SeriesInstanceUID (0020,000E) is missing"
 
 
 async def test_nothing_stored_is_409_with_the_reason_of_each(client: Client, core: Core) -> None:

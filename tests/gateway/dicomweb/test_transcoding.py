@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import zipfile
 
 import numpy as np
 import pydicom
@@ -295,6 +296,25 @@ async def test_a_study_of_several_kinds_comes_in_one_syntax(client: Client) -> N
     parts = split(headers["Content-Type"], body)
     assert {kind for kind, _ in parts} == {f"application/dicom; transfer-syntax={PREFIX}4.202"}
     assert len(parts) == 2
+
+
+async def test_a_damaged_instance_does_not_end_the_others_of_its_study(client: Client) -> None:
+    damaged = pydicom.dcmread(io.BytesIO(wheel("MR_small_RLE.dcm")))
+    study, patient = damaged.StudyInstanceUID, damaged.PatientID
+    damaged.Rows = 128
+    buffer = io.BytesIO()
+    damaged.save_as(buffer)
+    good = [ct(StudyInstanceUID=study, PatientID=patient, SeriesNumber=number) for number in (0, 99)]
+    await store(client, good[0], buffer.getvalue(), good[1])
+    accept = f'multipart/related; type="application/dicom"; transfer-syntax={EXPLICIT}'
+    status, body, headers = await get(client, f"/dicomweb/studies/{study}", accept)
+    assert status == 200
+    parts = split(headers["Content-Type"], body)
+    assert sorted(kind.rpartition("=")[2] for kind, _ in parts) == [EXPLICIT, EXPLICIT, f"{PREFIX}5"]
+    status, body, _ = await get(client, f"/dicomweb/studies/{study}", "application/zip")
+    with zipfile.ZipFile(io.BytesIO(body)) as archive:
+        assert len([name for name in archive.namelist() if name != "DICOMDIR"]) == 3
+    assert (await get(client, path_of(buffer.getvalue()), accept))[0] == 406
 
 
 # Shared files

@@ -57,7 +57,7 @@ def test_an_identified_failure_is_answered_for_its_cause() -> None:
 
 
 def test_the_error_comment_is_short_plain_and_of_one_value() -> None:
-    answer = status.of_store(MissingAttribute("(0020,000D) \\ é " + "x" * 100), RequestId("r"))
+    answer = status.of_store(MissingAttribute({"0020000D": "(0020,000D) \\ é " + "x" * 100}), RequestId("r"))
     assert len(answer.ErrorComment) == 64
     assert answer.ErrorComment.isascii()
     assert "\\" not in answer.ErrorComment

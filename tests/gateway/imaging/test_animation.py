@@ -1,18 +1,20 @@
 import io
 import struct
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from gateway.imaging.animation import Timing, assemble
 from gateway.imaging.decode import EncodedFrame
-from gateway.imaging.errors import FrameDamaged, ImagingTimeout
+from gateway.imaging.errors import FrameDamaged, ImagingBusy, ImagingTimeout, NotDecodable
 from gateway.imaging.jobs import RenderJob
 from gateway.imaging.mp4 import from_avif_sequence
 from gateway.imaging.picture import RenderedMediaType
-from gateway.imaging.pool import ImagingPool
+from gateway.imaging.pool import MAX_ANIMATIONS_WAITING, ImagingPool
 from gateway.imaging.presentation import Presentation
 from gateway.imaging.render import RenderRequest
 
@@ -108,3 +110,49 @@ def test_what_the_frames_raise_comes_out_and_the_worker_is_replaced(pool: Imagin
 def test_an_animation_has_its_own_deadline(describe: object) -> None:
     with ImagingPool(1, 1 << 28, 20.0, animation_timeout_s=0.0) as pool, pytest.raises(ImagingTimeout):
         pool.animate(jobs(describe, 2), 2, Timing(), GIF)
+
+
+def test_frames_are_rendered_while_an_animation_is_made(pool: ImagingPool, describe: object) -> None:
+    still = next(jobs(describe, 1))
+    seen = []
+
+    def slow() -> Iterator[RenderJob]:
+        for job in jobs(describe, 3):
+            seen.append(pool.render(still.frame, still.presentation, GIF).media_type)  # the pool has one worker
+            yield job
+
+    assert pool.animate(slow(), 3, Timing(), GIF).data.startswith(b"GIF8")
+    assert seen == ["image/gif"] * 3
+
+
+def test_too_many_animations_at_once_are_refused(pool: ImagingPool, describe: object) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def held() -> Iterator[RenderJob]:
+        begun.set()
+        go_on.wait(20)
+        yield from jobs(describe, 1)
+
+    with ThreadPoolExecutor(1 + MAX_ANIMATIONS_WAITING) as threads:
+        made = [threads.submit(pool.animate, held(), 1, Timing(), GIF)]
+        begun.wait(20)
+        for _ in range(MAX_ANIMATIONS_WAITING):
+            made.append(threads.submit(pool.animate, jobs(describe, 1), 1, Timing(), GIF))
+        refused = None
+        while refused is None:
+            try:
+                with pool._animations.place():
+                    pass  # one of them has not come so far
+            except ImagingBusy as error:
+                refused = error
+        with pytest.raises(ImagingBusy):
+            pool.animate(jobs(describe, 1), 1, Timing(), GIF)
+        go_on.set()
+        assert all(each.result(20).data.startswith(b"GIF8") for each in made)
+
+
+def test_without_an_encoder_a_video_is_refused_clearly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "check", lambda name: False)
+    with pytest.raises(NotDecodable, match="video/mp4"):
+        assemble(films(2), 2, Timing(), RenderedMediaType.MP4, 80)
+    assert assemble(films(2), 2, Timing(), RenderedMediaType.GIF, 80).data.startswith(b"GIF8")

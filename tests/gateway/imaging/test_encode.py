@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import shutil
 import struct
 import subprocess
 from collections.abc import Callable
@@ -25,6 +24,7 @@ from gateway.imaging.errors import NotEncodable
 from gateway.imaging.native import Pixels
 from tests.gateway.imaging.conftest import SHARED, Instance
 from tests.instances import data_set, part10_file
+from tests.programs import has_program
 
 LOSSLESS = sorted(ENCODERS.keys() - LOSSY_METHODS.keys())
 PLUGIN = {
@@ -153,34 +153,39 @@ def test_lossless_frames_come_back_bit_for_bit_from_other_decoders(uid: str, nam
         # pydicom's own RLE decoder leaves out what stands above High Bit.
         seen = pixels & 0xFFF if name == "bits above High Bit" and uid == encoding.RLE_LOSSLESS else pixels
         assert np.array_equal(by_pydicom(frame, after, uid), seen)
-    if uid in DCMTK and shutil.which(DCMTK[uid]):
+    if uid in DCMTK and has_program(DCMTK[uid], "dcmtk"):
         assert np.array_equal(by_dcmtk(frame, after, uid, tmp_path), pixels)
 
 
-@pytest.mark.parametrize("name", [name for name in (*MONOCHROME, *COLOUR) if name != "signed 16 bit"])
+@pytest.mark.parametrize("name", [*MONOCHROME, *COLOUR])
 def test_near_lossless_frames_are_off_by_the_bound_at_most(name: str, tmp_path: Path) -> None:
     pixels, attributes = {**MONOCHROME, **COLOUR}[name]
     before = described(pixels, **attributes)
     frame = encode(pixels, before, encoding.JPEG_LS_NEAR)
-    assert frame != encode(pixels, before, encoding.JPEG_LS)
+    # Signed samples at the end of their range leave no room for an error: that frame has none.
+    assert (frame == encode(pixels, before, encoding.JPEG_LS)) == (name == "signed 16 bit")
     for found in (
         decode(frame, encoding.JPEG_LS_NEAR, before),
         by_pydicom(frame, before, encoding.JPEG_LS_NEAR),
-        by_dcmtk(frame, before, encoding.JPEG_LS_NEAR, tmp_path) if shutil.which("dcmdjpls") else pixels,
+        by_dcmtk(frame, before, encoding.JPEG_LS_NEAR, tmp_path) if has_program("dcmdjpls", "dcmtk") else pixels,
     ):
         assert np.abs(found.astype(np.int64) - pixels).max() <= encoding.NEAR
 
 
-@pytest.mark.parametrize("name", ["8 bit", "12 of 16 bit", "signed 12 of 16 bit", "16 bit", "RGB", "YBR_FULL"])
-def test_lossy_jpeg_2000_keeps_the_error_that_it_is_asked_for(name: str) -> None:
-    pixels, attributes = {**MONOCHROME, **COLOUR}[name]
+HOUNSFIELD = {"bits_allocated": 16, "signed": True}
+
+
+@pytest.mark.parametrize("name", ["8 bit", "12 of 16 bit", "signed 12 of 16 bit", "16 bit", "RGB", "YBR_FULL", "CT"])
+def test_lossy_jpeg_2000_errs_by_one_level_in_4096_of_those_that_are_used(name: str) -> None:
+    """A CT declares 16 bits and uses a part of them: the error has to follow the use."""
+    pixels, attributes = {**MONOCHROME, **COLOUR, "CT": (noise(-1024, 2000, "<i2"), HOUNSFIELD)}[name]
     before = described(pixels, **attributes)
     frame = encode(pixels, before, encoding.JPEG_2000_LOSSY)
     assert len(frame) < len(encode(pixels, before, encoding.JPEG_2000))
     after = encoded_description(before, encoding.JPEG_2000_LOSSY)
     found = by_pydicom(frame, after, encoding.JPEG_2000_LOSSY).astype(np.float64)
-    decibels = 20 * np.log10(((1 << before.bits_stored) - 1) / np.sqrt(np.mean((found - pixels) ** 2)))
-    assert decibels > (46 if before.bits_stored == 8 else 58)
+    allowed = max(1.0, (int(pixels.max()) - int(pixels.min())) / 4096)
+    assert np.sqrt(np.mean((found - pixels) ** 2)) < allowed * 1.25
 
 
 @pytest.mark.parametrize("name", ["8 bit", "RGB", "YBR_FULL"])
@@ -260,8 +265,7 @@ def test_rle_rows_are_encoded_one_by_one() -> None:
         ({"float_kind": FloatKind.FLOAT, "bits_allocated": 32, "bits_stored": 32, "high_bit": 31}, "every"),
         ({"bits_allocated": 32, "bits_stored": 32, "high_bit": 31}, "all but RLE"),
         ({"bits_allocated": 16, "bits_stored": 12, "high_bit": 11}, "baseline"),
-        ({"pixel_representation": 1, "bits_stored": 7, "high_bit": 6}, "baseline"),
-        ({"pixel_representation": 1}, "baseline and near-lossless"),
+        ({"pixel_representation": 1}, "baseline"),
         ({"photometric_interpretation": PhotometricInterpretation.PALETTE_COLOR}, "lossy"),
     ],
 )
@@ -270,7 +274,6 @@ def test_what_a_syntax_cannot_hold_is_refused(uid: str, change: dict[str, object
     refused = {
         "every": True,
         "all but RLE": uid != encoding.RLE_LOSSLESS,
-        "baseline and near-lossless": uid in (encoding.JPEG_BASELINE, encoding.JPEG_LS_NEAR),
         "baseline": uid == encoding.JPEG_BASELINE,
         "lossy": uid in LOSSY_METHODS,
     }[by]

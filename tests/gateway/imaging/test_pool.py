@@ -6,6 +6,7 @@ import threading
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -210,3 +211,26 @@ def test_a_worker_ends_when_the_gateway_is_gone() -> None:
     with ours:
         assert ours.recv(16) == b"ready"
     assert worker.wait(30) == 0
+
+
+def test_a_frame_that_nobody_holds_reaches_the_worker_in_blocks(pool: ImagingPool, frame: Frames) -> None:
+    whole = frame(b"ok")
+    source = EncodedFrame(
+        b"",
+        whole.transfer_syntax_uid,
+        whole.description,
+        source=lambda: iter((whole.data[:1], whole.data[1:])),
+        source_bytes=len(whole.data),
+    )
+    assert pool.decode(source) == pool.decode(whole)
+
+
+@pytest.mark.parametrize("announced", [1, 1000])
+def test_a_frame_of_another_length_than_announced_costs_the_worker_and_nothing_else(
+    pool: ImagingPool, frame: Frames, announced: int
+) -> None:
+    whole = frame(b"ok")
+    wrong = replace(whole, data=b"", source=lambda: iter((whole.data,)), source_bytes=announced)
+    with pytest.raises(FrameDamaged):
+        pool.decode(wrong)
+    assert pool.decode(whole)

@@ -13,6 +13,7 @@ from gateway.imaging.errors import InvalidRendering, NotDecodable
 from gateway.imaging.palette import LookupTable, Palette
 from gateway.imaging.presentation import Presentation, VoiLutFunction, Window
 from gateway.imaging.render import Region, RenderedImage, RenderedMediaType, RenderRequest, render
+from gateway.imaging.softcopy import Display
 
 Describe = Callable[..., PixelDescription]
 PNG = RenderRequest(RenderedMediaType.PNG)
@@ -186,3 +187,24 @@ def test_segmentation_frames_that_begin_inside_a_byte_are_rendered(
 
 def test_parametric_maps_of_floats_are_rendered(shared_instance: Callable[[str], Any]) -> None:
     assert render_instance(shared_instance("objects/pm/parametric-map-float.dcm")).shape == (128, 128)
+
+
+def test_partial_range_chroma_is_widened(describe: Describe) -> None:
+    # Black, white and ITU-R BT.601 red, each as a pair of pixels: Y1 Y2 CB CR.
+    data = bytes([16, 16, 128, 128, 235, 235, 128, 128, 81, 81, 90, 240])
+    described = describe(
+        np.zeros((1, 6, 3), np.uint8), photometric_interpretation=PhotometricInterpretation.YBR_PARTIAL_422
+    )
+    shown = picture(render(decode(data, "1.2.840.10008.1.2.1", described), described, Presentation(), PNG))
+    assert np.abs(shown[0, ::2].astype(int) - [[0, 0, 0], [255, 255, 255], [254, 0, 0]]).max() <= 2
+
+
+def test_a_pixel_of_another_shape_is_made_square_within_bounds(describe: Describe) -> None:
+    pixels = np.zeros((4, 6, 1), np.uint8)
+    tall = Presentation(display=Display(aspect=2.0))
+    assert picture(render(pixels, describe(pixels), tall, PNG)).shape == (8, 6)
+    turned = Presentation(display=Display(aspect=2.0, rotation=90))
+    assert picture(render(pixels, describe(pixels), turned, PNG)).shape == (6, 8)
+    wide = np.zeros((1, 65535, 1), np.uint8)
+    with pytest.raises(InvalidRendering):
+        render(wide, describe(wide), Presentation(display=Display(area=(1, 1, 65535, 4000), aspect=20.0)), PNG)

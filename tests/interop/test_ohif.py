@@ -1,0 +1,270 @@
+"""OHIF in a browser, on the sample studies of a running gateway: what a radiologist would do with it."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import requests
+from PIL import Image
+from playwright.sync_api import Page, sync_playwright
+
+from tests.instances import data_set, part10_file
+from tests.interop.ohif import DIST, Viewer
+from tests.programs import in_ci, need_program
+from tests.serving import Gateway
+
+pytestmark = [need_program("chromium", "chromium"), pytest.mark.xdist_group("browser"), pytest.mark.timeout(600)]
+
+SAMPLES = Path(__file__).parents[2] / "sample_dicom" / "studies"
+_ARGUMENTS = [
+    "--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-quic",
+]  # fmt: skip
+_PANE = "[data-cy='viewport-pane']"
+_PLACE = "[data-cy='viewport-overlay-bottom-right']"
+_WAIT_S = 120.0
+
+
+def pdf(text: str) -> bytes:
+    """A page with a line of text, long enough to stand behind a BulkDataURI."""
+    content = f"BT /F 24 Tf 20 100 Td ({text}) Tj ET"
+    objects = [
+        "<</Type/Catalog/Pages 2 0 R>>",
+        "<</Type/Pages/Kids[3 0 R]/Count 1>>",
+        "<</Type/Page/Parent 2 0 R/MediaBox[0 0 300 200]/Contents 4 0 R/Resources<</Font<</F 5 0 R>>>>>>",
+        f"<</Length {len(content)}>>stream\n{content}\nendstream",
+        "<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>",
+    ]
+    body, places = "%PDF-1.4\n%" + "-" * 2000 + "\n", []
+    for number, each in enumerate(objects, start=1):
+        places.append(len(body))
+        body += f"{number} 0 obj{each}endobj\n"
+    table = "".join(f"{place:010d} 00000 n \n" for place in places)
+    end = f"xref\n0 6\n0000000000 65535 f \n{table}trailer<</Size 6/Root 1 0 R>>\nstartxref\n{len(body)}\n%%EOF"
+    return (body + end + "\n" * ((len(body) + len(end)) % 2)).encode()
+
+
+def document() -> Any:
+    """An Encapsulated PDF instance in a study of its own."""
+    no_image = dict.fromkeys(
+        (
+            "PixelData", "Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "HighBit",
+            "PixelRepresentation", "PhotometricInterpretation",
+        )
+    )  # fmt: skip
+    return data_set(
+        SOPClassUID="1.2.840.10008.5.1.4.1.1.104.1", Modality="DOC", PatientName="Letter^Paper", PatientID="PDF-1",
+        SeriesDescription="Letter", StudyDescription="Letters", DocumentTitle="Letter",
+        MIMETypeOfEncapsulatedDocument="application/pdf", EncapsulatedDocument=pdf("A letter"), **no_image,
+    )  # fmt: skip
+
+
+class Site:
+    """A gateway with the samples, and the viewer beside it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.viewer = Viewer()
+        origins = json.dumps([self.viewer.url])
+        self.gateway = Gateway(folder / "data", folder / "gateway.log", GATEWAY_HTTP__CORS_ORIGINS=origins)
+        self.gateway.start()
+        self.viewer.look_at(self.gateway.web)
+        self.studies: dict[str, str] = {}
+        for path in sorted(SAMPLES.rglob("*.dcm")):
+            self._store(path.read_bytes())
+        self._store(part10_file(document()))
+        for study in requests.get(f"{self.gateway.web}/studies", timeout=30).json():
+            self.studies[study["00081030"]["Value"][0]] = study["0020000D"]["Value"][0]
+
+    def _store(self, body: bytes) -> None:
+        headers = {"Content-Type": "application/dicom"}
+        answer = requests.post(f"{self.gateway.web}/studies", data=body, headers=headers, timeout=30)
+        assert answer.status_code == 200, answer.text
+
+    def close(self) -> None:
+        self.viewer.close()
+        assert self.gateway.stop() == 0, self.gateway.log
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    if not DIST.is_dir():
+        (pytest.fail if in_ci() else pytest.skip)(f"needs @ohif/app in {DIST}: make test puts it there")
+    found = Site(tmp_path_factory.mktemp("ohif"))
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def page(site: Site) -> Iterator[Page]:
+    """A page that fails the test when the gateway refuses something, or the page itself fails."""
+    wrong: list[str] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=_ARGUMENTS)
+        page = browser.new_page(viewport={"width": 1400, "height": 900})
+        page.set_default_timeout(_WAIT_S * 1000)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on(
+            "response",
+            lambda response: (
+                wrong.append(f"{response.status} {response.request.method} {response.url}")
+                if response.status >= 400
+                else None
+            ),
+        )
+        # The viewer greets newcomers with a tour and a notice that lie over what the tests click on.
+        page.add_init_script(
+            "localStorage.setItem('shownTours', JSON.stringify(['basicViewerTour', 'basicViewerTour-2']));"
+            "new MutationObserver(() => document"
+            ".querySelectorAll('.shepherd-element,.shepherd-modal-overlay-container')"
+            ".forEach((each) => each.remove())).observe(document, {childList: true, subtree: true});"
+        )
+        yield page
+        browser.close()
+    assert wrong == []
+
+
+def until(page: Page, condition: Callable[[], Any], what: str) -> Any:
+    """The first true value of a condition."""
+    end_s = time.monotonic() + _WAIT_S
+    while not (found := condition()):
+        assert time.monotonic() < end_s, what
+        page.wait_for_timeout(200)
+    return found
+
+
+def open_study(page: Page, site: Site, description: str) -> None:
+    page.goto(f"{site.viewer.url}/viewer?StudyInstanceUIDs={site.studies[description]}")
+    page.wait_for_selector(_PANE)
+
+
+def pixels(page: Page, pane: int = 0) -> np.ndarray[Any, Any]:
+    """The middle of a viewport as it is on the screen, (rows, columns, 3)."""
+    box = page.locator(_PANE).nth(pane).bounding_box()
+    assert box is not None
+    clip = {
+        "x": box["x"] + box["width"] * 0.2,
+        "y": box["y"] + box["height"] * 0.2,
+        "width": box["width"] * 0.6,
+        "height": box["height"] * 0.6,
+    }
+    return np.asarray(Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB"))  # type: ignore[arg-type]
+
+
+def shows_picture(page: Page, pane: int = 0) -> bool:
+    """Whether a good part of a viewport is brighter than its background."""
+    return bool((pixels(page, pane).max(axis=2) > 60).mean() > 0.1)
+
+
+def open_series(page: Page, description: str) -> None:
+    page.get_by_text(description, exact=True).first.dblclick()
+
+
+def scroll(page: Page, steps: int) -> None:
+    box = page.locator(_PANE).first.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    for _ in range(steps):
+        page.mouse.wheel(0, 100)
+        page.wait_for_timeout(30)
+
+
+def test_the_study_list_is_shown_and_filtered(page: Page, site: Site) -> None:
+    page.goto(f"{site.viewer.url}/")
+    until(page, lambda: "1-5 of 5" in page.inner_text("body"), "five studies are listed")
+    assert "Łukasiewicz, Ünal" in page.inner_text("body")
+    page.locator("input").first.fill("Müller")
+    until(page, lambda: "1-2 of 2" in page.inner_text("body"), "two studies of the patient are listed")
+    assert "CT head with contrast" in page.inner_text("body")
+
+
+def test_a_ct_series_is_read_and_reformatted(page: Page, site: Site) -> None:
+    open_study(page, site, "CT head with contrast")
+    until(page, lambda: shows_picture(page), "the first series is shown")
+    open_series(page, "Head axial 3 mm")
+    until(page, lambda: "/52" in page.inner_text(_PLACE), "the axial series is open")
+    scroll(page, 25)
+    until(page, lambda: shows_picture(page), "a slice of the middle is shown")
+    page.click("[data-cy='Layout']")
+    page.get_by_text("MPR", exact=True).first.click()
+    until(page, lambda: page.locator(_PANE).count() == 3, "three planes are laid out")
+    for pane in range(3):
+        until(page, lambda pane=pane: shows_picture(page, pane), f"plane {pane} is shown")
+
+
+def test_an_mr_series_is_read(page: Page, site: Site) -> None:
+    open_study(page, site, "MR head")
+    until(page, lambda: re.search(r"/\s*\d\d\)", page.inner_text(_PLACE)), "the series is open")
+    scroll(page, 12)
+    until(page, lambda: shows_picture(page), "a slice is shown")
+
+
+def test_an_ultrasound_loop_plays(page: Page, site: Site) -> None:
+    open_study(page, site, "Echocardiogram")
+    until(page, lambda: shows_picture(page), "a frame is shown")
+    page.click("[data-cy='cine-player-play-pause']")
+    places: set[str] = set()
+    until(page, lambda: places.add(page.inner_text(_PLACE)) or len(places) > 4, "the loop goes on")
+
+
+def test_a_segmentation_lies_over_its_series(page: Page, site: Site) -> None:
+    open_study(page, site, "CT head with contrast")
+    open_series(page, "Lesion")
+    page.get_by_role("button", name="Yes").click()
+
+    def is_red() -> bool:
+        seen = pixels(page).astype(int)
+        return bool(((seen[..., 0] > seen[..., 1] + 50) & (seen[..., 0] > seen[..., 2] + 50)).sum() > 200)
+
+    until(page, is_red, "the segment is coloured")
+
+
+def test_a_report_is_read(page: Page, site: Site) -> None:
+    open_study(page, site, "CT head with contrast")
+    open_series(page, "Report")
+    until(page, lambda: "Ring-enhancing lesion" in page.inner_text("body"), "the report's text is shown")
+
+
+def test_a_pdf_is_shown(page: Page, site: Site) -> None:
+    seen: list[str] = []
+    page.on("response", lambda response: seen.append(response.headers.get("content-type", "")))
+    open_study(page, site, "Letters")
+    until(page, lambda: page.locator("object[type='application/pdf']").count(), "the document is embedded")
+    source = page.locator("object[type='application/pdf']").get_attribute("data")
+    body = page.evaluate("async (source) => (await (await fetch(source)).text()).slice(0, 8)", source)
+    assert body == "%PDF-1.4"
+
+
+def test_a_measurement_is_stored_as_a_structured_report(page: Page, site: Site) -> None:
+    open_study(page, site, "CT head with contrast")
+    until(page, lambda: shows_picture(page), "the first series is shown")
+    page.click("[data-cy='MeasurementTools-split-button-primary']")
+    box = page.locator(_PANE).first.bounding_box()
+    assert box is not None
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x - 100, y)
+    page.mouse.down()
+    page.mouse.move(x, y - 20, steps=5)
+    page.mouse.move(x + 90, y - 30, steps=5)
+    page.mouse.up()
+    page.get_by_role("button", name="Yes").click()
+    page.click("[data-cy='trackedMeasurements-btn']")
+    page.get_by_text("Create SR").click()
+    page.get_by_role("button", name="Save").click()
+    url = f"{site.gateway.web}/studies/{site.studies['CT head with contrast']}/series"
+
+    def stored() -> list[Any]:
+        found: list[Any] = requests.get(url, params={"Modality": "SR"}, timeout=30).json()
+        return [each for each in found if each["0008103E"]["Value"] != ["Report"]]
+
+    (series,) = until(page, stored, "a second series of reports is there")
+    metadata = requests.get(f"{series['00081190']['Value'][0]}/metadata", timeout=30).json()
+    assert '"Length"' in json.dumps(metadata)

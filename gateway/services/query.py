@@ -103,7 +103,9 @@ class QueryService:
         )
         return search, tuple(found.unmatched)
 
-    def _stored(self, version_id: int) -> bytes:
+    def _stored(self, version_id: int | None) -> bytes:
+        if version_id is None:
+            return b"{}"
         (text,) = self._index.metadata([version_id])
         return text
 

@@ -80,7 +80,7 @@ def _is_wanted(attribute: Attribute, query: Query, whole: set[str]) -> bool:
     return attribute.returned or query.include_all or attribute.tag in whole
 
 
-def result(row: Row, query: Query, wanted: Wanted, stored: Callable[[int], bytes]) -> json_model.JsonDataSet:
+def result(row: Row, query: Query, wanted: Wanted, stored: Callable[[int | None], bytes]) -> json_model.JsonDataSet:
     """One result; ``stored`` gives the metadata of a version."""
     found: dict[str, Any] = {}
     if not query.only:

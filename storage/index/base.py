@@ -131,7 +131,7 @@ class Search:
 class Row:
     """One result. ``attributes`` are JSON texts (DICOM JSON Model), one each level down to the question's.
 
-    ``version_id`` is that of the version that speaks for the row, for more of its metadata.
+    ``version_id`` is that of the version that speaks for the row, for more of its metadata; None when these are purged.
     """
 
     study_uid: StudyUid
@@ -139,7 +139,7 @@ class Row:
     sop_uid: SopUid | None
     attributes: tuple[bytes, ...]
     computed: dict[Computed, int | tuple[str, ...]]
-    version_id: int = field(compare=False)
+    version_id: int | None = field(compare=False)
     position: Position
 
 

@@ -45,6 +45,7 @@ def _there(level: Level, snapshot: int | None, *, outer: bool = True) -> Sql:
         Sql()
         .add(f"(({live_now} AND {alias}.appeared <= ?) OR EXISTS (SELECT 1 FROM instance p", snapshot)
         .add(f"JOIN version v ON v.instance = p.id WHERE {below} AND v.committed <= ?", snapshot)
+        .add("AND (v.purge IS NULL OR v.purge <> 'done')")
         # What happened to a version first after the snapshot tells what it was then; without that, what it is now.
         .add("AND coalesce((SELECT c.action FROM change c WHERE c.study = p.study AND c.version = v.version")
         .add("AND c.sequence > ? AND c.action IN (?, ?) ORDER BY c.sequence LIMIT 1),", snapshot, deleted, restored)
@@ -143,11 +144,12 @@ def _beyond(search: Search) -> Sql:
     return Sql().add(f"AND {columns[0]} >= ? AND ({', '.join(columns)}) > ({marks})", first, *search.after)
 
 
+_HELD = "(SELECT max(v.id) FROM version v JOIN document d ON d.version = v.id WHERE {})"
 _VERSION = {
-    Level.PATIENT: "(SELECT v.id FROM version v WHERE v.version = s.source_version)",
-    Level.STUDY: "(SELECT v.id FROM version v WHERE v.version = s.source_version)",
-    Level.SERIES: "(SELECT v.id FROM version v WHERE v.version = e.source_version)",
-    Level.INSTANCE: "coalesce(i.current_version, (SELECT max(v.id) FROM version v WHERE v.instance = i.id))",
+    Level.PATIENT: _HELD.format("v.version = s.source_version"),
+    Level.STUDY: _HELD.format("v.version = s.source_version"),
+    Level.SERIES: _HELD.format("v.version = e.source_version"),
+    Level.INSTANCE: f"coalesce(i.current_version, {_HELD.format('v.instance = i.id')})",
 }
 _UIDS_AND_ATTRIBUTES = {
     Level.PATIENT: "s.study_uid, NULL, NULL, s.attributes, NULL, NULL",

@@ -117,6 +117,6 @@ def _row(found: tuple[object, ...], computed: Sequence[Computed]) -> Row:
         ids.SopUid(str(sop)) if sop is not None else None,
         tuple(bytes(part) for part in attributes if isinstance(part, bytes)),
         values,
-        int(str(found[6])),
+        found[6] if isinstance(found[6], int) else None,
         tuple(part for part in found[7:position_end] if isinstance(part, str | int)),
     )

@@ -511,6 +511,21 @@ class IndexContract:
         for change, then in states.items():
             assert [positions(index, level, snapshot=change) for level in Level if level] == then
 
+    def test_what_was_purged_is_in_no_snapshot_any_more(self, index: Index) -> None:
+        one = put(index, StudyDescription="first")
+        put(index, StudyInstanceUID=one.study_uid, StudyDescription="second")
+        change = index.state().change
+        part, whole = index.versions(series(one), EVERYTHING), index.versions(study(one), EVERYTHING)
+        index.delete(MAIN, CLOCK.next(), b"{}", whole)
+        index.purge_due(time.time() + 3600)
+        index.purged(part)
+        (row,) = index.search(Search(MAIN, Level.STUDY, snapshot=change))
+        assert row.study_uid == one.study_uid
+        assert len(index.search(Search(MAIN, Level.INSTANCE, snapshot=change))) == 1
+        index.purged(whole)
+        for level in (Level.STUDY, Level.SERIES, Level.INSTANCE):
+            assert index.search(Search(MAIN, level, snapshot=change)) == []
+
     def test_a_search_that_would_look_into_too_much_is_refused(self, index: Index) -> None:
         for number in range(4):
             put(index, KVP=str(number), StudyDate=f"2026010{number + 1}")

@@ -40,7 +40,8 @@ class Shutter:
             opened &= (row > upper) & (row < lower) & (column > left) & (column < right)
         if self.circle is not None:
             middle_row, middle_column, radius = self.circle
-            opened &= (row - middle_row) ** 2 + (column - middle_column) ** 2 <= radius**2
+            # Distances rather than their squares: a file's numbers may be as large as a double can be.
+            opened &= np.hypot(row - middle_row, column - middle_column) <= radius
         if len(self.polygon) >= 3:
             mask = Image.new("1", (columns, rows))
             ImageDraw.Draw(mask).polygon([(x - 1, y - 1) for y, x in self.polygon], fill=1, outline=1)

@@ -145,15 +145,14 @@ def test_what_is_missing_or_strange_is_left_out() -> None:
 def real_reports() -> list[Path]:
     found = [get_testdata_file(name) for name in ("test-SR.dcm", "reportsi.dcm")]
     shared = sorted((SHARED / "objects" / "sr").glob("*sr*.dcm")) if SHARED.exists() else []
-    return [*(Path(path) for path in found if isinstance(path, str)), *shared]
+    files = [*(Path(path) for path in found if isinstance(path, str)), *shared]
+    return [path for path in files if "ContentSequence" in pydicom.dcmread(path, specific_tags=["ContentSequence"])]
 
 
 @pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
 @pytest.mark.parametrize("path", real_reports(), ids=lambda path: path.stem)
 def test_real_reports_can_be_read(path: Path) -> None:
     data_set = pydicom.dcmread(path)
-    if "ContentSequence" not in data_set:
-        pytest.skip("no report")
     text = report_text.write(read_report(data_set.to_json_dict())).decode()
     assert text.startswith(data_set.ConceptNameCodeSequence[0].CodeMeaning)
     assert text.count("\n") > 8

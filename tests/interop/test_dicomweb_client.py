@@ -9,8 +9,10 @@ import numpy as np
 import pydicom
 import pytest
 from dicomweb_client.api import DICOMwebClient
+from PIL import Image
 from pydicom.data import get_testdata_file
 from pydicom.pixels import pixel_array
+from requests.exceptions import HTTPError
 
 from tests.instances import data_set
 from tests.serving import Gateway
@@ -189,3 +191,26 @@ def test_a_large_series_is_stored_in_one_request(client: DICOMwebClient) -> None
     assert len(client.store_instances(sent).ReferencedSOPSequence) == 150
     metadata = client.retrieve_series_metadata(study, series)
     assert [each["00200013"]["Value"][0] for each in metadata] == list(range(150))
+
+
+def test_a_series_is_rendered(client: DICOMwebClient) -> None:
+    study, series, _ = uids(wheel("CT_small.dcm"))
+    picture = client.retrieve_series_rendered(study, series, media_types=("image/png",))
+    assert Image.open(io.BytesIO(picture)).size == (128, 128)
+
+
+@pytest.mark.parametrize("level", ["study", "series", "instance"])
+def test_what_is_stored_is_deleted(client: DICOMwebClient, level: str) -> None:
+    found = data_set()
+    found.file_meta = wheel("CT_small.dcm").file_meta
+    client.store_instances([found])
+    study, series, instance = uids(found)
+    if level == "study":
+        client.delete_study(study)
+    elif level == "series":
+        client.delete_series(study, series)
+    else:
+        client.delete_instance(study, series, instance)
+    with pytest.raises(HTTPError, match="410"):
+        client.retrieve_instance_metadata(study, series, instance)
+    assert client.search_for_studies(search_filters={"StudyInstanceUID": study}) == []

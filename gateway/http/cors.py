@@ -8,9 +8,10 @@ from aiohttp import web
 
 _MAX_AGE_S = 86_400
 _EXPOSED = (
-    "Content-Range, ETag, Warning, Content-Location, X-Total-Count, X-Total-Count-Relation, X-Snapshot, X-Request-Id"
+    "Content-Range, ETag, Warning, Content-Location, Location, Retry-After, X-Total-Count, X-Total-Count-Relation, "
+    "X-Snapshot, X-Request-Id"
 )
-_REQUEST_HEADERS = "Authorization, X-API-Key, Accept, Content-Type, If-None-Match, If-Range, Range"
+_REQUEST_HEADERS = "Authorization, X-API-Key, Accept, Content-Type, If-None-Match, If-Range, Range, Last-Event-ID"
 
 
 def allow(origins: Sequence[str], request: web.Request, response: web.StreamResponse) -> None:

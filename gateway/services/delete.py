@@ -83,15 +83,16 @@ class DeleteService:
         Forbidden, AuditUnavailable, storage.errors.StorageUnavailable
         """
         decision = self._door.enter(caller, Action.DELETE, ("deletions", record))
-        for state in self._archive.index.deletions(decision.tenant, decision.scope):
-            if state.record == record:
-                if not state.undoable:
-                    raise Gone("the time to undo the deletion is over")
-                restored = self._archive.restore(decision.tenant, record)
-                detail = f"{restored} of {state.instances} versions of {record}"
-                self._door.record(AuditEvent(Action.DELETE.value, "undone", caller, decision.tenant, (), detail))
-                return restored
-        raise NotFound("no such deletion, or it was undone")
+        found = self._archive.index.deletions(decision.tenant, decision.scope, record)
+        if not found:
+            raise NotFound("no such deletion, or it was undone")
+        (state,) = found
+        if not state.undoable:
+            raise Gone("the time to undo the deletion is over")
+        restored = self._archive.restore(decision.tenant, record)
+        detail = f"{restored} of {state.instances} versions of {record}"
+        self._door.record(AuditEvent(Action.DELETE.value, "undone", caller, decision.tenant, (), detail))
+        return restored
 
     def _of(self, state: DeletionState) -> Deletion:
         named = records.loads(state.body)

@@ -370,8 +370,11 @@ class Index(Protocol):
         """Turn versions into tombstones; ``record`` and ``body`` are those of the record object."""
         ...
 
-    def deletions(self, tenant: Tenant, scope: Condition) -> Sequence[DeletionState]:
-        """Deletions not undone whose instances are all within the scope, latest first."""
+    def deletions(self, tenant: Tenant, scope: Condition, record: Version | None = None) -> Sequence[DeletionState]:
+        """Deletions not undone whose instances are all within the scope, latest first.
+
+        Those whose objects are gone are left out, unless one is asked for by its record.
+        """
         ...
 
     def restore(self, tenant: Tenant, record: Version, body: bytes, deletion: Version) -> int:

@@ -338,7 +338,9 @@ class SqliteIndex:
         statement.extend(queries.under(target, scope)).add("AND v.deleted IS NULL ORDER BY v.version")
         return [StoredVersion(ids.Version(str(version)), str(key)) for version, key in self._read(statement)]
 
-    def deletions(self, tenant: ids.Tenant, scope: Condition) -> Sequence[DeletionState]:
+    def deletions(
+        self, tenant: ids.Tenant, scope: Condition, record: ids.Version | None = None
+    ) -> Sequence[DeletionState]:
         statement = (
             Sql()
             .add("SELECT v.deletion_record, r.body, count(*), sum(v.purge IS NULL), sum(")
@@ -346,10 +348,14 @@ class SqliteIndex:
         )
         statement.add(
             f") {_UNDER} JOIN version v ON v.instance = i.id JOIN record r ON r.record = v.deletion_record"
-            " WHERE v.deletion_record IS NOT NULL AND i.tenant = ?"
-            " GROUP BY v.deletion_record ORDER BY v.deletion_record DESC",
+            " WHERE v.deletion_record IS NOT NULL AND i.tenant = ? AND",
             tenant,
         )
+        if record is None:
+            statement.add("v.purge IS NOT 'done'")
+        else:
+            statement.add("v.deletion_record = ?", record)
+        statement.add("GROUP BY v.deletion_record ORDER BY v.deletion_record DESC")
         return [
             DeletionState(ids.Version(str(record)), bytes(body), int(str(total)), undoable == total)  # type: ignore[call-overload]
             for record, body, total, undoable, within in self._read(statement)

@@ -642,6 +642,7 @@ class IndexContract:
         index.purge_due(time.time() + 3600)
         index.purged(versions)
         assert index.purge_due(time.time() + 3600) == []
+        assert index.deletions(MAIN, EVERYTHING) == []
         assert index.existence(study(one), EVERYTHING) is Existence.DELETED
         dump = self.dump(index)
         assert one.sop_uid in dump

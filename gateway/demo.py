@@ -134,7 +134,7 @@ def _welcome(http_address: tuple[str, int], dimse_address: tuple[str, int]) -> N
     _out.print(
         f"""
 Open      [bold cyan]{web}/[/]
-DICOMweb  {web}/dicomweb
+DICOMweb  {web}/dicomweb   (described at {web}/dicomweb/api)
 DIMSE     AE title {title}, {host} port {port}
 
 Try

@@ -105,7 +105,7 @@ def _retrieval(*media_types: str, ranged: bool = False) -> Operation:
 
 _INSTANCES = _retrieval(MULTIPART_DICOM, types.DICOM, "application/zip", MULTIPART_BYTES, ranged=True)
 _METADATA = _retrieval(types.DICOM_JSON, types.JSON, MULTIPART_XML)
-_BULK = _retrieval(MULTIPART_BYTES, *types.BULK, *dict.fromkeys(types.VIDEO.values()), ranged=True)
+_BULK = _retrieval(MULTIPART_BYTES, *types.BULK, *sorted(set(types.VIDEO.values())), ranged=True)
 _RENDERING_PARAMETERS = (
     Parameter("quality", "Quality of a lossy picture", {"type": "integer", "minimum": 1, "maximum": 100}),
     Parameter("window", "center,width,function"),

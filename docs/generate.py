@@ -22,16 +22,21 @@ from pynetdicom import AllStoragePresentationContexts, sop_class
 from gateway import errors
 from gateway.config import Settings
 from gateway.console.pages import routes as console_routes
-from gateway.dicomweb import media_types, negotiation
+from gateway.dicomweb import api, changefeed, commitment, media_types, multipart, negotiation, parameters, qido
 from gateway.dicomweb.failures import REASONS
 from gateway.dicomweb.negotiation import Choice
 from gateway.dicomweb.routes import routes as dicomweb_routes
 from gateway.dimse import status
 from gateway.dimse.contexts import STORAGE_SYNTAXES
 from gateway.http import health, problem
+from gateway.http.application import Route
 from gateway.imaging import errors as imaging
 from gateway.imaging.decode import SUPPORTED_TRANSFER_SYNTAXES
 from gateway.imaging.encode import ENCODERS, LOSSY_METHODS
+from gateway.imaging.render import MAX_VIEWPORT
+from gateway.services import frames, question
+from gateway.services.commitment import MAX_REFERENCES
+from gateway.services.report import MAX_ITEMS
 from gateway.services.retrieve import RetrieveService
 from storage import errors as storage
 from storage.dicom import file_meta, keys
@@ -40,6 +45,7 @@ from storage.dicom.attributes import ATTRIBUTES, Attribute, Computed
 FOLDER = Path(__file__).parent
 _BLOCK = re.compile(r"(<!-- generated: (?P<name>[a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _EXPLICIT = file_meta.EXPLICIT_VR_LITTLE_ENDIAN
+_OF_EVERY_ROUTE = frozenset((400, 401, 403, 503))
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -220,12 +226,65 @@ def _matching(attribute: Attribute) -> str:
 
 
 def routes() -> str:
-    """Every route and the action that it needs."""
+    """Every route, the action that it needs, and its statuses."""
     rows = [
-        (each.method, _code(each.path), each.action.value if each.action is not None else "(public)")
+        (each.method, _code(each.path), each.action.value if each.action is not None else "(public)", _answers(each))
         for each in (*dicomweb_routes(), *console_routes(), *health.routes())
     ]
-    return table(("Method", "Path", "Action"), rows)
+    return table(("Method", "Path", "Action", "Statuses"), rows)
+
+
+def _answers(route: Route) -> str:
+    operation = api.OPERATIONS.get((route.method, route.path))
+    if operation is None:
+        return ""
+    answers = ", ".join(str(status) for status in operation.answers)
+    refusals = ", ".join(str(status) for status in sorted(set(operation.refusals) - _OF_EVERY_ROUTE))
+    return f"{answers}; {refusals}" if refusals else answers
+
+
+def media_types_of_answers() -> str:
+    """What resources go out as; those that give the same stand together."""
+    resources: dict[tuple[str, ...], list[str]] = {}
+    for (method, path), operation in api.OPERATIONS.items():
+        found = tuple(next(iter(operation.answers.values())))
+        if found:
+            resources.setdefault(found, []).append(f"{method} {path.removeprefix(api.PREFIX)}")
+    rows = [(", ".join(map(_code, paths)), ", ".join(map(_code, found))) for found, paths in resources.items()]
+    return table(("Resources", "Media types"), rows)
+
+
+def aliases() -> str:
+    """Other names of media types."""
+    names: dict[str, list[str]] = {}
+    for alias, name in media_types.ALIASES.items():
+        names.setdefault(name, []).append(_code(alias))
+    return table(("Media type", "Also as"), [(_code(name), ", ".join(found)) for name, found in names.items()])
+
+
+def limits() -> str:
+    """Bounds that are no settings."""
+    rows = (
+        ("Characters of an `Accept` header or `accept` parameter", negotiation.MAX_ACCEPT_CHARACTERS, 400),
+        ("Query parameters of a search", qido.MAX_PARAMETERS, 400),
+        ("Attributes to match in a search", question.MAX_KEYS, 400),
+        ("Values in a list to match", question.MAX_VALUES, 400),
+        ("Values with wildcards, or values that have to match together", keys.MAX_TOGETHER, 400),
+        ("Sequences in a path to match", question.MAX_DEPTH, 400),
+        ("Frames in one request", frames.MAX_FRAMES, 400),
+        ("Pixels of a side of `viewport`", MAX_VIEWPORT, 400),
+        ("Pixels of a side of a thumbnail", parameters.MAX_THUMBNAIL, "made smaller"),
+        ("Content items of a rendered report", MAX_ITEMS, "left out"),
+        ("Parts of a multipart request", multipart.MAX_PARTS, 413),
+        ("Empty parts of a multipart request", multipart.MAX_EMPTY_PARTS, 400),
+        ("Bytes of a part's header", multipart.MAX_PART_HEADER_BYTES, 400),
+        ("Characters of a boundary", multipart.MAX_BOUNDARY_CHARACTERS, 400),
+        ("Instances of a commitment request", MAX_REFERENCES, 400),
+        ("Bytes of a commitment request", commitment.MAX_BODY_BYTES, 413),
+        ("Changes of a page", changefeed.MAX_LIMIT, 400),
+        ("Seconds to wait for a change", changefeed.MAX_WAIT_S, 400),
+    )
+    return table(("What", "At most", "Beyond"), [(name, f"{value:,}", str(beyond)) for name, value, beyond in rows])
 
 
 def store_statuses() -> str:
@@ -297,6 +356,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "transfer-syntaxes": transfer_syntaxes,
     "attributes": attributes,
     "routes": routes,
+    "media-types": media_types_of_answers,
+    "aliases": aliases,
+    "limits": limits,
     "store-statuses": store_statuses,
     "find-statuses": find_statuses,
     "failure-reasons": failure_reasons,

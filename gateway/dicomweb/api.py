@@ -39,6 +39,7 @@ PATH_PARAMETERS = {
 """Parameters in paths, by name."""
 
 ACCEPT = Parameter("accept", "Media types, before the Accept header (PS3.18 8.3.3.1)", many=True)
+CHARSET = Parameter("charset", "Character sets of texts; answers are UTF-8")
 _RANGE = Parameter("Range", "One range of bytes", where="header")
 _IF_NONE_MATCH = Parameter("If-None-Match", "Entity tags that the client has", where="header")
 
@@ -70,8 +71,10 @@ def _search(level: Level, above: Sequence[str] = ()) -> Operation:
             Parameter("includefield", "Attributes to return beyond the usual ones, or all", many=True),
             Parameter("fuzzymatching", "Match names by sound and by parts", _TRUE),
             Parameter("emptyvaluematching", 'Match empty values by ""', _TRUE),
-            Parameter("multiplevaluematching", "Match any of several values", _TRUE),
+            Parameter("multiplevaluematching", "Match all of several values", _TRUE),
+            Parameter("snapshot", "X-Snapshot of an earlier answer, whose rows are wanted"),
             ACCEPT,
+            CHARSET,
             *keys,
         ],
         (406, 413),
@@ -97,12 +100,12 @@ def _retrieval(*media_types: str, ranged: bool = False) -> Operation:
     answers: dict[int, Sequence[str]] = {200: media_types, 206: media_types, 304: ()}
     headers = [_RANGE] if ranged else []
     refusals = (*_RETRIEVAL, 416) if ranged else _RETRIEVAL
-    return Operation("Retrieve", answers, [ACCEPT, _IF_NONE_MATCH, *headers], refusals)
+    return Operation("Retrieve", answers, [ACCEPT, CHARSET, _IF_NONE_MATCH, *headers], refusals)
 
 
 _INSTANCES = _retrieval(MULTIPART_DICOM, types.DICOM, "application/zip", MULTIPART_BYTES, ranged=True)
 _METADATA = _retrieval(types.DICOM_JSON, types.JSON, MULTIPART_XML)
-_BULK = _retrieval(MULTIPART_BYTES, types.OCTET_STREAM, *types.BULK, ranged=True)
+_BULK = _retrieval(MULTIPART_BYTES, *types.BULK, *sorted(set(types.VIDEO.values())), ranged=True)
 _RENDERING_PARAMETERS = (
     Parameter("quality", "Quality of a lossy picture", {"type": "integer", "minimum": 1, "maximum": 100}),
     Parameter("window", "center,width,function"),
@@ -116,13 +119,13 @@ def _rendering(*media_types: str) -> Operation:
     return Operation(
         "Render",
         {200: media_types, 206: media_types, 304: ()},
-        [ACCEPT, *_RENDERING_PARAMETERS, _IF_NONE_MATCH, _RANGE],
+        [ACCEPT, CHARSET, *_RENDERING_PARAMETERS, _IF_NONE_MATCH, _RANGE],
         (*_RETRIEVAL, 416),
     )
 
 
 _RENDERED_TYPES = (
-    *("image/jpeg", "image/png", "image/gif", "image/jp2", "video/mp4"),
+    *("image/jpeg", "image/png", "image/gif", "image/jp2", "video/mp4", "video/mpeg", "video/H265"),
     *("application/pdf", "text/html", "text/plain", "multipart/related"),
 )
 _RENDERED = _rendering(*_RENDERED_TYPES)
@@ -135,7 +138,7 @@ _BY_URI = Operation(
         Parameter("requestType", "WADO", {"type": "string", "enum": ["WADO"]}),
         *(_uid(f"{name}UID", of) for name, of in (("study", "Study"), ("series", "Series"), ("object", "SOP"))),
         Parameter("contentType", "Media types, application/dicom among them"),
-        Parameter("charset", "Character sets of texts"),
+        CHARSET,
         Parameter("anonymize", "yes is refused"),
         Parameter("transferSyntax", "Transfer syntax of application/dicom"),
         Parameter("frameNumber", "Frame, from 1", {"type": "integer", "minimum": 1, "maximum": 999_999_999}),

@@ -25,7 +25,7 @@ _log = logging.getLogger("gateway.dicomweb")
 _WAIT_S = 5.0
 """How long a request waits for its result before it is told to come back."""
 _RETRY_AFTER_S = 2
-_MAX_BODY_BYTES = 64 << 20
+MAX_BODY_BYTES = 64 << 20
 
 
 async def ask(request: web.Request) -> web.StreamResponse:
@@ -69,13 +69,13 @@ async def _references(request: web.Request) -> list[Reference]:
     content_type = negotiation.content_type(request)
     if content_type is None or content_type.part_type not in types.METADATA:
         raise UnsupportedMediaType(f"send {types.DICOM_JSON} or {types.DICOM_XML}")
-    if (request.content_length or 0) > _MAX_BODY_BYTES:
-        raise PayloadTooLarge(f"a request of more than {_MAX_BODY_BYTES} bytes")
+    if (request.content_length or 0) > MAX_BODY_BYTES:
+        raise PayloadTooLarge(f"a request of more than {MAX_BODY_BYTES} bytes")
     body = bytearray()
     async for block in request.content.iter_any():
         body += block
-        if len(body) > _MAX_BODY_BYTES:
-            raise PayloadTooLarge(f"a request of more than {_MAX_BODY_BYTES} bytes")
+        if len(body) > MAX_BODY_BYTES:
+            raise PayloadTooLarge(f"a request of more than {MAX_BODY_BYTES} bytes")
     try:
         xml = content_type.part_type == types.DICOM_XML
         read = xml_model.loads(bytes(body)) if xml else json_model.loads(bytes(body))

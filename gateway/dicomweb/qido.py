@@ -25,8 +25,8 @@ from storage.dicom.keys import Options
 from storage.index.base import State
 
 _SWITCHES = ("fuzzymatching", "emptyvaluematching", "multiplevaluematching")
-_OWN = frozenset((*_SWITCHES, "limit", "offset", "includefield", "accept", "charset", "snapshot"))
-_MAX_PARAMETERS = 200
+PARAMETERS = frozenset((*_SWITCHES, "limit", "offset", "includefield", "accept", "charset", "snapshot"))
+MAX_PARAMETERS = 200
 _RETRIEVE_URL = "00081190"
 _SNAPSHOT = re.compile(r"([0-9a-f]{16})-(\d{1,18})", re.ASCII)
 
@@ -39,8 +39,8 @@ def parse(request: web.Request, level: Level, max_results: int) -> Query:
     InvalidQuery
         A parameter that is no attribute, or a value out of form.
     """
-    if len(request.query) > _MAX_PARAMETERS:
-        raise InvalidQuery(f"more than {_MAX_PARAMETERS} query parameters")
+    if len(request.query) > MAX_PARAMETERS:
+        raise InvalidQuery(f"more than {MAX_PARAMETERS} query parameters")
     keys: dict[str, str] = {}
     include: set[str] = set()
     include_all = False
@@ -51,7 +51,7 @@ def parse(request: web.Request, level: Level, max_results: int) -> Query:
                     include_all = True
                 elif field:
                     include.add(_path(field))
-        elif name not in _OWN:
+        elif name not in PARAMETERS:
             path = _path(name)
             if keys.setdefault(path, text) != text:
                 raise InvalidQuery(f"{name} is given twice with different values")

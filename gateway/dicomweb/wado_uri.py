@@ -23,7 +23,6 @@ from gateway.imaging.render import MAX_VIEWPORT
 from gateway.services.renderable import HTML, PLAIN, Kind, Renderable
 from gateway.services.retrieve import Found
 from storage.dicom import identifiers as ids
-from storage.dicom.file_meta import EXPLICIT_VR_BIG_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 
 _NAMES = {
     "windowCenter": "window",
@@ -37,8 +36,6 @@ _NAMES = {
     "iccprofile": "iccprofile",
 }
 """Rendering parameters, and what the same thing is called for rendered resources."""
-
-_NEVER = frozenset((IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_BIG_ENDIAN))
 
 _DEFAULT_DICOM = frozenset((Kind.CINE, Kind.VIDEO, Kind.STATE, Kind.NOTHING))
 """Kinds whose default is application/dicom; pictures are JPEG, reports HTML."""
@@ -91,8 +88,6 @@ async def _instance(request: web.Request) -> web.StreamResponse:
         if name in request.query and name != "annotation":
             raise InvalidParameter(f"{name}: not with contentType=application/dicom")
     syntax = request.query.get("transferSyntax", "")
-    if syntax in _NEVER:
-        raise NotAcceptable("transferSyntax: Implicit VR and Big Endian are not used with web services")
     found = await _locate(request, "objectUID", "seriesUID", Action.READ)
     choice = Choice(types.DICOM, False, syntax)
     service = request.app[CORE].retrieve

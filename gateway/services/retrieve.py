@@ -34,6 +34,9 @@ from storage.index.base import Existence, Layout, Located, Target
 
 _log = logging.getLogger("gateway.services")
 
+NEVER_SERVED = frozenset((file_meta.IMPLICIT_VR_LITTLE_ENDIAN, file_meta.EXPLICIT_VR_BIG_ENDIAN))
+"""Not used with web services, whatever is asked for (PS3.18 8.7.3)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -87,14 +90,16 @@ class RetrieveService:
 
     @staticmethod
     def served_syntax(located: Located) -> ids.TransferSyntaxUid:
-        """The transfer syntax of an instance "as stored": never Implicit or Big Endian (PS3.18 8.7.3)."""
+        """The transfer syntax of an instance "as stored", but for those that are never served."""
         stored = located.transfer_syntax_uid
-        if stored in (file_meta.IMPLICIT_VR_LITTLE_ENDIAN, file_meta.EXPLICIT_VR_BIG_ENDIAN):
+        if stored in NEVER_SERVED:
             return ids.TransferSyntaxUid(file_meta.EXPLICIT_VR_LITTLE_ENDIAN)
         return stored
 
     def offers(self, located: Located, transfer_syntax_uid: str) -> bool:
         """Whether ``part10`` gives an instance in a transfer syntax."""
+        if transfer_syntax_uid in NEVER_SERVED:
+            return False
         stored = located.transfer_syntax_uid
         explicit = transfer_syntax_uid == file_meta.EXPLICIT_VR_LITTLE_ENDIAN
         if transfer_syntax_uid == stored or (explicit and stored in file_meta.NATIVE):

@@ -86,6 +86,17 @@ async def test_implicit_and_big_endian_go_out_explicit_and_equal_in_content(clie
     assert after.PatientName == before.PatientName
 
 
+@pytest.mark.parametrize("name", ["MR_small_implicit.dcm", "MR_small_bigendian.dcm", "MR_small.dcm"])
+@pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2", "1.2.840.10008.1.2.2"])
+async def test_implicit_and_big_endian_are_never_served(client: Client, name: str, syntax: str) -> None:
+    sent = wheel(name)
+    await store(client, sent)
+    resources = {path_of(sent): "application/dicom", f"{path_of(sent)}/frames/1": "application/octet-stream"}
+    for path, asked in resources.items():
+        for form in (asked, f'multipart/related; type="{asked}"'):
+            assert (await get(client, path, f"{form}; transfer-syntax={syntax}"))[0] == 406
+
+
 @pytest.mark.parametrize(
     "name", ["MR_small_RLE.dcm", "MR_small_jpeg_ls_lossless.dcm", "MR_small_jp2klossless.dcm", "SC_rgb_rle_2frame.dcm"]
 )

@@ -24,7 +24,7 @@ from storage.errors import (
     MissingAttribute,
 )
 
-EXTRACTOR_VERSION = 1
+EXTRACTOR_VERSION = 2
 """Rises when an extract holds more or other than before; rows of an older one are extracted again."""
 
 _PIXEL_REPRESENTATION = 0x00280103
@@ -268,6 +268,8 @@ class _Pass:
         self._spend(len(value) + 32)
         if tag == _SPECIFIC_CHARACTER_SET:
             level.codecs = charsets.encodings(charsets.character_sets(found.get("Value", ())))
+            # The text of the metadata is in UTF-8 now (PS3.18 F.2 "DICOM JSON Model"); the object says what it was.
+            level.data_set[name] = {"vr": "CS", "Value": ["ISO_IR 192"]}
         elif tag == _PIXEL_REPRESENTATION:
             level.signed = found.get("Value") == [1]
 

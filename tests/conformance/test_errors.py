@@ -51,6 +51,7 @@ def test_names_of_any_character_set_come_back_in_utf_8(web: Web) -> None:
     (found,) = web.store(data_set(SpecificCharacterSet="ISO_IR 126", PatientName=name))
     (metadata,) = json.loads(web.get(f"{instance_path(found)}/metadata").content.decode("utf-8"))
     assert metadata["00100010"]["Value"] == [{"Alphabetic": name}]
+    assert metadata["00080005"]["Value"] == ["ISO_IR 192"]
     (result,) = web.get("/studies", StudyInstanceUID=found.StudyInstanceUID).json()
     assert result["00100010"]["Value"] == [{"Alphabetic": name}]
     assert result["00080005"]["Value"] == ["ISO_IR 192"]

@@ -202,6 +202,13 @@ def test_names_in_every_character_set_are_decoded(name: str) -> None:
     assert "=".join(groups).rstrip("=") == EXPECTED_NAMES[name]
 
 
+def test_metadata_name_the_character_set_that_they_are_in() -> None:
+    body = text(0x00080005, "CS", "ISO_IR 126") + identity() + element(0x00100010, "PN", "Διον".encode("iso8859-7"))
+    found = json.loads(extract(body).metadata)
+    assert found["00080005"]["Value"] == ["ISO_IR 192"]
+    assert found["00100010"]["Value"] == [{"Alphabetic": "Διον"}]
+
+
 def test_text_that_its_character_set_cannot_hold_becomes_replacement_characters() -> None:
     body = text(0x00080005, "CS", "ISO_IR 192") + identity() + element(0x00100010, "PN", b"A\xff\xfeB")
     assert "\ufffd" in json.loads(extract(body).metadata)["00100010"]["Value"][0]["Alphabetic"]

@@ -178,8 +178,21 @@ class SqliteIndex:
         names = [each.version for each in versions]
         self._group.run(lambda writer: removal.delete(writer, tenant, record, body, names))
 
-    def restore(self, tenant: ids.Tenant, record: ids.Version, body: bytes, deletion: ids.Version) -> int:
-        return self._group.run(lambda writer: removal.restore(writer, tenant, record, body, deletion))
+    def restorable(self, tenant: ids.Tenant, deletion: ids.Version) -> Sequence[StoredVersion]:
+        found = self._group.run(lambda writer: removal.restorable(writer, tenant, deletion))
+        return [StoredVersion(ids.Version(version), object_key) for version, object_key in found]
+
+    def restore(
+        self,
+        tenant: ids.Tenant,
+        record: ids.Version,
+        body: bytes,
+        deletion: ids.Version,
+        versions: Sequence[StoredVersion],
+    ) -> Sequence[ids.Version]:
+        names = [each.version for each in versions]
+        restored = self._group.run(lambda writer: removal.restore(writer, tenant, record, body, deletion, names))
+        return [ids.Version(version) for version in restored]
 
     def purge_due(self, before_s: float) -> Sequence[StoredVersion]:
         found = self._group.run(lambda writer: removal.purge_due(writer, before_s))

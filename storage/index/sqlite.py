@@ -12,7 +12,7 @@ from pathlib import Path
 
 from storage.dicom import frames, json_model
 from storage.dicom import identifiers as ids
-from storage.dicom.matching import Condition
+from storage.dicom.matching import EVERYTHING, Condition
 from storage.errors import FramesNotLocatable, StaleObject, StorageFull, StorageUnavailable
 from storage.index import conditions, feed, migrations, queries, removal, rows, searching
 from storage.index.base import (
@@ -357,6 +357,9 @@ class SqliteIndex:
             .add("SELECT v.deletion_record, r.body, count(*), sum(v.purge IS NULL), sum(")
             .extend(conditions.sql(scope))
         )
+        if scope != EVERYTHING:
+            # An instance may stand elsewhere since: what it is there says nothing about what was deleted.
+            statement.add("AND v.object_key LIKE i.tenant || '/' || s.study_uid || '/' || e.series_uid || '/%'")
         statement.add(
             f") {_UNDER} JOIN version v ON v.instance = i.id JOIN record r ON r.record = v.deletion_record"
             " WHERE v.deletion_record IS NOT NULL AND i.tenant = ?"

@@ -675,6 +675,24 @@ class IndexContract:
         assert index.deletions(MAIN, OneOf("Modality", ("CT",))) == []
         assert index.deletions(OTHER, EVERYTHING) == []
 
+    def test_a_deletion_is_not_listed_by_where_its_instances_came_again(self, index: Index) -> None:
+        one = put(index, Modality="MR")
+        deletion = CLOCK.next()
+        index.delete(MAIN, deletion, b"{}", index.versions(study(one), EVERYTHING))
+        put(index, Modality="CT", SOPInstanceUID=one.sop_uid)
+        assert [each.record for each in index.deletions(MAIN, EVERYTHING)] == [deletion]
+        assert index.deletions(MAIN, OneOf("Modality", ("CT",))) == []
+
+    @pytest.mark.parametrize("level", [Level.PATIENT, Level.STUDY])
+    def test_the_metadata_that_speak_for_a_study_are_of_a_series_in_scope(self, index: Index, level: Level) -> None:
+        one = put(index, Modality="MR", ImageComments="of the MR")
+        put(index, Modality="CT", ImageComments="of the CT", StudyInstanceUID=one.study_uid)
+        for scope, comments in ((EVERYTHING, b"of the MR"), (OneOf("Modality", ("CT",)), b"of the CT")):
+            (row,) = index.search(Search(MAIN, level, scope=scope))
+            assert row.version_id is not None
+            (text,) = index.metadata([row.version_id])
+            assert comments in text
+
     def test_once_due_a_deletion_cannot_be_undone(self, index: Index) -> None:
         one = put(index)
         deletion = CLOCK.next()

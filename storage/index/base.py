@@ -385,7 +385,10 @@ class Index(Protocol):
     def restore(
         self, tenant: Tenant, record: Version, body: bytes, deletion: Version, versions: Sequence[StoredVersion]
     ) -> Sequence[Version]:
-        """Undo a deletion of some versions; those that are live again. What is not restorable now stays deleted."""
+        """Undo a deletion of some versions, as far as they are restorable now.
+
+        Those that are live afterwards come back, also when somebody else undid the deletion at the same moment.
+        """
         ...
 
     def purge_due(self, before_s: float) -> Sequence[StoredVersion]:

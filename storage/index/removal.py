@@ -69,10 +69,18 @@ def restorable(writer: Writer, tenant: str, deletion: str) -> list[tuple[str, st
 def restore(
     writer: Writer, tenant: str, record: str, body: bytes, deletion: str, versions: Collection[str]
 ) -> list[str]:
-    """Undo a deletion of some versions where nothing stands in the way; those that are live again."""
-    if not _keep_record(writer, tenant, record, body):
-        return []
-    touched, restored, wanted = _Touched(writer), [], frozenset(versions)
+    """Undo a deletion of some versions where nothing stands in the way; those that are live now, by whoever's doing."""
+    if _keep_record(writer, tenant, record, body):
+        _restore(writer, tenant, deletion, frozenset(versions))
+    live = writer.db.execute(
+        "SELECT version FROM version WHERE version IN (SELECT value FROM json_each(?)) AND deleted IS NULL",
+        (json_model.dumps(list(versions)).decode(),),
+    )
+    return [version for (version,) in live]
+
+
+def _restore(writer: Writer, tenant: str, deletion: str, wanted: frozenset[str]) -> None:
+    touched = _Touched(writer)
     for each in _undoable(writer, tenant, deletion):
         if each.version not in wanted or not _has_room(writer, each):
             continue
@@ -83,8 +91,6 @@ def restore(
         feed.record(writer.db, change, Action.RESTORED, place)
         # At once, so that the next one is compared with a living study.
         touched.revoice()
-        restored.append(each.version)
-    return restored
 
 
 def _keep_record(writer: Writer, tenant: str, record: str, body: bytes) -> bool:

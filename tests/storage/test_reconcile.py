@@ -335,6 +335,24 @@ class TakenAway(MemoryObjectStore):
         return found
 
 
+def test_two_undoings_at_once_undo_once_and_take_nothing_back(tmp_path: Path) -> None:
+    objects = TakenAway()
+    index = SqliteIndex(tmp_path / "index.sqlite", max_age_s=float("inf"))
+    archive = Archive(objects, index, Limits())
+    store(archive, StudyInstanceUID="5.5")
+    target = Target(TENANTS[0], ids.study_uid("5.5"))
+    deletion = delete(archive, target)
+    objects.then = lambda: archive.restore(TENANTS[0], deletion)
+    assert archive.restore(TENANTS[0], deletion) == 1
+    assert index.existence(target, EVERYTHING) is Existence.LIVE
+    # The background work of another process may come first as well.
+    deletion = delete(archive, target)
+    objects.then = lambda: later(archive)
+    assert archive.restore(TENANTS[0], deletion) == 1
+    assert index.existence(target, EVERYTHING) is Existence.LIVE
+    index.close()
+
+
 def test_an_undoing_that_a_purge_overtakes_is_no_undoing_after_a_reindex_either(tmp_path: Path) -> None:
     objects = TakenAway()
     index = SqliteIndex(tmp_path / "index.sqlite", max_age_s=float("inf"))

@@ -114,11 +114,25 @@ class Archive:
         return record
 
     def restore(self, tenant: ids.Tenant, deletion: ids.Version) -> int:
-        """Undo a deletion, as far as nothing took the place of what it deleted; how many versions are live again."""
+        """Undo a deletion, as far as nothing took the place of what it deleted; how many versions are live again.
+
+        Raises
+        ------
+        StorageUnavailable
+            Nothing is live again; or the record is there, and the background work will see to its rows.
+        """
+        versions = self.index.restorable(tenant, deletion)
+        if not versions:
+            return 0
         record = self._clock.next()
-        body = records.Restoration(deletion).dumps()
+        body = records.Restoration(deletion, tuple(each.object_key for each in versions)).dumps()
         self.objects.put(records.key(tenant, record), [body])
-        return self.index.restore(tenant, record, body, deletion)
+        restored = set(self.index.restore(tenant, record, body, deletion, versions))
+        left = [each for each in versions if each.version not in restored]
+        if left:
+            # Their place was taken, or their time was over, between the two: the record promised too much.
+            self.delete(Target(tenant, ids.parse_object_key(left[0].object_key)[0].study_uid), left)
+        return len(restored)
 
     def blocks(self, located: Located, start: int = 0, length: int | None = None) -> Iterator[bytes]:
         """Bytes of the object as stored, a Part 10 file; all of it from ``start`` when no length is given."""

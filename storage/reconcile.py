@@ -37,9 +37,9 @@ class _Records:
     """A tenant's records, by what they are about."""
 
     deletions: dict[str, tuple[str, bytes]]
-    """Object key to the deletion record, if it was not undone, and its body."""
-    restorations: list[tuple[str, bytes, str]]
-    """Record, its body, and the deletion that it undid."""
+    """Object key to the deletion record, when no later record brought the object back, and its body."""
+    restorations: list[tuple[str, bytes, records.Restoration]]
+    """Record, its body, and what is in it."""
     quarantines: dict[str, str]
     """Object key to the reason."""
 
@@ -78,6 +78,7 @@ def reindex(archive: Archive, progress: Callable[[Report], None] = lambda _: Non
 
 def _load_records(objects: ObjectStore, tenant: ids.Tenant, report: Report) -> _Records:
     found = _Records({}, [], {})
+    # In the order of the keys, which is that of time: of all records that name an object, the last one counts.
     for info in objects.list(records.prefix(tenant)):
         body = objects.get(info.key)
         report.records += 1
@@ -90,12 +91,11 @@ def _load_records(objects: ObjectStore, tenant: ids.Tenant, report: Report) -> _
         if isinstance(record, records.Quarantine):
             found.quarantines[record.object_key] = record.reason
         elif isinstance(record, records.Restoration):
-            found.restorations.append((name, body, record.deletion))
+            found.restorations.append((name, body, record))
+            for key in record.objects:
+                found.deletions.pop(key, None)
         else:
             found.deletions.update((key, (name, body)) for key in record.objects)
-    undone = {deletion for _, _, deletion in found.restorations}
-    for key in [key for key, (name, _) in found.deletions.items() if name in undone]:
-        del found.deletions[key]
     return found
 
 
@@ -142,8 +142,10 @@ def _apply_records(index: Index, tenant: ids.Tenant, found: _Records) -> None:
         by_record.setdefault(record, (body, []))[1].append(stored)
     for record, (body, versions) in sorted(by_record.items()):
         index.delete(tenant, ids.Version(record), body, versions)
-    for record, body, deletion in found.restorations:
-        index.restore(tenant, ids.Version(record), body, ids.Version(deletion))
+    for record, body, restoration in found.restorations:
+        back = [key for key in restoration.objects if key not in found.deletions]
+        again = [StoredVersion(ids.parse_object_key(key)[1], key) for key in back]
+        index.restore(tenant, ids.Version(record), body, ids.Version(restoration.deletion), again)
 
 
 def _bury(archive: Archive, found: _Records) -> None:

@@ -71,13 +71,19 @@ class Deletion:
 
 @dataclass(frozen=True, slots=True)
 class Restoration:
-    """A deletion, by its record, that was undone."""
+    """A deletion, by its record, that was undone, and the object keys of what came back: it need not be everything."""
 
     deletion: str
+    objects: tuple[str, ...]
+
+    @property
+    def versions(self) -> tuple[ids.Version, ...]:
+        """The versions."""
+        return tuple(ids.parse_object_key(key)[1] for key in self.objects)
 
     def dumps(self) -> bytes:
         """The record's body."""
-        return json_model.dumps({"record": "restoration", "deletion": self.deletion})
+        return json_model.dumps({"record": "restoration", "deletion": self.deletion, "objects": self.objects})
 
 
 def loads(body: bytes) -> Quarantine | Deletion | Restoration:
@@ -91,7 +97,9 @@ def loads(body: bytes) -> Quarantine | Deletion | Restoration:
             _ = deletion.versions  # raises for a key that is none
             return deletion
         if found["record"] == "restoration":
-            return Restoration(str(ids.version(found["deletion"])))
+            restoration = Restoration(str(ids.version(found["deletion"])), tuple(found["objects"]))
+            _ = restoration.versions
+            return restoration
     except (ValueError, KeyError, TypeError, InvalidIdentifier) as error:
         raise ObjectDamaged("a record object is damaged") from error
     raise ObjectDamaged(f"a record of unknown kind: {str(found['record'])[:32]}")

@@ -18,6 +18,7 @@ from gateway.http.offload import Lane
 from gateway.services.commitment import Reference, Result
 from storage.dicom import compose, json_model, xml_model
 from storage.dicom import identifiers as ids
+from storage.dicom.json_model import JsonDataSet
 from storage.errors import Unreadable
 
 _log = logging.getLogger("gateway.dicomweb")
@@ -76,16 +77,21 @@ async def _references(request: web.Request) -> list[Reference]:
         body += block
         if len(body) > MAX_BODY_BYTES:
             raise PayloadTooLarge(f"a request of more than {MAX_BODY_BYTES} bytes")
+    xml = content_type.part_type == types.DICOM_XML
+    # Off the event loop: a body of full size takes seconds to read.
+    return await request.app[OFFLOAD].run(Lane.LONG, _read, bytes(body), xml)
+
+
+def _read(body: bytes, xml: bool) -> list[Reference]:
     try:
-        xml = content_type.part_type == types.DICOM_XML
-        read = xml_model.loads(bytes(body)) if xml else json_model.loads(bytes(body))
+        read = xml_model.loads(body) if xml else json_model.loads(body)
         source = compose.checked(read[0] if isinstance(read, list) and len(read) == 1 else read)
-        return [_reference(item) for item in source.get("00081199", {}).get("Value", ())]
-    except (Unreadable, ValueError, TypeError, AttributeError) as error:
+        return [_reference(compose.checked(item)) for item in source.get("00081199", {}).get("Value") or ()]
+    except (Unreadable, ValueError) as error:
         raise InvalidRequest("the body is no data set with a Referenced SOP Sequence (0008,1199)") from error
 
 
-def _reference(item: Any) -> Reference:
+def _reference(item: JsonDataSet) -> Reference:
     return Reference(
         ids.checked_uid(json_model.text_of(item, "00081150"), "Referenced SOP Class UID (0008,1150)"),
         ids.checked_uid(json_model.text_of(item, "00081155"), "Referenced SOP Instance UID (0008,1155)"),

@@ -16,7 +16,7 @@ from gateway.services.spool import Spooled, Spooling
 from storage.dicom import compose, json_model, xml_model
 from storage.dicom.json_model import JsonDataSet
 from storage.dicom.limits import Limits
-from storage.errors import StorageError, Unreadable
+from storage.errors import MalformedDataSet, StorageError, Unreadable
 
 
 @dataclass(slots=True)
@@ -104,12 +104,14 @@ class MetadataReceiver:
             return
         syntax = (content_type.parameter("transfer-syntax") or "") if content_type is not None else ""
         part = BulkPart(types.ALIASES.get(name, name), "" if syntax == "*" else syntax, spooled)
-        for uri in _uris(headers):
-            collected.bulk.setdefault(urljoin(self._base_url, uri), []).append(part)
-            break
-        else:
+        try:
+            uri = next((_absolute(self._base_url, uri) for uri in _uris(headers)), None)
+            if uri is None:
+                raise InvalidRequest("a bulk data part without a Content-Location")
+        except (InvalidRequest, MalformedDataSet) as error:
             spooled.discard()
-            raise InvalidRequest("a bulk data part without a Content-Location")
+            raise InvalidRequest(str(error)) from error
+        collected.bulk.setdefault(uri, []).append(part)
 
     async def _store(self, collected: _Collected) -> Report:
         if not collected.metadata:
@@ -161,6 +163,14 @@ def _uris(headers: dict[str, str]) -> Iterable[str]:
         yield f"cid:{identifier.strip('<>')}"
 
 
+def _absolute(base_url: str, uri: str) -> str:
+    """An absolute URI; raises MalformedDataSet for what is none."""
+    try:
+        return urljoin(base_url, uri)
+    except ValueError as error:
+        raise MalformedDataSet("a Content-Location or BulkDataURI that is no URI") from error
+
+
 def _resolved(source: JsonDataSet, base_url: str) -> JsonDataSet:
     """The data set with absolute BulkDataURIs, in sequences as well."""
     found: JsonDataSet = {}
@@ -168,7 +178,7 @@ def _resolved(source: JsonDataSet, base_url: str) -> JsonDataSet:
         if not isinstance(element, dict):
             found[tag] = element
         elif "BulkDataURI" in element:
-            found[tag] = {**element, "BulkDataURI": urljoin(base_url, str(element["BulkDataURI"]))}
+            found[tag] = {**element, "BulkDataURI": _absolute(base_url, str(element["BulkDataURI"]))}
         elif element.get("vr") == "SQ" and isinstance(element.get("Value"), list):
             items = [_resolved(item, base_url) if isinstance(item, dict) else item for item in element["Value"]]
             found[tag] = {**element, "Value": items}

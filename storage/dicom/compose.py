@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from storage.errors import LimitExceeded, MalformedDataSet
 
 _CHARACTER_SET = "00080005"
 _UTF_8: JsonElement = {"vr": "CS", "Value": ["ISO_IR 192"]}
+_TAG = re.compile(r"[0-9A-F]{8}")
 _BYTES_TO_FLUSH = 1 << 16
 _ONE_VALUE = frozenset(("LT", "ST", "UR", "UT"))
 _KNOWN_VRS = frozenset(vrs.NAMES.values())
@@ -109,7 +111,7 @@ class _Writer:
         if not isinstance(element, dict):
             raise MalformedDataSet(f"{describe(tag)}: no JSON object")
         vr = element.get("vr") or vrs.of_tag(number)
-        if vr not in _KNOWN_VRS:
+        if not isinstance(vr, str) or vr not in _KNOWN_VRS:
             raise MalformedDataSet(f"{describe(tag)}: {str(vr)[:16]!r} is no VR")
         if vr == "SQ":
             yield explicit.sequence(number)
@@ -164,12 +166,9 @@ def _encapsulate(number: int, frames: Sequence[BulkValue]) -> Iterator[bytes]:
 
 def _number(tag: object) -> int:
     text = str(tag)
-    if len(text) != 8 or text.upper() != text:
+    if _TAG.fullmatch(text) is None:
         raise MalformedDataSet(f"{text[:16]!r} is no tag of eight upper-case hexadecimal digits")
-    try:
-        return int(text, 16)
-    except ValueError as error:
-        raise MalformedDataSet(f"{text!r} is no tag of eight upper-case hexadecimal digits") from error
+    return int(text, 16)
 
 
 def _values(tag: str, element: JsonElement) -> list[Any]:

@@ -377,10 +377,20 @@ class Index(Protocol):
         """
         ...
 
-    def restore(self, tenant: Tenant, record: Version, body: bytes, deletion: Version) -> int:
-        """Undo a deletion where its objects are still due to nobody; how many versions are live again.
+    def restorable(self, tenant: Tenant, deletion: Version) -> Sequence[StoredVersion]:
+        """What an undoing of a deletion would bring back: neither due to be purged, nor is its place taken.
 
-        A version whose UID or study has been taken by other data since stays deleted.
+        A place is taken by another patient's study, by the UID elsewhere or with another SOP class, or by the same
+        content.
+        """
+        ...
+
+    def restore(
+        self, tenant: Tenant, record: Version, body: bytes, deletion: Version, versions: Sequence[StoredVersion]
+    ) -> Sequence[Version]:
+        """Undo a deletion of some versions, as far as they are restorable now.
+
+        Those that are live afterwards come back, also when somebody else undid the deletion at the same moment.
         """
         ...
 

@@ -151,6 +151,17 @@ _VERSION = {
     Level.SERIES: _HELD.format("v.version = e.source_version"),
     Level.INSTANCE: f"coalesce(i.current_version, {_HELD.format('v.instance = i.id')})",
 }
+
+
+def _version(search: Search) -> Sql:
+    """The version whose metadata speak for a row: where the scope asks for series, one that is in it."""
+    if search.level > Level.STUDY or level_of(search.scope) <= Level.STUDY:
+        return Sql().add(_VERSION[search.level])
+    found = Sql().add("(SELECT v.id FROM series e JOIN instance i ON i.series = e.id")
+    found.add("JOIN version v ON v.id = i.current_version WHERE e.study = s.id AND").extend(sql(search.scope))
+    return found.add("ORDER BY v.version LIMIT 1)")
+
+
 _UIDS_AND_ATTRIBUTES = {
     Level.PATIENT: "s.study_uid, NULL, NULL, s.attributes, NULL, NULL",
     Level.STUDY: "s.study_uid, NULL, NULL, s.attributes, NULL, NULL",
@@ -179,7 +190,8 @@ def page(search: Search, among: Sequence[int] | None = None) -> Sql:
     inner.add(f"ORDER BY {order_by(level)} LIMIT ? OFFSET ?", search.limit, search.offset)
     position = [*ORDER[level]]
     position += ["NULL"] * (POSITION_COLUMNS - len(position))
-    found = Sql().add(f"SELECT {_UIDS_AND_ATTRIBUTES[level]}, {_VERSION[level]}, {', '.join(position)}")
+    found = Sql().add(f"SELECT {_UIDS_AND_ATTRIBUTES[level]},").extend(_version(search))
+    found.add(f", {', '.join(position)}")
     for computed in sorted(search.computed):
         found.add(",").extend(_computed(computed, search))
     found.add("FROM (").extend(inner).add(") page JOIN study s ON s.id = page.study_row")

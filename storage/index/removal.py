@@ -5,13 +5,16 @@ Like ``storage.index.writing`` these work inside one writing transaction.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
 
 from storage.dicom import identifiers as ids
 from storage.dicom import json_model
 from storage.index import feed, rows, voices
 from storage.index.base import Action, Role
 from storage.index.writing import Writer, arrange
+
+_SOP_CLASS_UID = "00080016"
 
 
 def delete(writer: Writer, tenant: str, record: str, body: bytes, versions: Sequence[str]) -> None:
@@ -26,34 +29,68 @@ def delete(writer: Writer, tenant: str, record: str, body: bytes, versions: Sequ
             " RETURNING instance",
             (change, record, version),
         ).fetchone()
+        # Of two deletions at once the later record counts, as it does in the bucket.
+        writer.db.execute(
+            "UPDATE version SET deletion_record = ? WHERE version = ? AND deletion_record < ? AND purge IS NULL",
+            (record, version, record),
+        )
         if found is not None:
             place = touched.rearrange(tenant, found[0], change, version)
             feed.record(writer.db, change, Action.DELETED, place)
     touched.revoice()
 
 
-def restore(writer: Writer, tenant: str, record: str, body: bytes, deletion: str) -> int:
-    """Undo a deletion where nothing stands in the way; how many versions are live again."""
-    if not _keep_record(writer, tenant, record, body):
-        return 0
+class _Deleted(NamedTuple):
+    id: int
+    version: str
+    object_key: str
+    canonical: str
+    instance: int
+    metadata: bytes
+
+
+def _undoable(writer: Writer, tenant: str, deletion: str) -> list[_Deleted]:
+    """What a deletion took and no purge has begun to remove, oldest first."""
     found = writer.db.execute(
-        "SELECT v.id, v.version, v.instance, v.object_key, d.metadata"
-        " FROM version v JOIN document d ON d.version = v.id"
-        " WHERE v.deletion_record = ? AND v.purge IS NULL ORDER BY v.version",
-        (deletion,),
-    ).fetchall()
-    touched, restored = _Touched(writer), 0
-    for row, version, instance, object_key, metadata in found:
-        if not _has_room(writer, instance, object_key, metadata):
+        "SELECT v.id, v.version, v.object_key, v.canonical, v.instance, d.metadata"
+        " FROM version v JOIN document d ON d.version = v.id JOIN instance i ON i.id = v.instance"
+        " WHERE v.deletion_record = ? AND v.purge IS NULL AND i.tenant = ? ORDER BY v.version",
+        (deletion, tenant),
+    )
+    return [_Deleted(*row) for row in found]
+
+
+def restorable(writer: Writer, tenant: str, deletion: str) -> list[tuple[str, str]]:
+    """Versions and object keys of what an undoing would bring back."""
+    found = _undoable(writer, tenant, deletion)
+    return [(each.version, each.object_key) for each in found if _has_room(writer, each)]
+
+
+def restore(
+    writer: Writer, tenant: str, record: str, body: bytes, deletion: str, versions: Collection[str]
+) -> list[str]:
+    """Undo a deletion of some versions where nothing stands in the way; those that are live now, by whoever's doing."""
+    if _keep_record(writer, tenant, record, body):
+        _restore(writer, tenant, deletion, frozenset(versions))
+    live = writer.db.execute(
+        "SELECT version FROM version WHERE version IN (SELECT value FROM json_each(?)) AND deleted IS NULL",
+        (json_model.dumps(list(versions)).decode(),),
+    )
+    return [version for (version,) in live]
+
+
+def _restore(writer: Writer, tenant: str, deletion: str, wanted: frozenset[str]) -> None:
+    touched = _Touched(writer)
+    for each in _undoable(writer, tenant, deletion):
+        if each.version not in wanted or not _has_room(writer, each):
             continue
         change = writer.next_change()
-        writer.db.execute("UPDATE version SET deleted = NULL, deletion_record = NULL WHERE id = ?", (row,))
-        place = touched.rearrange(tenant, instance, change, version)
+        writer.move(each.instance, each.object_key)
+        writer.db.execute("UPDATE version SET deleted = NULL, deletion_record = NULL WHERE id = ?", (each.id,))
+        place = touched.rearrange(tenant, each.instance, change, each.version)
         feed.record(writer.db, change, Action.RESTORED, place)
         # At once, so that the next one is compared with a living study.
         touched.revoice()
-        restored += 1
-    return restored
 
 
 def _keep_record(writer: Writer, tenant: str, record: str, body: bytes) -> bool:
@@ -63,19 +100,25 @@ def _keep_record(writer: Writer, tenant: str, record: str, body: bytes) -> bool:
     return bool(inserted.rowcount)
 
 
-def _has_room(writer: Writer, instance: int, object_key: str, metadata: bytes) -> bool:
-    """Whether a version still belongs where its instance stands: others may have taken the UID or the study since."""
-    key, _ = ids.parse_object_key(object_key)
-    study_uid, series_uid, live, issuer, patient_id = writer.db.execute(
-        "SELECT s.study_uid, e.series_uid, s.live, p.issuer, p.patient_id FROM instance i"
-        " JOIN study s ON s.id = i.study JOIN series e ON e.id = i.series JOIN patient p ON p.id = s.patient"
-        " WHERE i.id = ?",
-        (instance,),
+def _has_room(writer: Writer, deleted: _Deleted) -> bool:
+    """Whether a version may stand at its place again: others may have taken the UID, the content or the study since."""
+    key, _ = ids.parse_object_key(deleted.object_key)
+    data_set = json_model.loads(rows.unpack(deleted.metadata))
+    study_uid, series_uid, sop_class_uid, current = writer.db.execute(
+        "SELECT s.study_uid, e.series_uid, i.sop_class_uid, i.current_version FROM instance i"
+        " JOIN study s ON s.id = i.study JOIN series e ON e.id = i.series WHERE i.id = ?",
+        (deleted.instance,),
     ).fetchone()
-    if (study_uid, series_uid) != (key.study_uid, key.series_uid):
-        return False
-    theirs = rows.patient_key(json_model.loads(rows.unpack(metadata)), study_uid)
-    return not live or not patient_id or not theirs[1] or theirs[:2] == (issuer, patient_id)
+    if current is not None:
+        there = (study_uid, series_uid, sop_class_uid)
+        if there != (key.study_uid, key.series_uid, json_model.text_of(data_set, _SOP_CLASS_UID)):
+            return False
+        if any(version.canonical == deleted.canonical for version in writer.live_versions(deleted.instance)):
+            return False
+    (study,) = writer.db.execute(
+        "SELECT id FROM study WHERE tenant = ? AND study_uid = ?", (key.tenant, key.study_uid)
+    ).fetchone()
+    return not writer.of_another(study, rows.patient_key(data_set, key.study_uid))
 
 
 class _Touched:
@@ -93,16 +136,19 @@ class _Touched:
         current = next((identifier for identifier, role in roles.items() if role is Role.CURRENT), None)
         for identifier, role in roles.items():
             db.execute("UPDATE version SET role = ? WHERE id = ?", (role.value, identifier))
-        study, series, before, sop_class_uid = db.execute(
-            "SELECT study, series, current_version, sop_class_uid FROM instance WHERE id = ?", (instance,)
+        study, series, before = db.execute(
+            "SELECT study, series, current_version FROM instance WHERE id = ?", (instance,)
         ).fetchone()
         values: dict[str, object] = {"current_version": current, "change": change}
         if current is not None and current != before:
             (body,) = db.execute("SELECT metadata FROM document WHERE version = ?", (current,)).fetchone()
-            values |= voices.instance_values(json_model.loads(rows.unpack(body)), sop_class_uid)
+            data_set = json_model.loads(rows.unpack(body))
+            values |= voices.instance_values(data_set, json_model.text_of(data_set, _SOP_CLASS_UID))
         if current is not None and before is None:
             values["appeared"] = change
         self._writer.rows.update("instance", instance, values)
+        if current is None:
+            self._writer.settle(instance)
         self._rows["study"].add(study)
         self._rows["series"].add(series)
         self._change = change
@@ -211,6 +257,9 @@ def bury(writer: Writer, key: ids.InstanceKey, version: str, record: str) -> Non
         " VALUES (?, ?, ?, ?, 0, 0, '', '', '', '', 0, ?, ?, ?, 'done')",
         (found[0], version, Role.SUPERSEDED.value, key.object_key(ids.Version(version)), change, change, record),
     )
+    (current,) = db.execute("SELECT current_version FROM instance WHERE id = ?", (found[0],)).fetchone()
+    if current is None:
+        writer.settle(found[0])
 
 
 def _row(writer: Writer, table: str, key: dict[str, object], more: dict[str, object]) -> int:

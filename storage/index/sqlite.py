@@ -12,7 +12,7 @@ from pathlib import Path
 
 from storage.dicom import frames, json_model
 from storage.dicom import identifiers as ids
-from storage.dicom.matching import Condition
+from storage.dicom.matching import EVERYTHING, Condition
 from storage.errors import FramesNotLocatable, StaleObject, StorageFull, StorageUnavailable
 from storage.index import conditions, feed, migrations, queries, removal, rows, searching
 from storage.index.base import (
@@ -178,8 +178,21 @@ class SqliteIndex:
         names = [each.version for each in versions]
         self._group.run(lambda writer: removal.delete(writer, tenant, record, body, names))
 
-    def restore(self, tenant: ids.Tenant, record: ids.Version, body: bytes, deletion: ids.Version) -> int:
-        return self._group.run(lambda writer: removal.restore(writer, tenant, record, body, deletion))
+    def restorable(self, tenant: ids.Tenant, deletion: ids.Version) -> Sequence[StoredVersion]:
+        found = self._group.run(lambda writer: removal.restorable(writer, tenant, deletion))
+        return [StoredVersion(ids.Version(version), object_key) for version, object_key in found]
+
+    def restore(
+        self,
+        tenant: ids.Tenant,
+        record: ids.Version,
+        body: bytes,
+        deletion: ids.Version,
+        versions: Sequence[StoredVersion],
+    ) -> Sequence[ids.Version]:
+        names = [each.version for each in versions]
+        restored = self._group.run(lambda writer: removal.restore(writer, tenant, record, body, deletion, names))
+        return [ids.Version(version) for version in restored]
 
     def purge_due(self, before_s: float) -> Sequence[StoredVersion]:
         found = self._group.run(lambda writer: removal.purge_due(writer, before_s))
@@ -346,6 +359,9 @@ class SqliteIndex:
             .add("SELECT v.deletion_record, r.body, count(*), sum(v.purge IS NULL), sum(")
             .extend(conditions.sql(scope))
         )
+        if scope != EVERYTHING:
+            # An instance may stand elsewhere since: what it is there says nothing about what was deleted.
+            statement.add("AND v.object_key LIKE i.tenant || '/' || s.study_uid || '/' || e.series_uid || '/%'")
         statement.add(
             f") {_UNDER} JOIN version v ON v.instance = i.id JOIN record r ON r.record = v.deletion_record"
             " WHERE v.deletion_record IS NOT NULL AND i.tenant = ? AND",

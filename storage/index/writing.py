@@ -11,6 +11,8 @@ import sqlite3
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from storage.dicom import identifiers as ids
+from storage.dicom import json_model
 from storage.dicom.file_meta import NATIVE
 from storage.dicom.part10 import EXTRACTOR_VERSION
 from storage.index import feed, rows, voices
@@ -69,9 +71,7 @@ class Writer:
         key, extract = arrival.key, arrival.extract
         patient = rows.patient_key(extract.data_set, key.study_uid)
         study = self.db.execute(
-            "SELECT s.id, s.live, p.issuer, p.patient_id, p.of_study FROM study s JOIN patient p ON p.id = s.patient"
-            " WHERE s.tenant = ? AND s.study_uid = ?",
-            (key.tenant, key.study_uid),
+            "SELECT id FROM study WHERE tenant = ? AND study_uid = ?", (key.tenant, key.study_uid)
         ).fetchone()
         instance = self.db.execute(
             "SELECT i.id, s.study_uid, e.series_uid, i.sop_class_uid, i.current_version FROM instance i"
@@ -85,9 +85,7 @@ class Writer:
                 if reason:
                     return Commit(Outcome.MISPLACED, reason)
             versions = self.live_versions(instance[0])
-        known = study is not None and study[1] and not arrival.deletion_record
-        # A blank Patient ID says nothing about who the patient is; modalities send both in one study.
-        if known and study[3] and patient[1] and tuple(study[2:4]) != patient[:2]:
+        if study is not None and not arrival.deletion_record and self.of_another(study[0], patient):
             return Commit(Outcome.MISPLACED, "the study belongs to another patient")
         if not arrival.deletion_record:
             if any(version.canonical == extract.canonical_digest for version in versions):
@@ -96,6 +94,44 @@ class Writer:
             if refused is not None:
                 return refused
         return self._insert(arrival, study, instance, versions, patient)
+
+    def move(self, instance: int, object_key: str) -> None:
+        """Let an instance stand where a version of it belongs: an instance that was deleted may come back elsewhere."""
+        key, _ = ids.parse_object_key(object_key)
+        self.db.execute(
+            "UPDATE instance SET (study, series) = (SELECT s.id, e.id FROM study s JOIN series e ON e.study = s.id"
+            " WHERE s.tenant = ? AND s.study_uid = ? AND e.series_uid = ?) WHERE id = ?",
+            (key.tenant, key.study_uid, key.series_uid, instance),
+        )
+
+    def settle(self, instance: int) -> None:
+        """Let a tombstone stand where its latest version did, whatever happened in which order."""
+        (object_key,) = self.db.execute(
+            "SELECT object_key FROM version WHERE instance = ? ORDER BY version DESC LIMIT 1", (instance,)
+        ).fetchone()
+        self.move(instance, object_key)
+
+    def of_another(self, study: int, patient: tuple[str, str, str]) -> bool:
+        """Whether a study is another patient's.
+
+        A blank Patient ID says nothing about who the patient is; modalities send both in one study. But a study whose
+        IDs were all replaced by blank ones is still of the patient whom its earlier versions name.
+        """
+        live, issuer, patient_id = self.db.execute(
+            "SELECT s.live, p.issuer, p.patient_id FROM study s JOIN patient p ON p.id = s.patient WHERE s.id = ?",
+            (study,),
+        ).fetchone()
+        if not live or not patient[1]:
+            return False
+        if patient_id:
+            return (issuer, patient_id) != patient[:2]
+        earlier = self.db.execute(
+            "SELECT d.metadata FROM instance i JOIN version v ON v.instance = i.id JOIN document d ON d.version = v.id"
+            " WHERE i.study = ? AND v.deleted IS NULL AND v.id <> i.current_version",
+            (study,),
+        )
+        keys = (rows.patient_key(json_model.loads(rows.unpack(body)), "") for (body,) in earlier)
+        return any(key[1] and key[:2] != patient[:2] for key in keys)
 
     def live_versions(self, instance: int) -> list[_Version]:
         """An instance's versions that are not deleted."""
@@ -143,6 +179,8 @@ class Writer:
             [(row, number, body) for number, body in enumerate(extract.frame_chunks)],
         )
         if arrival.deletion_record:
+            if instance is None or instance[4] is None:
+                self.settle(instance_row)
             return Commit(Outcome.STORED)
         place = feed.Place(key.tenant, study_row, series_row, instance_row, arrival.version)
         ours = _Version(

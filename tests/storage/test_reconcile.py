@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from storage.dicom.limits import Limits
 from storage.dicom.matching import EVERYTHING
 from storage.index.base import Conflict, Existence, Index, Search, Target
 from storage.index.sqlite import SqliteIndex
-from storage.objects.base import ObjectStore
+from storage.objects.base import ObjectInfo, ObjectStore, Segment
 from storage.objects.local import LocalObjectStore
 from storage.objects.memory import MemoryObjectStore
 from storage.objects.s3 import S3ObjectStore, S3Settings
@@ -285,6 +285,88 @@ def test_what_came_back_after_a_deletion_is_not_taken_for_a_second_copy_on_an_ol
     assert answers(older) == before
     index.close()
     older.close()
+
+
+def test_a_deletion_after_an_undone_one_holds_on_an_older_index(tmp_path: Path) -> None:
+    objects = MemoryObjectStore()
+    index = SqliteIndex(tmp_path / "index.sqlite", max_age_s=float("inf"))
+    archive = Archive(objects, index, Limits())
+    store(archive, StudyInstanceUID="6.6")
+    target = Target(TENANTS[0], ids.study_uid("6.6"))
+    first = delete(archive, target)
+    older = SqliteIndex(tmp_path / "older.sqlite", max_age_s=float("inf"))
+    reconcile.reindex(Archive(objects, older, Limits()))
+    archive.restore(TENANTS[0], first)
+    second = delete(archive, target)
+    later(Archive(objects, older, Limits()))
+    assert older.existence(target, EVERYTHING) is Existence.DELETED
+    assert [each.record for each in older.deletions(TENANTS[0], EVERYTHING)] == [second]
+    index.close()
+    older.close()
+
+
+def test_what_an_undoing_left_deleted_stays_so_after_a_reindex(tmp_path: Path) -> None:
+    objects = MemoryObjectStore()
+    index = SqliteIndex(tmp_path / "index.sqlite", max_age_s=float("inf"))
+    archive = Archive(objects, index, Limits())
+    for sop in ("1.1.1", "1.1.2"):
+        store(archive, StudyInstanceUID="1.1", SOPInstanceUID=sop)
+    deletion = delete(archive, Target(TENANTS[0], ids.study_uid("1.1")))
+    store(archive, StudyInstanceUID="9.9", SOPInstanceUID="1.1.1")
+    assert archive.restore(TENANTS[0], deletion) == 1
+    again = SqliteIndex(tmp_path / "again.sqlite", max_age_s=float("inf"))
+    assert reconcile.reindex(Archive(objects, again, Limits())).quarantined == 0
+    assert answers(again) == answers(index)
+    assert again.existence(Target(TENANTS[0], ids.study_uid("9.9")), EVERYTHING) is Existence.LIVE
+    index.close()
+    again.close()
+
+
+class TakenAway(MemoryObjectStore):
+    """Objects; something happens just after a record of an undoing is written."""
+
+    then: Callable[[], object] | None = None
+
+    def put(self, key: str, segments: Sequence[Segment]) -> ObjectInfo:
+        found = super().put(key, segments)
+        if self.then is not None and records.is_record(key):
+            then, self.then = self.then, None
+            then()
+        return found
+
+
+def test_two_undoings_at_once_undo_once_and_take_nothing_back(tmp_path: Path) -> None:
+    objects = TakenAway()
+    index = SqliteIndex(tmp_path / "index.sqlite", max_age_s=float("inf"))
+    archive = Archive(objects, index, Limits())
+    store(archive, StudyInstanceUID="5.5")
+    target = Target(TENANTS[0], ids.study_uid("5.5"))
+    deletion = delete(archive, target)
+    objects.then = lambda: archive.restore(TENANTS[0], deletion)
+    assert archive.restore(TENANTS[0], deletion) == 1
+    assert index.existence(target, EVERYTHING) is Existence.LIVE
+    # The background work of another process may come first as well.
+    deletion = delete(archive, target)
+    objects.then = lambda: later(archive)
+    assert archive.restore(TENANTS[0], deletion) == 1
+    assert index.existence(target, EVERYTHING) is Existence.LIVE
+    index.close()
+
+
+def test_an_undoing_that_a_purge_overtakes_is_no_undoing_after_a_reindex_either(tmp_path: Path) -> None:
+    objects = TakenAway()
+    index = SqliteIndex(tmp_path / "index.sqlite", max_age_s=float("inf"))
+    archive = Archive(objects, index, Limits())
+    store(archive, StudyInstanceUID="5.5")
+    target = Target(TENANTS[0], ids.study_uid("5.5"))
+    deletion = delete(archive, target)
+    objects.then = lambda: index.purge_due(time.time() + 60)
+    assert archive.restore(TENANTS[0], deletion) == 0
+    again = SqliteIndex(tmp_path / "again.sqlite", max_age_s=float("inf"))
+    reconcile.reindex(Archive(objects, again, Limits()))
+    for each in (index, again):
+        assert each.existence(target, EVERYTHING) is Existence.DELETED
+        each.close()
 
 
 def test_an_orphan_that_the_policy_would_have_refused_is_left_alone(archive: Archive) -> None:

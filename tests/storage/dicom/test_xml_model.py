@@ -46,7 +46,7 @@ def test_dcmtk_writes_the_same_values_for_a_file_with_private_elements() -> None
     theirs = subprocess.run(["dcm2xml", "-nat", path, "-"], capture_output=True, check=True, timeout=60).stdout
     expected = _texts(ET.fromstring(theirs), "")
     ours = _texts(ET.fromstring(xml_model.dumps(_metadata(path))), _NS)
-    compared = {tag for tag in expected if tag[:4] not in ("0002", "FFFC")}
+    compared = {tag for tag in expected if tag[:4] not in ("0002", "FFFC") and tag != "00080005"}
     assert len(compared) > 40
     assert {tag: ours.get(tag) for tag in compared} == {tag: expected[tag] for tag in compared}
 

@@ -86,6 +86,11 @@ def positions(index: Index, level: Level, **more: Any) -> list[Position]:
     return [row.position for row in index.search(Search(MAIN, level, **more))]
 
 
+def undo(index: Index, deletion: ids.Version) -> int:
+    """Undo all of a deletion that can be undone; how many versions came back."""
+    return len(index.restore(MAIN, CLOCK.next(), b"{}", deletion, index.restorable(MAIN, deletion)))
+
+
 def found_studies(index: Index, *conditions: Condition, **more: Any) -> list[str]:
     return [row.study_uid for row in index.search(Search(MAIN, Level.STUDY, conditions, **more))]
 
@@ -506,7 +511,7 @@ class IndexContract:
                 deletions.append(CLOCK.next())
                 index.delete(MAIN, deletions[-1], b"{}", versions)
             elif what == "restore" and deletions:
-                index.restore(MAIN, CLOCK.next(), b"{}", deletions.pop())
+                undo(index, deletions.pop())
             states[index.state().change] = [positions(index, level) for level in Level if level]
         for change, then in states.items():
             assert [positions(index, level, snapshot=change) for level in Level if level] == then
@@ -587,7 +592,7 @@ class IndexContract:
         index.delete(MAIN, deletion, b"{}", index.versions(study(one), EVERYTHING))
         ((listed),) = index.deletions(MAIN, EVERYTHING)
         assert (listed.record, listed.instances, listed.undoable) == (deletion, 1, True)
-        assert index.restore(MAIN, CLOCK.next(), b"{}", deletion) == 1
+        assert undo(index, deletion) == 1
         assert (index.search(Search(MAIN, Level.INSTANCE)), index.locate(study(one), EVERYTHING)) == before
         assert index.deletions(MAIN, EVERYTHING) == []
 
@@ -596,7 +601,7 @@ class IndexContract:
         two = put(index, StudyInstanceUID=one.study_uid)
         deletion = CLOCK.next()
         index.delete(MAIN, deletion, b"{}", index.versions(series(one), EVERYTHING))
-        assert index.restore(MAIN, CLOCK.next(), b"{}", deletion) == 1
+        assert undo(index, deletion) == 1
         found = {located.key.sop_uid for located in index.locate(study(one), EVERYTHING)}
         assert found == {one.sop_uid, two.sop_uid}
 
@@ -605,7 +610,7 @@ class IndexContract:
         deletion = CLOCK.next()
         index.delete(MAIN, deletion, b"{}", index.versions(study(one), EVERYTHING))
         again = put(index, SOPInstanceUID=one.sop_uid)
-        assert index.restore(MAIN, CLOCK.next(), b"{}", deletion) == 0
+        assert undo(index, deletion) == 0
         assert index.existence(study(one), EVERYTHING) is Existence.ABSENT
         assert index.existence(study(again), EVERYTHING) is Existence.LIVE
 
@@ -614,7 +619,53 @@ class IndexContract:
         deletion = CLOCK.next()
         index.delete(MAIN, deletion, b"{}", index.versions(study(one), EVERYTHING))
         put(index, PatientID="B", StudyInstanceUID=one.study_uid)
-        assert index.restore(MAIN, CLOCK.next(), b"{}", deletion) == 0
+        assert undo(index, deletion) == 0
+
+    def test_a_deleted_instance_comes_back_to_its_place_when_nothing_stands_elsewhere(self, index: Index) -> None:
+        one = put(index)
+        first, second = CLOCK.next(), CLOCK.next()
+        index.delete(MAIN, first, b"{}", index.versions(study(one), EVERYTHING))
+        again = put(index, SOPInstanceUID=one.sop_uid)
+        index.delete(MAIN, second, b"{}", index.versions(study(again), EVERYTHING))
+        assert undo(index, first) == 1
+        assert [found.key.study_uid for found in index.locate(study(one), EVERYTHING)] == [one.study_uid]
+        assert undo(index, second) == 0
+
+    def test_what_came_again_as_it_was_does_not_come_back_twice(self, index: Index) -> None:
+        one = put(index)
+        deletion = CLOCK.next()
+        index.delete(MAIN, deletion, b"{}", index.versions(study(one), EVERYTHING))
+        assert index.commit(arrival(one)).outcome is Outcome.STORED
+        assert undo(index, deletion) == 0
+        assert len(index.versions(study(one), EVERYTHING)) == 1
+
+    def test_an_instance_does_not_come_back_beside_one_of_another_sop_class(self, index: Index) -> None:
+        one = put(index)
+        first, second, mr = CLOCK.next(), CLOCK.next(), "1.2.840.10008.5.1.4.1.1.4"
+        index.delete(MAIN, first, b"{}", index.versions(study(one), EVERYTHING))
+        put(index, SOPClassUID=mr, **{name: getattr(one, place) for name, place in UIDS})
+        assert undo(index, first) == 0
+        index.delete(MAIN, second, b"{}", index.versions(study(one), EVERYTHING))
+        assert undo(index, first) == 1
+        assert [found.sop_class_uid for found in index.locate(study(one), EVERYTHING)] == [one.sop_class_uid]
+
+    def test_of_two_deletions_at_once_the_later_one_counts(self, index: Index) -> None:
+        one = put(index)
+        versions = index.versions(study(one), EVERYTHING)
+        first, second = CLOCK.next(), CLOCK.next()
+        index.delete(MAIN, second, b"{}", versions)
+        index.delete(MAIN, first, b"{}", versions)
+        assert [each.record for each in index.deletions(MAIN, EVERYTHING)] == [second]
+        assert undo(index, first) == 0
+        assert undo(index, second) == 1
+
+    def test_a_study_stays_its_patients_when_an_instance_comes_again_without_the_id(self, index: Index) -> None:
+        one = put(index, PatientID="A")
+        same = {name: getattr(one, place) for name, place in UIDS}
+        put(index, PatientID=None, **same)
+        other = extract(encode(data_set(PatientID="B", StudyInstanceUID=one.study_uid)))
+        assert index.commit(arrival(other)).outcome is Outcome.MISPLACED
+        put(index, PatientID="A", StudyInstanceUID=one.study_uid)
 
     def test_deletions_are_listed_to_those_only_whose_scope_holds_all_of_them(self, index: Index) -> None:
         one = put(index, Modality="CT")
@@ -624,6 +675,24 @@ class IndexContract:
         assert index.deletions(MAIN, OneOf("Modality", ("CT",))) == []
         assert index.deletions(OTHER, EVERYTHING) == []
 
+    def test_a_deletion_is_not_listed_by_where_its_instances_came_again(self, index: Index) -> None:
+        one = put(index, Modality="MR")
+        deletion = CLOCK.next()
+        index.delete(MAIN, deletion, b"{}", index.versions(study(one), EVERYTHING))
+        put(index, Modality="CT", SOPInstanceUID=one.sop_uid)
+        assert [each.record for each in index.deletions(MAIN, EVERYTHING)] == [deletion]
+        assert index.deletions(MAIN, OneOf("Modality", ("CT",))) == []
+
+    @pytest.mark.parametrize("level", [Level.PATIENT, Level.STUDY])
+    def test_the_metadata_that_speak_for_a_study_are_of_a_series_in_scope(self, index: Index, level: Level) -> None:
+        one = put(index, Modality="MR", ImageComments="of the MR")
+        put(index, Modality="CT", ImageComments="of the CT", StudyInstanceUID=one.study_uid)
+        for scope, comments in ((EVERYTHING, b"of the MR"), (OneOf("Modality", ("CT",)), b"of the CT")):
+            (row,) = index.search(Search(MAIN, level, scope=scope))
+            assert row.version_id is not None
+            (text,) = index.metadata([row.version_id])
+            assert comments in text
+
     def test_once_due_a_deletion_cannot_be_undone(self, index: Index) -> None:
         one = put(index)
         deletion = CLOCK.next()
@@ -632,7 +701,7 @@ class IndexContract:
         assert index.purge_due(time.time() - 3600) == []
         assert index.purge_due(time.time() + 3600) == versions
         assert index.purge_due(time.time() + 3600) == versions  # a run that broke off begins again
-        assert index.restore(MAIN, CLOCK.next(), b"{}", deletion) == 0
+        assert undo(index, deletion) == 0
         assert not index.deletions(MAIN, EVERYTHING)[0].undoable
 
     def test_after_the_purge_nothing_but_uids_is_kept(self, index: Index) -> None:
@@ -684,7 +753,7 @@ class IndexContract:
         put(index, **{name: getattr(one, place) for name, place in UIDS}, PatientComments="newer")
         deletion = CLOCK.next()
         index.delete(MAIN, deletion, b"{}", index.versions(study(one), EVERYTHING))
-        index.restore(MAIN, CLOCK.next(), b"{}", deletion)
+        undo(index, deletion)
         assert self.changes(index) == [
             (Action.CREATED, VersionState.REPLACED),
             (Action.UPDATED, VersionState.CURRENT),

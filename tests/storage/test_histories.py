@@ -1,0 +1,192 @@
+"""Random histories of storing, deleting, undoing and purging: nothing acknowledged is lost, and a reindex agrees."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from storage import reconcile
+from storage.archive import Archive, Sender
+from storage.dicom import identifiers as ids
+from storage.dicom.attributes import Level
+from storage.dicom.limits import Limits
+from storage.dicom.matching import EVERYTHING
+from storage.dicom.part10 import Extract
+from storage.errors import ObjectNotFound
+from storage.index.base import Conflict, Index, Outcome, Search, Target
+from storage.index.sqlite import SqliteIndex
+from storage.objects.memory import MemoryObjectStore
+from tests.instances import CT, data_set, encode, extract
+
+TENANT = ids.tenant("main")
+STUDIES = (ids.study_uid("1.1"), ids.study_uid("1.2"))
+MR = "1.2.840.10008.5.1.4.1.1.4"
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What a modality sends: two UIDs in two studies, of three patients, with two contents, of two SOP classes."""
+
+    study: str
+    series: str
+    sop: str
+    patient: str
+    description: str
+    sop_class: str
+
+
+@cache
+def encoded(sent: Sent) -> tuple[bytes, Extract]:
+    body = encode(
+        data_set(
+            StudyInstanceUID=sent.study,
+            SeriesInstanceUID=f"{sent.study}.{sent.series}",
+            SOPInstanceUID=f"9.{sent.sop}",
+            PatientID=sent.patient,
+            SeriesDescription=sent.description,
+            SOPClassUID=sent.sop_class,
+        )
+    )
+    return body, extract(body)
+
+
+STORE = st.builds(
+    Sent,
+    st.sampled_from(STUDIES),
+    st.sampled_from("12"),
+    st.sampled_from("12"),
+    st.sampled_from(("A", "B", "")),
+    st.sampled_from(("one", "two")),
+    st.sampled_from((CT, MR)),
+)
+STEP = st.one_of(
+    STORE.map(lambda sent: ("store", sent)),
+    STORE.map(lambda sent: ("store", sent)),
+    st.sampled_from(STUDIES).map(lambda study: ("delete", study)),
+    st.integers(0, 9).map(lambda which: ("undo", which)),
+    st.sampled_from(STUDIES).map(lambda study: ("delete at once", study)),
+    st.just(("purge", None)),
+    st.just(("reindex", None)),
+)
+
+
+class History:
+    """An archive and what it owes: the contents acknowledged at each place and not deleted since."""
+
+    def __init__(self, folder: Path) -> None:
+        self.objects = MemoryObjectStore()
+        self._folder = folder
+        self._reindexed = 0
+        self.index = SqliteIndex(folder / "index.sqlite", fsync=False)
+        self.archive = Archive(self.objects, self.index, Limits())
+        self.owed: set[Sent] = set()
+        self.deletions: list[tuple[ids.Version, set[Sent]]] = []
+
+    def store(self, sent: Sent) -> None:
+        body, found = encoded(sent)
+        version = self.archive.new_version()
+        commit = self.archive.store(TENANT, version, found, [body], Sender(), Conflict.VERSION)
+        if commit.outcome is Outcome.MISPLACED:
+            assert self.owed, "nothing is there that it could be misplaced beside"
+        else:
+            self.owed.add(sent)
+
+    def delete(self, study: str, times: int = 1) -> None:
+        """Delete a study; more than once as callers do who looked at the same moment."""
+        target = Target(TENANT, ids.study_uid(study))
+        versions = self.index.versions(target, EVERYTHING)
+        gone = {sent for sent in self.owed if sent.study == study}
+        assert len(versions) == len(gone)
+        if versions:
+            self.deletions += [(self.archive.delete(target, versions), gone) for _ in range(times)]
+            self.owed -= gone
+
+    def undo(self, which: int) -> None:
+        if which >= len(self.deletions):
+            return
+        record, gone = self.deletions[which]
+        restored = self.archive.restore(TENANT, record)
+        back = {sent for sent in gone - self.owed if self.held(sent)}
+        assert len(back) == restored
+        self.owed |= back
+
+    def purge(self, _: object) -> None:
+        reconcile.purge(self.archive, 0.0, time.time() + 60)
+
+    def reindex(self, _: object) -> None:
+        """Go on with an index that was made from the bucket alone, and answers as the one before."""
+        before, self._reindexed = answers(self.index), self._reindexed + 1
+        self.index.close()
+        self.index = SqliteIndex(self._folder / f"index-{self._reindexed}.sqlite", max_age_s=float("inf"), fsync=False)
+        self.archive = Archive(self.objects, self.index, Limits())
+        report = reconcile.reindex(self.archive)
+        assert answers(self.index) == before
+        assert report.removed == 0
+        assert report.damaged == []
+
+    def held(self, sent: Sent) -> bool:
+        found = encoded(sent)[1]
+        key = ids.InstanceKey(TENANT, found.study_uid, found.series_uid, found.sop_uid)
+        return self.index.holds(key, found.canonical_digest)
+
+    def check(self) -> None:
+        """Everything owed is live and its object whole; a study is one patient's."""
+        assert all(self.held(sent) for sent in self.owed)
+        for study in STUDIES:
+            target = Target(TENANT, study)
+            assert len(self.index.versions(target, EVERYTHING)) == len([s for s in self.owed if s.study == study])
+            for version in self.index.versions(target, EVERYTHING):
+                assert self.whole(version.object_key)
+            for located in self.index.locate(target, EVERYTHING):
+                assert hashlib.sha256(self.objects.get(located.object_key)).hexdigest() == located.sha256
+            assert len({sent.patient for sent in self.owed if sent.study == study} - {""}) <= 1
+
+    def whole(self, object_key: str) -> bool:
+        try:
+            self.objects.head(object_key)
+        except ObjectNotFound:
+            return False
+        return True
+
+
+def answers(index: Index) -> list[object]:
+    """What clients see, without the index's own numbers."""
+    found: list[object] = [index.search(Search(TENANT, level)) for level in Level]
+    for study in STUDIES:
+        target = Target(TENANT, study)
+        found += [index.existence(target, EVERYTHING), index.versions(target, EVERYTHING)]
+        for each in index.locate(target, EVERYTHING):
+            found.append(
+                (each.key, each.version, each.sop_class_uid, each.sha256, list(index.metadata([each.version_id])))
+            )
+    return [*found, index.quarantined(TENANT)]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(STEP, min_size=2, max_size=14))
+def test_nothing_acknowledged_is_lost_and_a_reindex_agrees_whatever_the_history(
+    steps: list[tuple[str, Any]],
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        history = History(Path(folder))
+        actions: dict[str, Callable[[Any], None]] = {
+            "store": history.store,
+            "delete": history.delete,
+            "delete at once": lambda study: history.delete(study, 2),
+            "undo": history.undo,
+            "purge": history.purge,
+            "reindex": history.reindex,
+        }
+        for name, what in [*steps, ("reindex", None)]:
+            actions[name](what)
+            history.check()
+        history.index.close()

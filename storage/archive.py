@@ -17,7 +17,7 @@ from storage.dicom import identifiers as ids
 from storage.dicom.elements import Blocks, InflatingSource
 from storage.dicom.limits import Limits
 from storage.dicom.part10 import Extract
-from storage.errors import ObjectDamaged
+from storage.errors import ObjectDamaged, StorageError
 from storage.index.base import Arrival, Commit, Conflict, Index, Located, Outcome, Quarantined, StoredVersion, Target
 from storage.objects.base import ByteRange, ObjectStore, Segment
 
@@ -104,13 +104,20 @@ class Archive:
         Raises
         ------
         StorageUnavailable
-            Nothing was deleted; or the record is there and its rows are not, and the background work will see to it.
+            Nothing is deleted. Only when the bucket fails as well may the deletion's record stay, and the background
+            work then carry it out.
         """
         record = self._clock.next()
         keys = tuple(each.object_key for each in versions)
         body = records.Deletion(target.study_uid, target.series_uid, target.sop_uid, keys).dumps()
         self.objects.put(records.key(target.tenant, record), [body])
-        self.index.delete(target.tenant, record, body, versions)
+        try:
+            self.index.delete(target.tenant, record, body, versions)
+        except StorageError:
+            # Withdrawn, or the background work would delete what is acknowledged as known until then.
+            withdrawal = records.Restoration(record, keys).dumps()
+            self.objects.put(records.key(target.tenant, self._clock.next()), [withdrawal])
+            raise
         return record
 
     def restore(self, tenant: ids.Tenant, deletion: ids.Version) -> int:

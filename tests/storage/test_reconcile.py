@@ -16,7 +16,8 @@ from storage.dicom import identifiers as ids
 from storage.dicom.attributes import Computed, Level
 from storage.dicom.limits import Limits
 from storage.dicom.matching import EVERYTHING
-from storage.index.base import Conflict, Existence, Index, Search, Target
+from storage.errors import StorageUnavailable
+from storage.index.base import Conflict, Existence, Index, Search, StoredVersion, Target
 from storage.index.sqlite import SqliteIndex
 from storage.objects.base import ObjectInfo, ObjectStore, Segment
 from storage.objects.local import LocalObjectStore
@@ -237,6 +238,40 @@ def test_a_deletion_that_a_crash_cut_off_after_its_record_is_completed(archive: 
     archive.objects.put(records.key(TENANTS[0], archive.new_version()), [body])
     later(archive)
     assert archive.index.existence(target, EVERYTHING) is Existence.DELETED
+
+
+class Refusing(SqliteIndex):
+    """An index whose deletions fail, before they are applied or after."""
+
+    applies = False
+
+    def delete(self, tenant: ids.Tenant, record: ids.Version, body: bytes, versions: Sequence[StoredVersion]) -> None:
+        if self.applies:
+            super().delete(tenant, record, body, versions)
+        raise StorageUnavailable("the index is too busy to write")
+
+
+@pytest.mark.parametrize("applies", [False, True])
+def test_what_is_acknowledged_after_a_deletion_failed_is_not_deleted_later(tmp_path: Path, applies: bool) -> None:
+    index = Refusing(tmp_path / "index.sqlite", max_age_s=float("inf"))
+    index.applies = applies
+    archive = Archive(MemoryObjectStore(), index, Limits())
+    same = {"SOPInstanceUID": "4.4.1.1", "StudyInstanceUID": "4.4", "SeriesInstanceUID": "4.4.1"}
+    store(archive, **same)
+    target = Target(TENANTS[0], ids.study_uid("4.4"))
+    with pytest.raises(StorageUnavailable):
+        delete(archive, target)
+    store(archive, **same)
+    index.close()
+    again = SqliteIndex(tmp_path / "index.sqlite", max_age_s=float("inf"))
+    archive = Archive(archive.objects, again, Limits())
+    later(archive)
+    assert again.existence(target, EVERYTHING) is Existence.LIVE
+    rebuilt = SqliteIndex(tmp_path / "rebuilt.sqlite", max_age_s=float("inf"))
+    reconcile.reindex(Archive(archive.objects, rebuilt, Limits()))
+    assert rebuilt.existence(target, EVERYTHING) is Existence.LIVE
+    again.close()
+    rebuilt.close()
 
 
 def test_a_purge_removes_the_objects_of_old_deletions_only(archive: Archive) -> None:

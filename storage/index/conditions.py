@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from storage.dicom.attributes import Attribute, Level
 from storage.dicom.matching import (
     Absent,
@@ -18,38 +16,14 @@ from storage.dicom.matching import (
     Wildcard,
     attribute_of,
 )
+from storage.index.database import Matching, Sql
 
 ALIASES = {Level.PATIENT: "s", Level.STUDY: "s", Level.SERIES: "e", Level.INSTANCE: "i"}
 """Table aliases: study ``s`` (with its patient's attributes), series ``e``, instance ``i``; a request's item ``r``."""
 
 
-_INDEXED = frozenset(("patient_name", "patient_id", "accession_number"))
+_INDEXED = frozenset(("patient_name", "patient_name_i", "patient_name_p", "patient_id", "accession_number"))
 """Columns of study that have an index of their own."""
-
-
-@dataclass(slots=True)
-class Sql:
-    """A piece of SQL being written, with its bound parameters in order."""
-
-    parts: list[str] = field(default_factory=list)
-    parameters: list[object] = field(default_factory=list)
-
-    def add(self, text: str, *parameters: object) -> Sql:
-        """Append text and the parameters of its placeholders."""
-        self.parts.append(text)
-        self.parameters.extend(parameters)
-        return self
-
-    def extend(self, other: Sql) -> Sql:
-        """Append another piece."""
-        self.parts.extend(other.parts)
-        self.parameters.extend(other.parameters)
-        return self
-
-    @property
-    def text(self) -> str:
-        """The SQL so far."""
-        return " ".join(self.parts)
 
 
 def level_of(condition: Condition) -> Level:
@@ -76,20 +50,9 @@ def sql(condition: Condition, *, in_item: bool = False) -> Sql:
         return sql(InItem(condition))
     if isinstance(condition, Fuzzy):
         return _fuzzy(condition, attribute)
-    if isinstance(condition, Wildcard) and condition.pattern[0] in "*?" and attribute.column in _INDEXED:
-        return _within(condition, attribute)
     alias = "r" if in_item else ALIASES[attribute.level]
     word = "AND" if isinstance(condition, Absent) else "OR"
-    return _joined(word, [_column(condition, f"{alias}.{column}") for column in attribute.columns], "1 = 0")
-
-
-def _within(condition: Wildcard, attribute: Attribute) -> Sql:
-    """A pattern that begins with a wildcard, looked for in its columns' own indexes before any study is read."""
-    pieces = []
-    for column in attribute.columns:
-        found = Sql().add(f"s.id IN (SELECT n.id FROM study n WHERE n.{column} IS NOT NULL")
-        pieces.append(found.add(f"AND n.{column} GLOB ?)", glob(condition.pattern)))
-    return _joined("OR", pieces, "1 = 0")
+    return _joined(word, [_column(condition, alias, column) for column in attribute.columns], "1 = 0")
 
 
 def _fuzzy(condition: Fuzzy, attribute: Attribute) -> Sql:
@@ -118,7 +81,8 @@ def _joined(word: str, pieces: list[Sql], empty: str) -> Sql:
     return joined.add(")")
 
 
-def _column(condition: Leaf, column: str) -> Sql:
+def _column(condition: Leaf, alias: str, name: str) -> Sql:
+    column = f"{alias}.{name}"
     if isinstance(condition, Absent):
         return Sql().add(f"{column} IS NULL")
     found = Sql().add(f"({column} IS NOT NULL AND")
@@ -129,7 +93,7 @@ def _column(condition: Leaf, column: str) -> Sql:
             marks = ", ".join("?" * len(condition.values))
             found.add(f"{column} IN ({marks})", *condition.values)
     elif isinstance(condition, Wildcard):
-        found.add(f"{column} GLOB ?", glob(condition.pattern))
+        found.put(Matching(alias, name, condition.pattern, of_study=alias == "s" and name in _INDEXED))
     else:
         assert not isinstance(condition, Fuzzy)
         low, high = condition.low, condition.high
@@ -140,8 +104,3 @@ def _column(condition: Leaf, column: str) -> Sql:
         if low is None and high is None:
             found.add("1 = 1")
     return found.add(")")
-
-
-def glob(pattern: str) -> str:
-    """A DICOM wildcard pattern as SQLite's GLOB: ``*`` and ``?`` mean the same there, ``[`` has to be quoted."""
-    return pattern.replace("[", "[[]")

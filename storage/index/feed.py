@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +11,9 @@ from storage.dicom.attributes import Level
 from storage.dicom.matching import Condition
 from storage.index import queries
 from storage.index.base import Action, Change, Role, VersionState
-from storage.index.conditions import Sql, level_of, sql
+from storage.index.conditions import level_of, sql
+from storage.index.database import Sql
+from storage.index.transaction import Transaction
 
 WINDOW = 10_000
 """Sequence numbers that one page looks at: a caller with a narrow scope must not make it read the whole feed."""
@@ -31,22 +32,22 @@ class Place:
     version: str | None = None
 
 
-def next_change(db: sqlite3.Connection) -> int:
-    """The next change sequence number; the one writing transaction at a time makes it commit order."""
-    (number,) = db.execute("UPDATE change_sequence SET last = last + 1 RETURNING last").fetchone()
-    return int(number)
-
-
-def record(db: sqlite3.Connection, sequence: int, action: Action, place: Place, detail: str = "") -> None:
+def record(transaction: Transaction, sequence: int, action: Action, place: Place, detail: str = "") -> None:
     """Write a change under the sequence number it has."""
-    db.execute(
-        "INSERT INTO change (sequence, tenant, at, action, study, series, instance, version, detail)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            sequence, place.tenant, time.time(), action.value, place.study, place.series, place.instance,
-            place.version, detail,
-        ),
-    )  # fmt: skip
+    transaction.insert(
+        "change",
+        {
+            "sequence": sequence,
+            "tenant": place.tenant,
+            "at": time.time(),
+            "action": action.value,
+            "study": place.study,
+            "series": place.series,
+            "instance": place.instance,
+            "version": place.version,
+            "detail": detail,
+        },
+    )
 
 
 def page(tenant: str, scope: Condition, cursor: int, limit: int) -> Sql:
@@ -89,18 +90,18 @@ def change_of(found: Sequence[object]) -> Change:
     )
 
 
-def complete_quiet(db: sqlite3.Connection, quiet_s: float, now_s: float) -> int:
+def complete_quiet(transaction: Transaction, quiet_s: float, now_s: float) -> int:
     """Complete every live study whose last change is older than the quiet time.
 
     A watermark keeps the look short: below it every study's last change has been seen to.
     """
+    db = transaction.db
     (watermark,) = db.execute(
-        "SELECT coalesce((SELECT CAST(value AS INTEGER) FROM meta WHERE key = ?), 0)", (_WATERMARK,)
+        "SELECT coalesce((SELECT CAST(value AS BIGINT) FROM meta WHERE key = ?), 0)", (_WATERMARK,)
     ).fetchone()
-    # SQLite takes bare columns from the row that holds the maximum: the study's last change.
     found = db.execute(
-        "SELECT c.tenant, c.study, max(c.sequence), c.at, c.action, s.live FROM change c JOIN study s ON s.id = c.study"
-        " WHERE c.sequence > ? GROUP BY c.study",
+        "SELECT c.tenant, c.study, c.sequence, c.at, c.action, s.live FROM change c JOIN study s ON s.id = c.study"
+        " WHERE c.sequence IN (SELECT max(l.sequence) FROM change l WHERE l.sequence > ? GROUP BY l.study)",
         (watermark,),
     ).fetchall()
     if not found:
@@ -112,21 +113,24 @@ def complete_quiet(db: sqlite3.Connection, quiet_s: float, now_s: float) -> int:
         if at > now_s - quiet_s:
             open_from = sequence if open_from is None else min(open_from, sequence)
             continue
-        done = next_change(db)
-        record(db, done, Action.COMPLETED, Place(tenant, study), f"no change for {quiet_s:g} s")
+        done = transaction.next_change()
+        record(transaction, done, Action.COMPLETED, Place(tenant, study), f"no change for {quiet_s:g} s")
         completed += 1
     watermark = done if open_from is None else open_from - 1
-    db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_WATERMARK, str(watermark)))
+    db.write(
+        "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        (_WATERMARK, str(watermark)),
+    )
     return completed
 
 
-def complete(db: sqlite3.Connection, tenant: str, study_uids: Sequence[str], detail: str) -> None:
+def complete(transaction: Transaction, tenant: str, study_uids: Sequence[str], detail: str) -> None:
     """Complete live studies, unless that is the last that happened to them."""
     for study_uid in study_uids:
-        found = db.execute(
+        found = transaction.db.execute(
             "SELECT s.id, (SELECT c.action FROM change c WHERE c.study = s.id ORDER BY c.sequence DESC LIMIT 1)"
             " FROM study s WHERE s.tenant = ? AND s.study_uid = ? AND s.live",
             (tenant, study_uid),
         ).fetchone()
         if found is not None and found[1] != Action.COMPLETED.value:
-            record(db, next_change(db), Action.COMPLETED, Place(tenant, found[0]), detail)
+            record(transaction, transaction.next_change(), Action.COMPLETED, Place(tenant, found[0]), detail)

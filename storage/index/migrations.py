@@ -1,13 +1,17 @@
-"""Numbered schema files, applied in order; a version and an oldest compatible version guard the rest."""
+"""Numbered schema files, applied in order; a version and an oldest compatible version guard the rest.
+
+Each engine has its own folder. An engine that came later begins with one file that holds everything up to its number.
+"""
 
 from __future__ import annotations
 
 import secrets
-import sqlite3
 from importlib.resources import files
 
 from storage.errors import SchemaMismatch
 from storage.index import refilling
+from storage.index.database import Database
+from storage.index.transaction import Transaction
 
 SCHEMA_VERSION = 3
 OLDEST_COMPATIBLE = 3
@@ -16,9 +20,9 @@ _FILLED_SINCE = 2
 """Rows of an older schema lack columns that this release fills from the stored metadata."""
 
 
-def scripts() -> dict[int, str]:
-    """The schema files by number."""
-    folder = files("storage.index") / "schema"
+def scripts(engine: str) -> dict[int, str]:
+    """The schema files of an engine by number."""
+    folder = files("storage.index") / "schema" / engine
     return {
         int(entry.name.partition("_")[0]): entry.read_text(encoding="utf-8")
         for entry in sorted(folder.iterdir(), key=lambda each: each.name)
@@ -26,8 +30,10 @@ def scripts() -> dict[int, str]:
     }
 
 
-def migrate(connection: sqlite3.Connection) -> None:
-    """Bring a database to this release's schema; the caller holds the writers' lock.
+def migrate(db: Database, engine: str) -> None:
+    """Bring a database to this release's schema.
+
+    The caller has begun a transaction in which it alone writes, and commits it: all of it happens or nothing.
 
     Raises
     ------
@@ -35,29 +41,24 @@ def migrate(connection: sqlite3.Connection) -> None:
         The database is of a newer release that this one cannot work with.
     """
     found = dict.fromkeys(("schema_version", "oldest_compatible"), 0)
-    if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
-        found.update(
-            (key, int(value)) for key, value in connection.execute("SELECT key, value FROM meta WHERE key != 'epoch'")
-        )
+    if db.has_table("meta"):
+        known = db.execute(
+            "SELECT key, value FROM meta WHERE key IN ('schema_version', 'oldest_compatible')"
+        ).fetchall()
+        found.update((key, int(value)) for key, value in known)
+    before = found["schema_version"]
     if found["oldest_compatible"] > SCHEMA_VERSION:
-        raise SchemaMismatch(
-            f"the index has schema {found['schema_version']}; this release knows {SCHEMA_VERSION}: upgrade the gateway"
-        )
-    if found["schema_version"] >= SCHEMA_VERSION:
+        raise SchemaMismatch(f"the index has schema {before}; this release knows {SCHEMA_VERSION}: upgrade the gateway")
+    if before >= SCHEMA_VERSION:
         return
-    script = "".join(text for number, text in scripts().items() if number > found["schema_version"])
-    try:
-        # executescript commits what is open, so the transaction begins in the script itself.
-        connection.executescript(
-            f"BEGIN IMMEDIATE; {script}"
-            f"INSERT OR REPLACE INTO meta VALUES ('schema_version', '{SCHEMA_VERSION}');"
-            f"INSERT OR REPLACE INTO meta VALUES ('oldest_compatible', '{OLDEST_COMPATIBLE}');"
-            f"INSERT OR IGNORE INTO meta VALUES ('epoch', '{secrets.token_hex(8)}');"
+    for number, script in scripts(engine).items():
+        if number > before:
+            db.script(script)
+    for key, value in (("schema_version", SCHEMA_VERSION), ("oldest_compatible", OLDEST_COMPATIBLE)):
+        db.write(
+            "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+            (key, str(value)),
         )
-        if 0 < found["schema_version"] < _FILLED_SINCE:
-            refilling.refill(connection)
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
+    db.write("INSERT INTO meta (key, value) VALUES ('epoch', ?) ON CONFLICT DO NOTHING", (secrets.token_hex(8),))
+    if 0 < before < _FILLED_SINCE:
+        refilling.refill(Transaction(db, 0))

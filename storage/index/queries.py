@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from storage.dicom import json_model
 from storage.dicom.attributes import Computed, Level
 from storage.dicom.matching import AllOf, Condition, OneOf, Range
 from storage.index.base import Action, Search, Target
-from storage.index.conditions import Sql, level_of, sql
+from storage.index.conditions import level_of, sql
+from storage.index.database import Among, Listed, Piece, Sql, Text
 from storage.index.rows import study_rank
 
 _FROM = {
@@ -62,10 +62,9 @@ def _where(search: Search, among: Sequence[int] | None = None) -> Sql:
     where = Sql().add("s.tenant = ? AND", search.tenant).extend(_there(level, search.snapshot))
     if among is not None:
         column = {Level.STUDY: "s.id IN (SELECT i.study", Level.SERIES: "e.id IN (SELECT i.series"}.get(level)
-        listed = json_model.dumps(list(among)).decode()
         if column is None:
-            return where.add("AND i.id IN (SELECT value FROM json_each(?))", listed)
-        return where.add(f"AND {column} FROM instance i WHERE i.id IN (SELECT value FROM json_each(?)))", listed)
+            return where.add("AND").put(Among("i.id", among))
+        return where.add(f"AND {column} FROM instance i WHERE").put(Among("i.id", among)).add(")")
     below = [condition for condition in search.conditions if level_of(condition) > level]
     where.extend(_all([condition for condition in search.conditions if level_of(condition) <= level]))
     if level_of(search.scope) <= level:
@@ -93,7 +92,7 @@ def _all(conditions: Sequence[Condition]) -> Sql:
         ranks = _within_ranks(condition)
         found.extend(ranks)
         # Of a plain range of dates, the ranks say it all.
-        if not ranks.parts or isinstance(condition, AllOf):
+        if not ranks.pieces or isinstance(condition, AllOf):
             found.add("AND").extend(sql(condition))
     return found
 
@@ -208,8 +207,12 @@ def _patients(search: Search, among: Sequence[int] | None) -> Sql:
     """Patients of the studies that are searched for; the latest of these speaks."""
     latest = Sql().add("(SELECT s.id FROM study s WHERE s.patient = p.id AND").extend(_where(search, among))
     latest.add("ORDER BY s.rank, s.study_uid LIMIT 1)")
-    found = Sql().add("SELECT p.id AS patient,").extend(latest).add("AS study_row FROM patient p WHERE p.tenant = ?")
-    found.parameters.append(search.tenant)
+    found = (
+        Sql()
+        .add("SELECT p.id AS patient,")
+        .extend(latest)
+        .add("AS study_row FROM patient p WHERE p.tenant = ?", search.tenant)
+    )
     if search.conditions or among is not None:
         found.add("AND p.id IN (SELECT s.patient FROM study s WHERE").extend(_where(search, among)).add(")")
     else:
@@ -225,7 +228,7 @@ def count(search: Search, among: Sequence[int] | None = None, at_most: int | Non
     rows = Sql().add(f"SELECT {what} FROM {_FROM[max(search.level, Level.STUDY)]} WHERE").extend(_where(search, among))
     if at_most is not None:
         rows.add("LIMIT ?", at_most)
-    return Sql().add("SELECT count(*) FROM (").extend(rows).add(")")
+    return Sql().add("SELECT count(*) FROM (").extend(rows).add(") counted")
 
 
 def candidates(search: Search) -> Sql:
@@ -249,13 +252,13 @@ _OF_PATIENT_INSTANCES = (
     "FROM study s JOIN series e ON e.study = s.id JOIN instance i ON i.series = e.id"
     " WHERE s.patient = page.patient AND i.current_version IS NOT NULL AND"
 )
-_SCOPED = {
-    Computed.MODALITIES_IN_STUDY: ("json_group_array(DISTINCT e.modality)", _OF_STUDY),
-    Computed.SOP_CLASSES_IN_STUDY: ("json_group_array(DISTINCT i.sop_class_uid)", _OF_STUDY_INSTANCES),
-    Computed.STUDY_SERIES: ("count(*)", _OF_STUDY),
-    Computed.STUDY_INSTANCES: ("count(*)", _OF_STUDY_INSTANCES),
-    Computed.PATIENT_SERIES: ("count(*)", _OF_PATIENT_SERIES),
-    Computed.PATIENT_INSTANCES: ("count(*)", _OF_PATIENT_INSTANCES),
+_SCOPED: dict[Computed, tuple[Piece, str]] = {
+    Computed.MODALITIES_IN_STUDY: (Listed("e.modality"), _OF_STUDY),
+    Computed.SOP_CLASSES_IN_STUDY: (Listed("i.sop_class_uid"), _OF_STUDY_INSTANCES),
+    Computed.STUDY_SERIES: (Text("count(*)"), _OF_STUDY),
+    Computed.STUDY_INSTANCES: (Text("count(*)"), _OF_STUDY_INSTANCES),
+    Computed.PATIENT_SERIES: (Text("count(*)"), _OF_PATIENT_SERIES),
+    Computed.PATIENT_INSTANCES: (Text("count(*)"), _OF_PATIENT_INSTANCES),
 }
 LISTS = frozenset((Computed.MODALITIES_IN_STUDY, Computed.SOP_CLASSES_IN_STUDY, Computed.TRANSFER_SYNTAXES))
 """Computed values that come back as a JSON array."""
@@ -264,7 +267,7 @@ LISTS = frozenset((Computed.MODALITIES_IN_STUDY, Computed.SOP_CLASSES_IN_STUDY, 
 def _computed(computed: Computed, search: Search) -> Sql:
     if computed in _SCOPED:
         what, source = _SCOPED[computed]
-        return Sql().add(f"(SELECT {what} {source}").extend(sql(search.scope)).add(")")
+        return Sql().add("(SELECT").put(what).add(source).extend(sql(search.scope)).add(")")
     if computed is Computed.PATIENT_STUDIES:
         counted = Sql().add(f"(SELECT count(*) {_OF_PATIENT}")
         if level_of(search.scope) > Level.STUDY:
@@ -273,10 +276,8 @@ def _computed(computed: Computed, search: Search) -> Sql:
     if computed is Computed.SERIES_INSTANCES:
         return Sql().add("(SELECT count(*) FROM instance i WHERE i.series = e.id AND i.current_version IS NOT NULL)")
     assert computed is Computed.TRANSFER_SYNTAXES, computed
-    return Sql().add(
-        "(SELECT json_group_array(DISTINCT v.transfer_syntax) FROM version v"
-        " WHERE v.instance = i.id AND v.deleted IS NULL AND v.role IN ('current', 'alternative'))"
-    )
+    listed = Sql().add("(SELECT").put(Listed("v.transfer_syntax")).add("FROM version v WHERE v.instance = i.id")
+    return listed.add("AND v.deleted IS NULL AND v.role IN ('current', 'alternative'))")
 
 
 def under(target: Target, scope: Condition) -> Sql:

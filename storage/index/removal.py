@@ -12,6 +12,7 @@ from storage.dicom import identifiers as ids
 from storage.dicom import json_model
 from storage.index import feed, rows, voices
 from storage.index.base import Action, Role
+from storage.index.database import Among, Sql
 from storage.index.writing import Writer, arrange
 
 _SOP_CLASS_UID = "00080016"
@@ -23,20 +24,20 @@ def delete(writer: Writer, tenant: str, record: str, body: bytes, versions: Sequ
         return
     touched = _Touched(writer)
     for version in versions:
-        change = writer.next_change()
+        change = writer.transaction.next_change()
         found = writer.db.execute(
             "UPDATE version SET deleted = ?, deletion_record = ? WHERE version = ? AND deleted IS NULL"
             " RETURNING instance",
             (change, record, version),
         ).fetchone()
         # Of two deletions at once the later record counts, as it does in the bucket.
-        writer.db.execute(
+        writer.db.write(
             "UPDATE version SET deletion_record = ? WHERE version = ? AND deletion_record < ? AND purge IS NULL",
             (record, version, record),
         )
         if found is not None:
             place = touched.rearrange(tenant, found[0], change, version)
-            feed.record(writer.db, change, Action.DELETED, place)
+            feed.record(writer.transaction, change, Action.DELETED, place)
     touched.revoice()
 
 
@@ -56,7 +57,7 @@ def _undoable(writer: Writer, tenant: str, deletion: str) -> list[_Deleted]:
         " FROM version v JOIN document d ON d.version = v.id JOIN instance i ON i.id = v.instance"
         " WHERE v.deletion_record = ? AND v.purge IS NULL AND i.tenant = ? ORDER BY v.version",
         (deletion, tenant),
-    )
+    ).fetchall()
     return [_Deleted(*row) for row in found]
 
 
@@ -72,11 +73,10 @@ def restore(
     """Undo a deletion of some versions where nothing stands in the way; those that are live now, by whoever's doing."""
     if _keep_record(writer, tenant, record, body):
         _restore(writer, tenant, deletion, frozenset(versions))
-    live = writer.db.execute(
-        "SELECT version FROM version WHERE version IN (SELECT value FROM json_each(?)) AND deleted IS NULL",
-        (json_model.dumps(list(versions)).decode(),),
+    live = (
+        Sql().add("SELECT version FROM version WHERE").put(Among("version", list(versions))).add("AND deleted IS NULL")
     )
-    return [version for (version,) in live]
+    return [version for (version,) in writer.db.run(live)]
 
 
 def _restore(writer: Writer, tenant: str, deletion: str, wanted: frozenset[str]) -> None:
@@ -84,20 +84,21 @@ def _restore(writer: Writer, tenant: str, deletion: str, wanted: frozenset[str])
     for each in _undoable(writer, tenant, deletion):
         if each.version not in wanted or not _has_room(writer, each):
             continue
-        change = writer.next_change()
+        change = writer.transaction.next_change()
         writer.move(each.instance, each.object_key)
-        writer.db.execute("UPDATE version SET deleted = NULL, deletion_record = NULL WHERE id = ?", (each.id,))
+        writer.db.write("UPDATE version SET deleted = NULL, deletion_record = NULL WHERE id = ?", (each.id,))
         place = touched.rearrange(tenant, each.instance, change, each.version)
-        feed.record(writer.db, change, Action.RESTORED, place)
+        feed.record(writer.transaction, change, Action.RESTORED, place)
         # At once, so that the next one is compared with a living study.
         touched.revoice()
 
 
 def _keep_record(writer: Writer, tenant: str, record: str, body: bytes) -> bool:
     inserted = writer.db.execute(
-        "INSERT INTO record (record, tenant, body) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", (record, tenant, body)
+        "INSERT INTO record (record, tenant, body) VALUES (?, ?, ?) ON CONFLICT DO NOTHING RETURNING record",
+        (record, tenant, body),
     )
-    return bool(inserted.rowcount)
+    return inserted.fetchone() is not None
 
 
 def _has_room(writer: Writer, deleted: _Deleted) -> bool:
@@ -135,7 +136,7 @@ class _Touched:
         roles = arrange(self._writer.live_versions(instance))
         current = next((identifier for identifier, role in roles.items() if role is Role.CURRENT), None)
         for identifier, role in roles.items():
-            db.execute("UPDATE version SET role = ? WHERE id = ?", (role.value, identifier))
+            db.write("UPDATE version SET role = ? WHERE id = ?", (role.value, identifier))
         study, series, before = db.execute(
             "SELECT study, series, current_version FROM instance WHERE id = ?", (instance,)
         ).fetchone()
@@ -146,7 +147,7 @@ class _Touched:
             values |= voices.instance_values(data_set, json_model.text_of(data_set, _SOP_CLASS_UID))
         if current is not None and before is None:
             values["appeared"] = change
-        self._writer.rows.update("instance", instance, values)
+        self._writer.transaction.update("instance", instance, values)
         if current is None:
             self._writer.settle(instance)
         self._rows["study"].add(study)
@@ -165,13 +166,14 @@ class _Touched:
 def purge_due(writer: Writer, before_s: float) -> list[tuple[str, str]]:
     """Versions and object keys of deletions before a time; none of them can be undone any more."""
     found = writer.db.execute(
-        "SELECT DISTINCT deletion_record FROM version WHERE deletion_record IS NOT NULL AND purge IS NOT 'done'"
+        "SELECT DISTINCT deletion_record FROM version"
+        " WHERE deletion_record IS NOT NULL AND coalesce(purge, '') <> 'done'"
     ).fetchall()
     due: list[tuple[str, str]] = []
     for (record,) in found:
         if ids.version_time_s(ids.Version(record)) < before_s:
             due += writer.db.execute(
-                "UPDATE version SET purge = 'due' WHERE deletion_record = ? AND purge IS NOT 'done'"
+                "UPDATE version SET purge = 'due' WHERE deletion_record = ? AND coalesce(purge, '') <> 'done'"
                 " RETURNING version, object_key",
                 (record,),
             ).fetchall()
@@ -189,19 +191,21 @@ def purged(writer: Writer, versions: Iterable[str]) -> None:
         if found is None:
             continue
         row, instance = found
-        db.execute("DELETE FROM document WHERE version = ?", (row,))
-        db.execute("DELETE FROM frame_chunk WHERE version = ?", (row,))
+        db.write("DELETE FROM document WHERE version = ?", (row,))
+        db.write("DELETE FROM frame_chunk WHERE version = ?", (row,))
         series, study = db.execute("SELECT series, study FROM instance WHERE id = ?", (instance,)).fetchone()
         series_rows.add(series)
         study_rows.add(study)
-        kept = db.execute("SELECT 1 FROM version WHERE instance = ? AND purge IS NOT 'done'", (instance,)).fetchone()
+        kept = db.execute(
+            "SELECT 1 FROM version WHERE instance = ? AND coalesce(purge, '') <> 'done'", (instance,)
+        ).fetchone()
         if kept is None:
             _blank_instance(writer, instance)
     for series in series_rows:
         # The consolidated body is stale, and still holds what was deleted.
-        db.execute("DELETE FROM series_metadata WHERE series = ?", (series,))
+        db.write("DELETE FROM series_metadata WHERE series = ?", (series,))
         if not _holds(writer, "series", series):
-            writer.rows.update("series", series, voices.series_values({}, ""))
+            writer.transaction.update("series", series, voices.series_values({}, ""))
             writer.voices.keep_items(series, {})
     for study in study_rows:
         if not _holds(writer, "study", study):
@@ -211,7 +215,8 @@ def purged(writer: Writer, versions: Iterable[str]) -> None:
 def _holds(writer: Writer, table: str, row: int) -> bool:
     """Whether anything of a series or study is still kept."""
     found = writer.db.execute(
-        f"SELECT 1 FROM instance i JOIN version v ON v.instance = i.id WHERE i.{table} = ? AND v.purge IS NOT 'done'",
+        "SELECT 1 FROM instance i JOIN version v ON v.instance = i.id"
+        f" WHERE i.{table} = ? AND coalesce(v.purge, '') <> 'done'",
         (row,),
     ).fetchone()
     return found is not None
@@ -219,19 +224,19 @@ def _holds(writer: Writer, table: str, row: int) -> bool:
 
 def _blank_instance(writer: Writer, instance: int) -> None:
     (sop_class_uid,) = writer.db.execute("SELECT sop_class_uid FROM instance WHERE id = ?", (instance,)).fetchone()
-    writer.rows.update("instance", instance, voices.instance_values({}, sop_class_uid))
+    writer.transaction.update("instance", instance, voices.instance_values({}, sop_class_uid))
 
 
 def _blank_study(writer: Writer, study: int) -> None:
     """Let an empty study belong to a patient without a name, and remove the one that has no study left."""
-    writer.rows.update("study", study, voices.study_values({}, ""))
+    writer.transaction.update("study", study, voices.study_values({}, ""))
     writer.voices.keep_names(study, {})
     tenant, study_uid, patient = writer.db.execute(
         "SELECT tenant, study_uid, patient FROM study WHERE id = ?", (study,)
     ).fetchone()
     nobody = writer.voices.patient_row(tenant, ("", "", study_uid))
-    writer.db.execute("UPDATE study SET patient = ? WHERE id = ?", (nobody, study))
-    writer.db.execute(
+    writer.db.write("UPDATE study SET patient = ? WHERE id = ?", (nobody, study))
+    writer.db.write(
         "DELETE FROM patient WHERE id = ? AND NOT EXISTS (SELECT 1 FROM study WHERE patient = ?)", (patient, patient)
     )
 
@@ -241,28 +246,37 @@ def bury(writer: Writer, key: ids.InstanceKey, version: str, record: str) -> Non
     db = writer.db
     if db.execute("SELECT 1 FROM version WHERE version = ?", (version,)).fetchone() is not None:
         return
-    change = writer.next_change()
+    change = writer.transaction.next_change()
     patient = writer.voices.patient_row(key.tenant, ("", "", key.study_uid))
-    nothing = {**voices.study_values({}, ""), "patient": patient, "live": 0}
-    study = _row(writer, "study", {"tenant": key.tenant, "study_uid": key.study_uid}, nothing)
-    nothing = {**voices.series_values({}, ""), "live": 0}
-    series = _row(writer, "series", {"study": study, "series_uid": key.series_uid}, nothing)
-    found = db.execute("SELECT id FROM instance WHERE tenant = ? AND sop_uid = ?", (key.tenant, key.sop_uid)).fetchone()
+    nothing = {**voices.study_values({}, ""), "patient": patient, "live": False}
+    study = _row(writer, change, "study", {"tenant": key.tenant, "study_uid": key.study_uid}, nothing)
+    nothing = {**voices.series_values({}, ""), "live": False}
+    series = _row(writer, change, "series", {"study": study, "series_uid": key.series_uid}, nothing)
+    found = db.execute(
+        "SELECT id, current_version FROM instance WHERE tenant = ? AND sop_uid = ?", (key.tenant, key.sop_uid)
+    ).fetchone()
     if found is None:
+        found = (change, None)
         place = {"tenant": key.tenant, "study": study, "series": series, "change": change, "sop_uid": key.sop_uid}
-        found = (writer.rows.insert("instance", {**place, **voices.instance_values({}, "")}),)
-    db.execute(
-        "INSERT INTO version (instance, version, role, object_key, data_offset, size, sha256, canonical, header,"
-        " transfer_syntax, extractor, committed, deleted, deletion_record, purge)"
-        " VALUES (?, ?, ?, ?, 0, 0, '', '', '', '', 0, ?, ?, ?, 'done')",
-        (found[0], version, Role.SUPERSEDED.value, key.object_key(ids.Version(version)), change, change, record),
-    )
-    (current,) = db.execute("SELECT current_version FROM instance WHERE id = ?", (found[0],)).fetchone()
+        writer.transaction.insert("instance", {"id": change, **place, **voices.instance_values({}, "")})
+    instance, current = found
+    writer.transaction.insert(
+        "version",
+        {
+            "id": change, "instance": instance, "version": version, "role": Role.SUPERSEDED.value,
+            "object_key": key.object_key(ids.Version(version)), "data_offset": 0, "size": 0, "sha256": "",
+            "canonical": "", "header": "", "transfer_syntax": "", "extractor": 0, "committed": change,
+            "deleted": change, "deletion_record": record, "purge": "done",
+        },
+    )  # fmt: skip
     if current is None:
-        writer.settle(found[0])
+        writer.settle(instance)
 
 
-def _row(writer: Writer, table: str, key: dict[str, object], more: dict[str, object]) -> int:
+def _row(writer: Writer, change: int, table: str, key: dict[str, object], more: dict[str, object]) -> int:
     where = " AND ".join(f"{name} = ?" for name in key)
     found = writer.db.execute(f"SELECT id FROM {table} WHERE {where}", tuple(key.values())).fetchone()
-    return int(found[0]) if found is not None else writer.rows.insert(table, {**more, **key})
+    if found is not None:
+        return int(found[0])
+    writer.transaction.insert(table, {"id": change, **more, **key})
+    return change

@@ -6,123 +6,165 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 
-from storage.dicom import frames, json_model
-from storage.dicom import identifiers as ids
-from storage.dicom.matching import EVERYTHING, Condition
-from storage.errors import FramesNotLocatable, StaleObject, StorageFull, StorageUnavailable
-from storage.index import conditions, feed, migrations, queries, removal, rows, searching
-from storage.index.base import (
-    Arrival,
-    Changes,
-    Commit,
-    Commitment,
-    DeletionState,
-    Existence,
-    Layout,
-    Located,
-    Page,
-    Quarantined,
-    Row,
-    Search,
-    State,
-    StoredVersion,
-    Target,
-)
-from storage.index.conditions import Sql
-from storage.index.group_commit import GroupCommit
+from storage.dicom import json_model
+from storage.errors import SearchTooBroad, StorageFull, StorageUnavailable
+from storage.index import migrations, searching
+from storage.index.database import Among, Found, Listed, Matching, Sql, Text
+from storage.index.relational import Change, RelationalIndex
+from storage.index.transaction import LAST, Transaction
 from storage.index.turnstile import Turnstile
 from storage.index.writing import Writer
 
 _CHECKPOINT_BYTES = 16 << 20
 _TRUNCATE_BYTES = 256 << 20
 _IDLE_READERS = 16
-_UNDER = "FROM study s JOIN series e ON e.study = s.id JOIN instance i ON i.series = e.id"
-
-_LOCATED = (
-    "SELECT s.study_uid, e.series_uid, i.sop_uid, i.sop_class_uid, v.id, v.version, v.object_key,"
-    f" v.data_offset, v.size, v.sha256, v.transfer_syntax, i.instance_number {_UNDER}"
-    " JOIN version v ON v.id = i.current_version WHERE"
-)
+_OPERATIONS_BETWEEN_LOOKS = 20_000
 
 
-class SqliteIndex:
+class SqliteDialect:
+    """SQLite's way to say it."""
+
+    def spell(self, piece: Matching | Among | Listed) -> Text:
+        """See Dialect."""
+        if isinstance(piece, Among):
+            listed = json_model.dumps(list(piece.values)).decode()
+            return Text(f"{piece.column} IN (SELECT value FROM json_each(?))", (listed,))
+        if isinstance(piece, Listed):
+            return Text(f"json_group_array(DISTINCT {piece.expression})")
+        # GLOB means the same by * and ?; [ has to be quoted.
+        pattern = piece.pattern.replace("[", "[[]")
+        if piece.of_study and pattern[0] in "*?":
+            # Looked for in the column's own index, before any study is read.
+            column = piece.column
+            return Text(
+                f"s.id IN (SELECT n.id FROM study n WHERE n.{column} IS NOT NULL AND n.{column} GLOB ?)", (pattern,)
+            )
+        return Text(f"{piece.alias}.{piece.column} GLOB ?", (pattern,))
+
+
+class SqliteDatabase:
+    """A connection to an SQLite file as a Database."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+        self._dialect = SqliteDialect()
+
+    def execute(self, text: str, parameters: Sequence[object] = ()) -> sqlite3.Cursor:
+        """See Database."""
+        return self.connection.execute(text, parameters)
+
+    def write(self, text: str, *rows: Sequence[object]) -> None:
+        """See Database."""
+        self.connection.executemany(text, rows)
+
+    def script(self, text: str) -> None:
+        """See Database. Not by executescript, which would commit."""
+        statement = ""
+        for line in text.splitlines(keepends=True):
+            statement += line
+            if sqlite3.complete_statement(statement):
+                self.connection.execute(statement)
+                statement = ""
+
+    def has_table(self, name: str) -> bool:
+        """See Database."""
+        return self.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (name,)).fetchone() is not None
+
+    def run(self, statement: Sql) -> list[Found]:
+        """See Database."""
+        spelled = statement.spelled(self._dialect)
+        return self.connection.execute(spelled.text, spelled.parameters).fetchall()
+
+    @contextmanager
+    def reading(self, timeout_s: float) -> Iterator[float]:
+        """See Database."""
+        deadline_s = time.monotonic() + timeout_s
+        self.connection.execute("BEGIN")
+        self.connection.set_progress_handler(lambda: time.monotonic() > deadline_s, _OPERATIONS_BETWEEN_LOOKS)
+        try:
+            yield deadline_s
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
+                raise SearchTooBroad(searching.too_long(timeout_s)) from error
+            raise
+        finally:
+            self.connection.set_progress_handler(None, 0)
+            self.connection.execute("ROLLBACK")
+
+
+class SqliteIndex(RelationalIndex):
     """The index in one file.
 
     Parameters
     ----------
     path
         The database file; made, with its folder, when absent.
-    max_age_s
-        A commit refuses an object received longer ago: the worker that indexes orphans may be about to.
+    max_age_s, timeout_s
+        See RelationalIndex.
     fsync
         False gives up durability; for benchmarks only.
-    timeout_s
-        How long a writer waits before it answers that the index is busy.
     """
 
     def __init__(self, path: Path, *, max_age_s: float = 43_200.0, fsync: bool = True, timeout_s: float = 30.0) -> None:
+        super().__init__(max_age_s=max_age_s, timeout_s=timeout_s)
         self._path = path
-        self._max_age_s = max_age_s
         self._synchronous = "FULL" if fsync else "OFF"
         self._timeout_s = timeout_s
         self._closed = False
-        self._readers: list[sqlite3.Connection] = []
+        self._readers: list[SqliteDatabase] = []
         self._readers_lock = threading.Lock()
-        self._writing: sqlite3.Connection | None = None
+        self._writing: SqliteDatabase | None = None
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
         self._turnstile = Turnstile(path)
-        self._group: GroupCommit[Writer] = GroupCommit(self._transact, timeout_s=timeout_s)
-        with self._turnstile.turn(), _translated():
-            connection = self._connect()
-            migrations.migrate(connection)
-            connection.close()
+        with self._turnstile.turn(), _translated(), closing(self._connect().connection) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            migrations.migrate(SqliteDatabase(connection), "sqlite")
+            connection.execute("COMMIT")
             _sync_folder(path.parent)
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self) -> SqliteDatabase:
         connection = sqlite3.connect(self._path, timeout=self._timeout_s, isolation_level=None, check_same_thread=False)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {self._synchronous}")
         connection.execute("PRAGMA wal_autocheckpoint = 0")
         connection.execute("PRAGMA cache_size = -16384")
         connection.execute("PRAGMA mmap_size = 268435456")
-        return connection
+        return SqliteDatabase(connection)
 
     @contextmanager
-    def _reader(self) -> Iterator[sqlite3.Connection]:
+    def _reader(self) -> Iterator[SqliteDatabase]:
         """A connection of its own for one read. Not one a thread: associations bring threads without end."""
-        with self._readers_lock:
-            connection = self._readers.pop() if self._readers else None
-        if connection is None:
-            connection = self._connect()
-            connection.execute("PRAGMA query_only = ON")
-        try:
-            yield connection
-        finally:
+        with _translated():
             with self._readers_lock:
-                kept = not self._closed and len(self._readers) < _IDLE_READERS
-                if kept:
-                    self._readers.append(connection)
-            if not kept:
-                connection.close()
+                db = self._readers.pop() if self._readers else None
+            if db is None:
+                db = self._connect()
+                db.connection.execute("PRAGMA query_only = ON")
+            try:
+                yield db
+            finally:
+                with self._readers_lock:
+                    kept = not self._closed and len(self._readers) < _IDLE_READERS
+                    if kept:
+                        self._readers.append(db)
+                if not kept:
+                    db.connection.close()
 
-    def _read(self, statement: Sql) -> list[tuple[object, ...]]:
-        with _translated(), self._reader() as connection:
-            return connection.execute(statement.text, statement.parameters).fetchall()
-
-    # Writing
-
-    def _transact(self, changes: Sequence[Callable[[Writer], object]]) -> Sequence[object]:
+    def _transact(self, changes: Sequence[Change]) -> Sequence[object]:
         with self._turnstile.turn(), _translated():
             if self._writing is None:
                 self._writing = self._connect()
-            connection = self._writing
+            connection = self._writing.connection
             connection.execute("BEGIN IMMEDIATE")
             try:
-                results = [self._apply(connection, change) for change in changes]
+                transaction = Transaction(self._writing, connection.execute(LAST).fetchone()[0])
+                writer = Writer(transaction)
+                results = [self._apply(connection, writer, change) for change in changes]
+                transaction.finish()
                 connection.execute("COMMIT")
             except BaseException:
                 if connection.in_transaction:
@@ -131,11 +173,11 @@ class SqliteIndex:
             self._checkpoint(connection)
             return results
 
-    def _apply(self, connection: sqlite3.Connection, change: Callable[[Writer], object]) -> object:
+    def _apply(self, connection: sqlite3.Connection, writer: Writer, change: Change) -> object:
         """One change in a savepoint: a defect in one arrival must not take the group along."""
         connection.execute("SAVEPOINT change")
         try:
-            result = change(Writer(connection))
+            result = change(writer)
         except sqlite3.OperationalError:
             raise
         except Exception as error:
@@ -157,295 +199,19 @@ class SqliteIndex:
         elif size > _CHECKPOINT_BYTES:
             connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
-    def commit(self, arrival: Arrival) -> Commit:
-        return self._group.run(lambda writer: self._store(writer, arrival))
-
-    def _store(self, writer: Writer, arrival: Arrival) -> Commit:
-        # Looked at inside the transaction: however long the arrival waited for it, who indexes orphans waits longer.
-        age_s = time.time() - ids.version_time_s(arrival.version)
-        if age_s > self._max_age_s:
-            raise StaleObject(f"received {age_s:.0f} s ago")
-        return writer.store(arrival)
-
-    def quarantine(self, item: Quarantined) -> None:
-        key = item.key
-        values = (
-            item.version, key.tenant, item.object_key, key.study_uid, key.series_uid, key.sop_uid, item.reason,
-        )  # fmt: skip
-        self._group.run(lambda writer: writer.quarantine(values))
-
-    def delete(self, tenant: ids.Tenant, record: ids.Version, body: bytes, versions: Sequence[StoredVersion]) -> None:
-        names = [each.version for each in versions]
-        self._group.run(lambda writer: removal.delete(writer, tenant, record, body, names))
-
-    def restorable(self, tenant: ids.Tenant, deletion: ids.Version) -> Sequence[StoredVersion]:
-        found = self._group.run(lambda writer: removal.restorable(writer, tenant, deletion))
-        return [StoredVersion(ids.Version(version), object_key) for version, object_key in found]
-
-    def restore(
-        self,
-        tenant: ids.Tenant,
-        record: ids.Version,
-        body: bytes,
-        deletion: ids.Version,
-        versions: Sequence[StoredVersion],
-    ) -> Sequence[ids.Version]:
-        names = [each.version for each in versions]
-        restored = self._group.run(lambda writer: removal.restore(writer, tenant, record, body, deletion, names))
-        return [ids.Version(version) for version in restored]
-
-    def purge_due(self, before_s: float) -> Sequence[StoredVersion]:
-        found = self._group.run(lambda writer: removal.purge_due(writer, before_s))
-        return [StoredVersion(ids.Version(version), object_key) for version, object_key in found]
-
-    def purged(self, versions: Sequence[StoredVersion]) -> None:
-        self._group.run(lambda writer: removal.purged(writer, [each.version for each in versions]))
-
-    def bury(self, key: ids.InstanceKey, version: ids.Version, record: ids.Version) -> None:
-        self._group.run(lambda writer: removal.bury(writer, key, version, record))
-
-    def complete_quiet(self, quiet_s: float, now_s: float) -> int:
-        return self._group.run(lambda writer: feed.complete_quiet(writer.db, quiet_s, now_s))
-
-    def complete(self, tenant: ids.Tenant, study_uids: Sequence[ids.StudyUid], detail: str) -> None:
-        self._group.run(lambda writer: feed.complete(writer.db, tenant, study_uids, detail))
-
-    def ask_commitment(self, tenant: ids.Tenant, transaction_uid: str, asked: Commitment) -> bool:
-        values = (tenant, transaction_uid, asked.principal, asked.asked_at_s, asked.request, asked.result)
-        return self._group.run(
-            lambda writer: (
-                writer.db.execute(
-                    "INSERT INTO commitment (tenant, transaction_uid, principal, asked_at, request, result)"
-                    " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-                    values,
-                ).rowcount
-                == 1
-            )
-        )
-
-    def answer_commitment(self, tenant: ids.Tenant, transaction_uid: str, result: bytes) -> None:
-        self._group.run(
-            lambda writer: writer.db.execute(
-                "UPDATE commitment SET result = ? WHERE tenant = ? AND transaction_uid = ?",
-                (result, tenant, transaction_uid),
-            )
-        )
-
-    def keep_series_metadata(self, target: Target, base: str, generation: int, body: bytes) -> None:
-        self._group.run(lambda writer: writer.keep_series_metadata(target, base, generation, body))
-
-    # Reading
-
-    def holds(self, key: ids.InstanceKey, canonical_digest: str) -> bool:
-        found = self._read(
-            Sql().add(
-                "SELECT 1 FROM instance i JOIN version v ON v.instance = i.id JOIN study s ON s.id = i.study"
-                " JOIN series e ON e.id = i.series WHERE i.tenant = ? AND i.sop_uid = ? AND s.study_uid = ?"
-                " AND e.series_uid = ? AND v.canonical = ? AND v.deleted IS NULL",
-                key.tenant, key.sop_uid, key.study_uid, key.series_uid, canonical_digest,
-            )
-        )  # fmt: skip
-        return bool(found)
-
-    def quarantined(self, tenant: ids.Tenant) -> Sequence[Quarantined]:
-        found = self._read(
-            Sql().add(
-                "SELECT study_uid, series_uid, sop_uid, version, object_key, reason FROM quarantine"
-                " WHERE tenant = ? ORDER BY version",
-                tenant,
-            )
-        )
-        return [
-            Quarantined(
-                ids.InstanceKey(tenant, ids.StudyUid(str(study)), ids.SeriesUid(str(series)), ids.SopUid(str(sop))),
-                ids.Version(str(version)),
-                str(object_key),
-                str(reason),
-            )
-            for study, series, sop, version, object_key, reason in found
-        ]
-
-    def state(self) -> State:
-        with _translated(), self._reader() as connection:
-            return searching.state(connection)
-
-    def page(self, search: Search, total: int | None = None) -> Page:
-        with _translated(), self._reader() as connection:
-            return searching.page(connection, search, total)
-
-    def search(self, search: Search) -> Sequence[Row]:
-        return list(self.page(search, total=0).rows)
-
-    def count(self, search: Search) -> int:
-        with _translated(), self._reader() as connection:
-            return searching.count(connection, search)
-
-    def locate(self, target: Target, scope: Condition) -> Sequence[Located]:
-        statement = Sql().add(_LOCATED)
-        statement.extend(queries.under(target, scope))
-        statement.add("ORDER BY e.series_number, e.series_uid, i.instance_number, i.sop_uid")
-        return [_located(target.tenant, found) for found in self._read(statement)]
-
-    def locate_instances(
-        self, tenant: ids.Tenant, sop_uids: Sequence[ids.SopUid], scope: Condition
-    ) -> Sequence[Located]:
-        statement = Sql().add(f"{_LOCATED} i.tenant = ? AND i.sop_uid IN (SELECT value FROM json_each(?)) AND")
-        statement.parameters.extend((tenant, json_model.dumps(list(sop_uids)).decode()))
-        return [_located(tenant, found) for found in self._read(statement.extend(conditions.sql(scope)))]
-
-    def existence(self, target: Target, scope: Condition) -> Existence:
-        statement = Sql().add(f"SELECT max(i.current_version IS NOT NULL) {_UNDER} WHERE")
-        ((live,),) = self._read(statement.extend(queries.under(target, scope)))
-        if live is None:
-            return Existence.ABSENT
-        return Existence.LIVE if live else Existence.DELETED
-
-    def metadata(self, version_ids: Sequence[int]) -> Iterator[bytes]:
-        for identifier in version_ids:
-            ((body,),) = self._read(Sql().add("SELECT metadata FROM document WHERE version = ?", identifier))
-            assert isinstance(body, bytes)
-            yield rows.unpack(body)
-
-    def layout(self, version_id: int) -> Layout:
-        ((body,),) = self._read(Sql().add("SELECT layout FROM document WHERE version = ?", version_id))
-        assert isinstance(body, bytes)
-        return rows.layout_of(body)
-
-    def fragments(self, version_id: int, frames_wanted: Iterable[int]) -> Iterator[frames.Fragments]:
-        number, chunk = -1, b""
-        for frame in frames_wanted:
-            wanted = (frame - 1) // frames.CHUNK_FRAMES
-            if wanted != number:
-                found = self._read(
-                    Sql().add("SELECT body FROM frame_chunk WHERE version = ? AND chunk = ?", version_id, wanted)
-                )
-                if not found:
-                    raise FramesNotLocatable(f"frame {frame} is not in the frame table")
-                number, chunk = wanted, bytes(found[0][0])  # type: ignore[call-overload]
-            yield frames.unpack_frame(chunk, frame)
-
-    def generation(self, target: Target) -> int:
-        statement = Sql().add(f"SELECT max(i.change) {_UNDER} WHERE s.tenant = ? AND s.study_uid = ?")
-        statement.parameters.extend((target.tenant, target.study_uid))
-        ((change,),) = self._read(statement.add("AND e.series_uid = ?", target.series_uid))
-        return int(str(change or 0))
-
-    def series_metadata(self, target: Target, base: str) -> tuple[int, bytes] | None:
-        found = self._read(
-            Sql().add(
-                "SELECT m.generation, m.body FROM study s JOIN series e ON e.study = s.id"
-                " JOIN series_metadata m ON m.series = e.id"
-                " WHERE s.tenant = ? AND s.study_uid = ? AND e.series_uid = ? AND m.base = ?",
-                target.tenant, target.study_uid, target.series_uid, base,
-            )
-        )  # fmt: skip
-        if not found:
-            return None
-        generation, body = found[0]
-        assert isinstance(generation, int)
-        assert isinstance(body, bytes)
-        return generation, body
-
-    def versions(self, target: Target, scope: Condition) -> Sequence[StoredVersion]:
-        statement = Sql().add(f"SELECT v.version, v.object_key {_UNDER} JOIN version v ON v.instance = i.id WHERE")
-        statement.extend(queries.under(target, scope)).add("AND v.deleted IS NULL ORDER BY v.version")
-        return [StoredVersion(ids.Version(str(version)), str(key)) for version, key in self._read(statement)]
-
-    def deletions(
-        self, tenant: ids.Tenant, scope: Condition, record: ids.Version | None = None
-    ) -> Sequence[DeletionState]:
-        statement = (
-            Sql()
-            .add("SELECT v.deletion_record, r.body, count(*), sum(v.purge IS NULL), sum(")
-            .extend(conditions.sql(scope))
-        )
-        if scope != EVERYTHING:
-            # An instance may stand elsewhere since: what it is there says nothing about what was deleted.
-            statement.add("AND v.object_key LIKE i.tenant || '/' || s.study_uid || '/' || e.series_uid || '/%'")
-        statement.add(
-            f") {_UNDER} JOIN version v ON v.instance = i.id JOIN record r ON r.record = v.deletion_record"
-            " WHERE v.deletion_record IS NOT NULL AND i.tenant = ? AND",
-            tenant,
-        )
-        if record is None:
-            statement.add("v.purge IS NOT 'done'")
-        else:
-            statement.add("v.deletion_record = ?", record)
-        statement.add("GROUP BY v.deletion_record ORDER BY v.deletion_record DESC")
-        return [
-            DeletionState(ids.Version(str(record)), bytes(body), int(str(total)), undoable == total)  # type: ignore[call-overload]
-            for record, body, total, undoable, within in self._read(statement)
-            if within == total
-        ]
-
-    def changes(self, tenant: ids.Tenant, scope: Condition, cursor: int, limit: int) -> Changes:
-        state = self.state()
-        found = [feed.change_of(row) for row in self._read(feed.page(tenant, scope, cursor, limit))]
-        seen = found[-1].sequence if len(found) == limit else min(cursor + feed.WINDOW, state.change)
-        return Changes(state.epoch, found, max(cursor, seen), state.change)
-
-    def commitment(self, tenant: ids.Tenant, transaction_uid: str) -> Commitment | None:
-        found = self._read(
-            Sql().add(
-                "SELECT principal, asked_at, request, result FROM commitment WHERE tenant = ? AND transaction_uid = ?",
-                tenant, transaction_uid,
-            )
-        )  # fmt: skip
-        if not found:
-            return None
-        principal, asked_at, request, result = found[0]
-        assert isinstance(request, bytes)
-        return Commitment(str(principal), float(str(asked_at)), request, result if isinstance(result, bytes) else None)
-
-    def open_commitments(self, before_s: float) -> Sequence[tuple[ids.Tenant, str]]:
-        statement = Sql().add(
-            "SELECT tenant, transaction_uid FROM commitment WHERE result IS NULL AND asked_at < ?", before_s
-        )
-        return [(ids.Tenant(str(tenant)), str(uid)) for tenant, uid in self._read(statement)]
-
-    def known_objects(self, object_keys: Sequence[str]) -> frozenset[str]:
-        versions = {}
-        for object_key in object_keys:
-            _, version = ids.parse_object_key(object_key)
-            versions[version] = object_key
-        found: set[str] = set()
-        for table in ("version", "quarantine"):
-            statement = Sql().add(f"SELECT version FROM {table} WHERE version IN (SELECT value FROM json_each(?))")
-            statement.parameters.append(json_model.dumps(list(versions)).decode())
-            found.update(versions[ids.Version(str(version))] for (version,) in self._read(statement))
-        return frozenset(found)
-
-    def ping(self) -> None:
-        self._read(Sql().add("SELECT last FROM change_sequence"))
-
     def close(self) -> None:
+        """See Index."""
         self._group.close()
         with self._readers_lock:
             if self._closed:
                 return
             self._closed = True
-            connections, self._readers = self._readers, []
-        for connection in connections:
-            connection.close()
+            readers, self._readers = self._readers, []
+        for db in readers:
+            db.connection.close()
         if self._writing is not None:
-            self._writing.close()
+            self._writing.connection.close()
         self._turnstile.close()
-
-
-def _located(tenant: ids.Tenant, found: tuple[object, ...]) -> Located:
-    study, series, sop, sop_class, row, version, object_key, offset, size, sha256, syntax, number = found
-    return Located(
-        ids.InstanceKey(tenant, ids.StudyUid(str(study)), ids.SeriesUid(str(series)), ids.SopUid(str(sop))),
-        ids.SopClassUid(str(sop_class)),
-        int(str(row)),
-        ids.Version(str(version)),
-        str(object_key),
-        int(str(offset)),
-        int(str(size)),
-        str(sha256),
-        ids.TransferSyntaxUid(str(syntax)),
-        number if isinstance(number, int) else None,
-    )
 
 
 @contextmanager

@@ -7,46 +7,34 @@ be found by the ID that it has, in whatever order the instances come.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Collection
+from typing import NamedTuple
 
 from storage.dicom import json_model
 from storage.dicom.attributes import Level
 from storage.dicom.json_model import JsonDataSet
 from storage.index import rows
+from storage.index.transaction import Transaction
 
 
-class Rows:
-    """Inserts and updates rows given as columns and values."""
+class Speaker(NamedTuple):
+    """A study's or series' row, whether it is live, and the version that it speaks through.
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._db = connection
+    ``blank`` says that a study speaks without a Patient ID.
+    """
 
-    def insert(self, table: str, values: dict[str, object]) -> int:
-        """Insert a row; its id."""
-        names, marks = ", ".join(values), ", ".join("?" * len(values))
-        cursor = self._db.execute(
-            f"INSERT INTO {table} ({names}) VALUES ({marks})",
-            tuple(values.values()),
-        )
-        assert cursor.lastrowid is not None
-        return cursor.lastrowid
-
-    def update(self, table: str, identifier: int, values: dict[str, object]) -> None:
-        """Update a row."""
-        assignments = ", ".join(f"{name} = ?" for name in values)
-        self._db.execute(
-            f"UPDATE {table} SET {assignments} WHERE id = ?",
-            (*values.values(), identifier),
-        )
+    row: int
+    live: bool
+    source: str
+    blank: bool = False
 
 
 class Voices:
     """Keeps studies and series speaking through the right instance, inside a writing transaction."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._db = connection
-        self._rows = Rows(connection)
+    def __init__(self, transaction: Transaction) -> None:
+        self._in = transaction
+        self._db = transaction.db
 
     def patient_row(self, tenant: str, patient: tuple[str, str, str]) -> int:
         """The surrogate of a patient, made when there is none."""
@@ -62,21 +50,15 @@ class Voices:
         return int(found[0])
 
     def heard(
-        self, study: int, series: int, data_set: JsonDataSet, version: str, change: int, superseded: Collection[str]
+        self, table: str, speaker: Speaker, data_set: JsonDataSet, version: str, change: int, before: Collection[str]
     ) -> None:
-        """Take note of a version that has become current in place of others."""
-        blank = is_blank(data_set)
-        for table, identifier in (("study", study), ("series", series)):
-            blank_now = "(SELECT p.patient_id = '' FROM patient p WHERE p.id = patient)" if table == "study" else "0"
-            live, source, voice_blank = self._db.execute(
-                f"SELECT live, source_version, {blank_now} FROM {table} WHERE id = ?",
-                (identifier,),
-            ).fetchone()
-            better = (blank, version) < (bool(voice_blank), source) if table == "study" else version < source
-            if live and source in superseded:
-                self.choose(table, identifier, change)
-            elif not live or better:
-                self._speak(table, identifier, data_set, version, {} if live else {"live": 1, "appeared": change})
+        """Take note of a version that has become current in place of those ``before``."""
+        blank = table == "study" and is_blank(data_set)
+        if speaker.live and speaker.source in before:
+            self.choose(table, speaker.row, change)
+        elif not speaker.live or (blank, version) < (speaker.blank, speaker.source):
+            begins: dict[str, object] = {} if speaker.live else {"live": True, "appeared": change}
+            self._speak(table, speaker.row, data_set, version, begins)
 
     def choose(self, table: str, identifier: int, change: int) -> None:
         """Let a study or series speak through its right instance; mark it dead when it has none."""
@@ -87,15 +69,15 @@ class Voices:
             (identifier,),
         ).fetchone()
         if found is None:
-            self._rows.update(table, identifier, {"live": 0})
+            self._in.update(table, identifier, {"live": False})
             return
         (live,) = self._db.execute(f"SELECT live FROM {table} WHERE id = ?", (identifier,)).fetchone()
         data_set = json_model.loads(rows.unpack(found[1]))
-        self._speak(table, identifier, data_set, found[0], {} if live else {"live": 1, "appeared": change})
+        self._speak(table, identifier, data_set, found[0], {} if live else {"live": True, "appeared": change})
 
     def _speak(self, table: str, identifier: int, data_set: JsonDataSet, version: str, more: dict[str, object]) -> None:
         if table == "series":
-            self._rows.update(table, identifier, {**series_values(data_set, version), **more})
+            self._in.update(table, identifier, {**series_values(data_set, version), **more})
             self.keep_items(identifier, data_set)
             return
         values = study_values(data_set, version)
@@ -103,26 +85,22 @@ class Voices:
             "SELECT tenant, study_uid FROM study WHERE id = ?", (identifier,)
         ).fetchone()
         patient = self.patient_row(tenant, rows.patient_key(data_set, study_uid))
-        self._rows.update(table, identifier, {**values, "patient": patient, **more})
+        self._in.update(table, identifier, {**values, "patient": patient, **more})
         self.keep_names(identifier, data_set)
 
     def keep_names(self, study: int, data_set: JsonDataSet) -> None:
         """Write the keys by which fuzzy matching finds a study."""
-        self._db.execute("DELETE FROM name_key WHERE study = ?", (study,))
-        self._db.executemany(
+        self._db.write("DELETE FROM name_key WHERE study = ?", (study,))
+        self._db.write(
             "INSERT INTO name_key (attribute, key, study) VALUES (?, ?, ?)",
-            [(*each, study) for each in rows.name_keys(rows.columns(data_set, Level.PATIENT, Level.STUDY))],
+            *((*each, study) for each in rows.name_keys(rows.columns(data_set, Level.PATIENT, Level.STUDY))),
         )
 
     def keep_items(self, series: int, data_set: JsonDataSet) -> None:
         """Write the items of a series' Request Attributes Sequence."""
-        self._db.execute("DELETE FROM request_item WHERE series = ?", (series,))
+        self._db.write("DELETE FROM request_item WHERE series = ?", (series,))
         for number, item in enumerate(rows.request_items(data_set)):
-            names, marks = ", ".join(item), ", ".join("?" * len(item))
-            self._db.execute(
-                f"INSERT INTO request_item (series, item, {names}) VALUES (?, ?, {marks})",
-                (series, number, *item.values()),
-            )
+            self._in.insert("request_item", {"series": series, "item": number, **item})
 
 
 def is_blank(data_set: JsonDataSet) -> bool:

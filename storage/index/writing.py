@@ -7,8 +7,7 @@ reindex comes to the same answers.
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from storage.dicom import identifiers as ids
@@ -17,6 +16,8 @@ from storage.dicom.file_meta import NATIVE
 from storage.dicom.part10 import EXTRACTOR_VERSION
 from storage.index import feed, rows, voices
 from storage.index.base import Action, Arrival, Commit, Conflict, Outcome, Role, Target
+from storage.index.database import rows_of
+from storage.index.transaction import Transaction
 
 
 class _Version(NamedTuple):
@@ -54,38 +55,48 @@ def _is_alternative(current: _Version, header: str, transfer_syntax: str) -> boo
     return header == current.header and transfer_syntax != current.transfer_syntax and not native
 
 
+class _Instance(NamedTuple):
+    row: int
+    study_uid: str
+    series_uid: str
+    sop_class_uid: str
+    current: int | None
+
+
+class _Study(NamedTuple):
+    """A study's row, its patient, and the arrival's series in it, if there is one."""
+
+    row: int
+    live: bool
+    source: str
+    issuer: str
+    patient_id: str
+    series: int | None
+    series_live: bool | None
+    series_source: str | None
+
+
 class Writer:
-    """Applies changes on a connection that is inside BEGIN IMMEDIATE."""
+    """Applies changes inside one writing transaction."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self.db = connection
-        self.rows = voices.Rows(connection)
-        self.voices = voices.Voices(connection)
-
-    def next_change(self) -> int:
-        """The next change sequence number; the one writing transaction at a time makes it commit order."""
-        return feed.next_change(self.db)
+    def __init__(self, transaction: Transaction) -> None:
+        self.transaction = transaction
+        self.db = transaction.db
+        self.voices = voices.Voices(transaction)
 
     def store(self, arrival: Arrival) -> Commit:
         """Give one arrival its rows, or say why it gets none."""
         key, extract = arrival.key, arrival.extract
         patient = rows.patient_key(extract.data_set, key.study_uid)
-        study = self.db.execute(
-            "SELECT id FROM study WHERE tenant = ? AND study_uid = ?", (key.tenant, key.study_uid)
-        ).fetchone()
-        instance = self.db.execute(
-            "SELECT i.id, s.study_uid, e.series_uid, i.sop_class_uid, i.current_version FROM instance i"
-            " JOIN study s ON s.id = i.study JOIN series e ON e.id = i.series WHERE i.tenant = ? AND i.sop_uid = ?",
-            (key.tenant, key.sop_uid),
-        ).fetchone()
+        study, instance = self._found(key)
         versions: list[_Version] = []
         if instance is not None:
-            if instance[4] is not None and not arrival.deletion_record:
+            if instance.current is not None and not arrival.deletion_record:
                 reason = _misplaced(instance, arrival)
                 if reason:
                     return Commit(Outcome.MISPLACED, reason)
-            versions = self.live_versions(instance[0])
-        if study is not None and not arrival.deletion_record and self.of_another(study[0], patient):
+            versions = self.live_versions(instance.row)
+        if study is not None and not arrival.deletion_record and self._of_another(study, patient):
             return Commit(Outcome.MISPLACED, "the study belongs to another patient")
         if not arrival.deletion_record:
             if any(version.canonical == extract.canonical_digest for version in versions):
@@ -95,10 +106,29 @@ class Writer:
                 return refused
         return self._insert(arrival, study, instance, versions, patient)
 
+    def _found(self, key: ids.InstanceKey) -> tuple[_Study | None, _Instance | None]:
+        """What is there of an arrival's study, series and instance; both asked before either answer is waited for."""
+        study = self.db.execute(
+            "SELECT s.id, s.live, s.source_version, p.issuer, p.patient_id, e.id, e.live, e.source_version"
+            " FROM study s JOIN patient p ON p.id = s.patient LEFT JOIN series e ON e.study = s.id AND e.series_uid = ?"
+            " WHERE s.tenant = ? AND s.study_uid = ?",
+            (key.series_uid, key.tenant, key.study_uid),
+        )
+        instance = self.db.execute(
+            "SELECT i.id, s.study_uid, e.series_uid, i.sop_class_uid, i.current_version FROM instance i"
+            " JOIN study s ON s.id = i.study JOIN series e ON e.id = i.series WHERE i.tenant = ? AND i.sop_uid = ?",
+            (key.tenant, key.sop_uid),
+        )
+        of_study, of_instance = study.fetchone(), instance.fetchone()
+        return (
+            _Study(*of_study) if of_study is not None else None,
+            _Instance(*of_instance) if of_instance is not None else None,
+        )
+
     def move(self, instance: int, object_key: str) -> None:
         """Let an instance stand where a version of it belongs: an instance that was deleted may come back elsewhere."""
         key, _ = ids.parse_object_key(object_key)
-        self.db.execute(
+        self.db.write(
             "UPDATE instance SET (study, series) = (SELECT s.id, e.id FROM study s JOIN series e ON e.study = s.id"
             " WHERE s.tenant = ? AND s.study_uid = ? AND e.series_uid = ?) WHERE id = ?",
             (key.tenant, key.study_uid, key.series_uid, instance),
@@ -112,162 +142,180 @@ class Writer:
         self.move(instance, object_key)
 
     def of_another(self, study: int, patient: tuple[str, str, str]) -> bool:
+        """Whether a study is another patient's."""
+        found = self.db.execute(
+            "SELECT s.id, s.live, s.source_version, p.issuer, p.patient_id, NULL, NULL, NULL"
+            " FROM study s JOIN patient p ON p.id = s.patient WHERE s.id = ?",
+            (study,),
+        ).fetchone()
+        return self._of_another(_Study(*found), patient)
+
+    def _of_another(self, study: _Study, patient: tuple[str, str, str]) -> bool:
         """Whether a study is another patient's.
 
         A blank Patient ID says nothing about who the patient is; modalities send both in one study. But a study whose
         IDs were all replaced by blank ones is still of the patient whom its earlier versions name.
         """
-        live, issuer, patient_id = self.db.execute(
-            "SELECT s.live, p.issuer, p.patient_id FROM study s JOIN patient p ON p.id = s.patient WHERE s.id = ?",
-            (study,),
-        ).fetchone()
-        if not live or not patient[1]:
+        if not study.live or not patient[1]:
             return False
-        if patient_id:
-            return (issuer, patient_id) != patient[:2]
+        if study.patient_id:
+            return (study.issuer, study.patient_id) != patient[:2]
         earlier = self.db.execute(
             "SELECT d.metadata FROM instance i JOIN version v ON v.instance = i.id JOIN document d ON d.version = v.id"
             " WHERE i.study = ? AND v.deleted IS NULL AND v.id <> i.current_version",
-            (study,),
+            (study.row,),
         )
-        keys = (rows.patient_key(json_model.loads(rows.unpack(body)), "") for (body,) in earlier)
+        keys = (rows.patient_key(json_model.loads(rows.unpack(body)), "") for (body,) in rows_of(earlier))
         return any(key[1] and key[:2] != patient[:2] for key in keys)
 
     def live_versions(self, instance: int) -> list[_Version]:
         """An instance's versions that are not deleted."""
-        return [
-            _Version(*row)
-            for row in self.db.execute(
-                "SELECT id, version, header, transfer_syntax, canonical FROM version"
-                " WHERE instance = ? AND deleted IS NULL",
-                (instance,),
-            )
-        ]
+        found = self.db.execute(
+            "SELECT id, version, header, transfer_syntax, canonical FROM version"
+            " WHERE instance = ? AND deleted IS NULL",
+            (instance,),
+        )
+        return [_Version(*row) for row in found.fetchall()]
 
     def _insert(
         self,
         arrival: Arrival,
-        study: Sequence[object] | None,
-        instance: Sequence[object] | None,
+        study: _Study | None,
+        instance: _Instance | None,
         versions: list[_Version],
         patient: tuple[str, str, str],
     ) -> Commit:
         key, extract = arrival.key, arrival.extract
-        change = self.next_change()
-        study_row = self._study_row(arrival, study, patient)
-        series_row = self._series_row(arrival, study_row)
-        instance_row = self._instance_row(arrival, instance, study_row, series_row, change)
-        cursor = self.db.execute(
-            "INSERT INTO version (instance, version, role, object_key, data_offset, size, sha256, canonical, header,"
-            " transfer_syntax, extractor, committed, deleted, deletion_record)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                instance_row, arrival.version, Role.SUPERSEDED.value, key.object_key(arrival.version),
-                arrival.data_offset, arrival.size, arrival.sha256, extract.canonical_digest, extract.header_digest,
-                extract.transfer_syntax_uid, EXTRACTOR_VERSION, change,
-                change if arrival.deletion_record else None, arrival.deletion_record or None,
-            ),
-        )  # fmt: skip
-        assert cursor.lastrowid is not None
-        row = cursor.lastrowid
-        self.db.execute(
-            "INSERT INTO document (version, metadata, layout) VALUES (?, ?, ?)",
-            (row, rows.pack(extract.metadata), rows.layout_document(extract)),
+        change = self.transaction.next_change()
+        ours = _Version(
+            change, arrival.version, extract.header_digest, extract.transfer_syntax_uid, extract.canonical_digest
         )
-        self.db.executemany(
-            "INSERT INTO frame_chunk (version, chunk, body) VALUES (?, ?, ?)",
-            [(row, number, body) for number, body in enumerate(extract.frame_chunks)],
-        )
+        roles = {} if arrival.deletion_record else arrange([*versions, ours])
+        role = roles.get(change, Role.SUPERSEDED)
+        current = role is Role.CURRENT
+        study_row = self._study_row(arrival, study, patient, change, live=current)
+        series_row = self._series_row(arrival, study_row, study.series if study else None, change, live=current)
+        instance_row = self._instance_row(arrival, instance, study_row, series_row, change, current=current)
+        self._version_row(arrival, instance_row, change, role)
+        for identifier, other in roles.items():
+            if identifier != change:
+                self.db.write("UPDATE version SET role = ? WHERE id = ?", (other.value, identifier))
+        if current:
+            before = {version.version for version in versions}
+            for table, speaker in _speakers(study):
+                self.voices.heard(table, speaker, extract.data_set, arrival.version, change, before)
         if arrival.deletion_record:
-            if instance is None or instance[4] is None:
+            if instance is None or instance.current is None:
                 self.settle(instance_row)
             return Commit(Outcome.STORED)
         place = feed.Place(key.tenant, study_row, series_row, instance_row, arrival.version)
-        ours = _Version(
-            row, arrival.version, extract.header_digest, extract.transfer_syntax_uid, extract.canonical_digest
-        )
-        roles = arrange([*versions, ours])
-        for identifier, role in roles.items():
-            if identifier == row or len(roles) > 1:
-                self.db.execute("UPDATE version SET role = ? WHERE id = ?", (role.value, identifier))
-        if roles[row] is Role.CURRENT:
-            self._make_current(arrival, row, study_row, series_row, instance_row, versions)
-        else:
-            self.db.execute("UPDATE instance SET change = ? WHERE id = ?", (change, instance_row))
-        if roles[row] is Role.ALTERNATIVE:
-            feed.record(self.db, change, Action.ALTERNATIVE, place)
+        if role is Role.ALTERNATIVE:
+            feed.record(self.transaction, change, Action.ALTERNATIVE, place)
             return Commit(Outcome.ALTERNATIVE)
-        feed.record(self.db, change, Action.UPDATED if versions else Action.CREATED, place)
+        feed.record(self.transaction, change, Action.UPDATED if versions else Action.CREATED, place)
         return Commit(Outcome.NEW_VERSION if versions else Outcome.STORED)
 
-    def _study_row(self, arrival: Arrival, study: Sequence[object] | None, patient: tuple[str, str, str]) -> int:
-        if study is not None:
-            return int(str(study[0]))
-        values = {
-            "tenant": arrival.key.tenant,
-            "patient": self.voices.patient_row(arrival.key.tenant, patient),
-            "live": 0,
-            "study_uid": arrival.key.study_uid,
-            **voices.study_values(arrival.extract.data_set, arrival.version),
-        }
-        return self.rows.insert("study", values)
+    def _version_row(self, arrival: Arrival, instance: int, change: int, role: Role) -> None:
+        extract = arrival.extract
+        self.transaction.insert(
+            "version",
+            {
+                "id": change,
+                "instance": instance,
+                "version": arrival.version,
+                "role": role.value,
+                "object_key": arrival.key.object_key(arrival.version),
+                "data_offset": arrival.data_offset,
+                "size": arrival.size,
+                "sha256": arrival.sha256,
+                "canonical": extract.canonical_digest,
+                "header": extract.header_digest,
+                "transfer_syntax": extract.transfer_syntax_uid,
+                "extractor": EXTRACTOR_VERSION,
+                "committed": change,
+                "deleted": change if arrival.deletion_record else None,
+                "deletion_record": arrival.deletion_record or None,
+            },
+        )
+        document = {"metadata": rows.pack(extract.metadata), "layout": rows.layout_document(extract)}
+        self.transaction.insert("document", {"version": change, **document})
+        self.db.write(
+            "INSERT INTO frame_chunk (version, chunk, body) VALUES (?, ?, ?)",
+            *((change, number, body) for number, body in enumerate(extract.frame_chunks)),
+        )
 
-    def _series_row(self, arrival: Arrival, study: int) -> int:
-        found = self.db.execute(
-            "SELECT id FROM series WHERE study = ? AND series_uid = ?", (study, arrival.key.series_uid)
-        ).fetchone()
-        if found is not None:
-            return int(found[0])
-        values = {
-            "study": study,
-            "live": 0,
-            "series_uid": arrival.key.series_uid,
-            **voices.series_values(arrival.extract.data_set, arrival.version),
-        }
-        return self.rows.insert("series", values)
+    def _study_row(
+        self, arrival: Arrival, study: _Study | None, patient: tuple[str, str, str], change: int, *, live: bool
+    ) -> int:
+        if study is not None:
+            return study.row
+        data_set = arrival.extract.data_set
+        self.transaction.insert(
+            "study",
+            {
+                "id": change,
+                "tenant": arrival.key.tenant,
+                "patient": self.voices.patient_row(arrival.key.tenant, patient),
+                "live": live,
+                "appeared": change if live else 0,
+                "study_uid": arrival.key.study_uid,
+                **voices.study_values(data_set, arrival.version),
+            },
+        )
+        if live:
+            self.voices.keep_names(change, data_set)
+        return change
+
+    def _series_row(self, arrival: Arrival, study: int, series: int | None, change: int, *, live: bool) -> int:
+        if series is not None:
+            return series
+        data_set = arrival.extract.data_set
+        self.transaction.insert(
+            "series",
+            {
+                "id": change,
+                "study": study,
+                "live": live,
+                "appeared": change if live else 0,
+                "series_uid": arrival.key.series_uid,
+                **voices.series_values(data_set, arrival.version),
+            },
+        )
+        if live:
+            self.voices.keep_items(change, data_set)
+        return change
 
     def _instance_row(
-        self, arrival: Arrival, instance: Sequence[object] | None, study: int, series: int, change: int
+        self, arrival: Arrival, instance: _Instance | None, study: int, series: int, change: int, *, current: bool
     ) -> int:
-        if instance is not None:
-            identifier = int(str(instance[0]))
-            if instance[4] is None and not arrival.deletion_record:
+        spoken = voices.instance_values(arrival.extract.data_set, arrival.extract.sop_class_uid)
+        if instance is None:
+            values = {
+                "id": change,
+                "tenant": arrival.key.tenant,
+                "study": study,
+                "series": series,
+                "current_version": change if current else None,
+                "change": change,
+                "appeared": change if current else 0,
+                "sop_uid": arrival.key.sop_uid,
+            }
+            self.transaction.insert("instance", {**values, **spoken})
+            return change
+        if current:
+            values = {"current_version": change, "change": change, **spoken}
+            if instance.current is None:
                 # A tombstone that comes back may stand elsewhere now.
-                self.db.execute("UPDATE instance SET study = ?, series = ? WHERE id = ?", (study, series, identifier))
-            return identifier
-        values = {
-            "tenant": arrival.key.tenant,
-            "study": study,
-            "series": series,
-            "current_version": None,
-            "change": change,
-            "sop_uid": arrival.key.sop_uid,
-            **voices.instance_values(arrival.extract.data_set, arrival.extract.sop_class_uid),
-        }
-        return self.rows.insert("instance", values)
-
-    def _make_current(
-        self, arrival: Arrival, row: int, study: int, series: int, instance: int, before: list[_Version]
-    ) -> None:
-        """Let the instance, and if it is their voice the series and study, speak through a new version."""
-        (change,) = self.db.execute("SELECT committed FROM version WHERE id = ?", (row,)).fetchone()
-        (current,) = self.db.execute("SELECT current_version FROM instance WHERE id = ?", (instance,)).fetchone()
-        values = {
-            "current_version": row,
-            "change": change,
-            **voices.instance_values(arrival.extract.data_set, arrival.extract.sop_class_uid),
-        }
-        if current is None:
-            values["appeared"] = change
-        self.rows.update("instance", instance, values)
-        self.voices.heard(
-            study, series, arrival.extract.data_set, arrival.version, change, {version.version for version in before}
-        )
+                values |= {"appeared": change, "study": study, "series": series}
+            self.transaction.update("instance", instance.row, values)
+        elif not arrival.deletion_record:
+            self.transaction.update("instance", instance.row, {"change": change})
+        return instance.row
 
     def quarantine(self, values: Sequence[str]) -> None:
         """Keep a row for a misplaced arrival; the values are the table's columns in their order."""
         version, tenant, object_key, study_uid, series_uid, sop_uid, reason = values
-        self.db.execute(
+        self.db.write(
             "INSERT INTO quarantine (version, tenant, object_key, study_uid, series_uid, sop_uid, reason)"
             " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
             (version, tenant, object_key, study_uid, series_uid, sop_uid, reason),
@@ -275,7 +323,7 @@ class Writer:
 
     def keep_series_metadata(self, target: Target, base: str, generation: int, body: bytes) -> None:
         """Keep a consolidated body, unless a later one is there."""
-        self.db.execute(
+        self.db.write(
             "INSERT INTO series_metadata (series, base, generation, body)"
             " SELECT e.id, ?, ?, ? FROM series e JOIN study s ON s.id = e.study"
             " WHERE s.tenant = ? AND s.study_uid = ? AND e.series_uid = ?"
@@ -286,13 +334,22 @@ class Writer:
         )
 
 
-def _misplaced(instance: Sequence[object], arrival: Arrival) -> str:
+def _speakers(study: _Study | None) -> Iterator[tuple[str, voices.Speaker]]:
+    """Through what an arrival's study and series speak, as far as they were there before it."""
+    if study is None:
+        return
+    yield "study", voices.Speaker(study.row, study.live, study.source, blank=not study.patient_id)
+    if study.series is not None:
+        yield "series", voices.Speaker(study.series, bool(study.series_live), study.series_source or "")
+
+
+def _misplaced(instance: _Instance, arrival: Arrival) -> str:
     """Why a live instance's UID may not arrive with these identifiers; "" when it may."""
-    if instance[1] != arrival.key.study_uid:
+    if instance.study_uid != arrival.key.study_uid:
         return "the SOP Instance UID is in use in another study"
-    if instance[2] != arrival.key.series_uid:
+    if instance.series_uid != arrival.key.series_uid:
         return "the SOP Instance UID is in use in another series"
-    if instance[3] != arrival.extract.sop_class_uid:
+    if instance.sop_class_uid != arrival.extract.sop_class_uid:
         return "the SOP Instance UID is in use with another SOP class"
     return ""
 

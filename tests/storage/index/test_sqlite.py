@@ -79,7 +79,7 @@ def test_a_database_of_the_first_schema_is_filled_up_and_answers_alike(tmp_path:
     expected = _answers(index)
     index.close()
     old = sqlite3.connect(tmp_path / "old.sqlite")
-    old.executescript(migrations.scripts()[1])
+    old.executescript(migrations.scripts("sqlite")[1])
     old.execute("ATTACH ? AS new", (str(tmp_path / "new.sqlite"),))
     for (table,) in old.execute("SELECT name FROM main.sqlite_master WHERE type = 'table'").fetchall():
         both = [{row[1] for row in old.execute(f"PRAGMA {schema}.table_info({table})")} for schema in ("main", "new")]
@@ -121,7 +121,7 @@ def test_a_database_of_a_newer_incompatible_release_is_refused(tmp_path: Path) -
 
 
 def test_schema_files_are_numbered_without_gaps() -> None:
-    assert list(migrations.scripts()) == list(range(1, migrations.SCHEMA_VERSION + 1))
+    assert list(migrations.scripts("sqlite")) == list(range(1, migrations.SCHEMA_VERSION + 1))
 
 
 def test_a_damaged_database_is_unavailable_and_not_an_exception_of_sqlite(tmp_path: Path) -> None:

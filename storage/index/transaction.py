@@ -1,0 +1,41 @@
+"""One writing transaction: its connection, and the change sequence numbers that it hands out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from storage.index.database import Database
+
+LAST = "SELECT last FROM change_sequence"
+
+
+class Transaction:
+    """What happens inside of one; only one is open at a time, so sequence numbers follow the order of commits.
+
+    A row of study, series, instance or version has as its id the change that it came with: nothing has to be asked of
+    the engine before the rows that point to it are written.
+    """
+
+    def __init__(self, db: Database, last: int) -> None:
+        self.db = db
+        self._begun = self._last = last
+
+    def next_change(self) -> int:
+        """The next change sequence number."""
+        self._last += 1
+        return self._last
+
+    def insert(self, table: str, values: Mapping[str, object]) -> None:
+        """Insert a row."""
+        names, marks = ", ".join(values), ", ".join("?" * len(values))
+        self.db.write(f"INSERT INTO {table} ({names}) VALUES ({marks})", tuple(values.values()))
+
+    def update(self, table: str, identifier: int, values: Mapping[str, object]) -> None:
+        """Update a row."""
+        assignments = ", ".join(f"{name} = ?" for name in values)
+        self.db.write(f"UPDATE {table} SET {assignments} WHERE id = ?", (*values.values(), identifier))
+
+    def finish(self) -> None:
+        """Keep the number that was handed out last; the commit follows."""
+        if self._last != self._begun:
+            self.db.write("UPDATE change_sequence SET last = ?", (self._last,))

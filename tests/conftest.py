@@ -4,37 +4,56 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
 
 import pytest
 
+from storage.index.postgres import PostgresSettings
 from storage.objects.s3 import S3Settings
+from tests import postgres as postgres_server
+from tests.postgres import Postgres, drop_schema, new_schema
 from tests.seaweedfs import SeaweedFS, new_bucket
 
 
-@pytest.fixture(scope="session")
-def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The endpoint URL of a SeaweedFS server, started when the first test asks; xdist workers share one.
+class Server(Protocol):
+    """A server that tests share."""
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        ...
+
+    def stop(self) -> None:
+        """End it."""
+        ...
+
+
+@contextmanager
+def shared_server(factory: pytest.TempPathFactory, name: str, start: Callable[[Path], Server]) -> Iterator[str]:
+    """The address of a server that is started when the first test asks; xdist workers share one.
 
     The worker that starts it stops it again when no other worker uses it any more.
     """
-    base = tmp_path_factory.getbasetemp()
+    base = factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    folder = shared / "seaweedfs"
+    folder = shared / name
     folder.mkdir(exist_ok=True)
     users = (folder / "users.lock").open("w")
     with users, (folder / "start.lock").open("w") as starting:
         fcntl.flock(starting, fcntl.LOCK_EX)
-        address = folder / "endpoint"
+        address = folder / "address"
         server = None
         if not address.exists():
-            server = SeaweedFS(base / "seaweedfs-data")
-            address.write_text(server.endpoint_url)
-        endpoint_url = address.read_text()
+            server = start(base / f"{name}-data")
+            address.write_text(server.url)
+        url = address.read_text()
         fcntl.flock(users, fcntl.LOCK_SH)
         fcntl.flock(starting, fcntl.LOCK_UN)
         try:
-            yield endpoint_url
+            yield url
         finally:
             if server is not None:
                 # The first keeps newcomers away, the second is granted when every other worker is done.
@@ -42,6 +61,30 @@ def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
                 fcntl.flock(users, fcntl.LOCK_EX)
                 address.unlink()
                 server.stop()
+
+
+@pytest.fixture(scope="session")
+def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The endpoint URL of a SeaweedFS server."""
+    with shared_server(tmp_path_factory, "seaweedfs", SeaweedFS) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a database on a PostgreSQL server; stays out where no server is installed, but not in CI."""
+    if not postgres_server.is_installed() and os.environ.get("CI") != "true":
+        pytest.skip("no PostgreSQL server (Debian package postgresql)")
+    with shared_server(tmp_path_factory, "postgres", lambda _: Postgres()) as url:
+        yield url
+
+
+@pytest.fixture
+def postgres_schema(postgres: str) -> Iterator[PostgresSettings]:
+    """Settings for an empty schema of this test's own."""
+    settings = new_schema(postgres)
+    yield settings
+    drop_schema(settings)
 
 
 @pytest.fixture

@@ -81,6 +81,11 @@ class SeaweedFS:
             self.stop()
             raise
 
+    @property
+    def url(self) -> str:
+        """The endpoint."""
+        return self.endpoint_url
+
     def stop(self) -> None:
         """End the server at once; its files are of no further use. Idempotent."""
         if self._process.poll() is None:

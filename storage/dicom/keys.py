@@ -57,6 +57,10 @@ def condition(attribute: Attribute, text: str, options: Options = PLAIN) -> Cond
     if options.empty_values and text.strip(" ") == EMPTY:
         absent = Absent(attribute.keyword)
         return Not(InItem(Not(absent))) if attribute.in_item else absent
+    # A NUL is padding, which the index does not keep either.
+    text = text.replace("\0", "")
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        raise InvalidCondition(f"{attribute.keyword}: not a text in Unicode")
     if attribute.vr == "UI":
         return any_of(attribute, re.split(r"[\\,]", text))
     if options.multiple_values and attribute.vr in MULTIPLE_VRS and "\\" in text:

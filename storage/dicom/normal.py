@@ -29,7 +29,8 @@ def normalise(vr: str, text: str) -> Normal:
     Dates are YYYYMMDD, times HHMMSS.FFFFFF, date-times YYYYMMDDHHMMSS.FFFFFF in UTC, names as ``names.fold`` (a
     single group).
     """
-    stripped = text.strip(" \0")
+    # A NUL within a value is padding gone astray; PostgreSQL keeps none in a text.
+    stripped = text.replace("\0", "").strip(" ")
     if not stripped:
         return None
     if vr == "PN":
@@ -41,7 +42,8 @@ def normalise(vr: str, text: str) -> Normal:
     if vr == "DT":
         return instant_bound(stripped, high=False)
     if vr in NUMBERS:
-        return number(stripped)
+        found = number(stripped)
+        return None if vr == "IS" and isinstance(found, float) else found
     return stripped
 
 

@@ -16,7 +16,7 @@ from storage.dicom.matching import (
     Wildcard,
     attribute_of,
 )
-from storage.index.database import Matching, Sql
+from storage.index.database import Among, Matching, Sql
 
 ALIASES = {Level.PATIENT: "s", Level.STUDY: "s", Level.SERIES: "e", Level.INSTANCE: "i"}
 """Table aliases: study ``s`` (with its patient's attributes), series ``e``, instance ``i``; a request's item ``r``."""
@@ -63,7 +63,7 @@ def _fuzzy(condition: Fuzzy, attribute: Attribute) -> Sql:
         keys = [key for key in word if not key.endswith("*")]
         begins = [key[:-1] for key in word if key.endswith("*")]
         found = Sql().add("s.id IN (SELECT k.study FROM name_key k WHERE k.attribute = ? AND (", attribute.column)
-        found.add(f"k.key IN ({', '.join('?' * len(keys))})", *keys)
+        found.put(Among("k.key", keys))
         for start in begins:
             found.add("OR (k.key >= ? AND k.key < ?)", start, start + "\U0010ffff")
         words.append(found.add("))"))
@@ -87,8 +87,8 @@ def _column(condition: Leaf, alias: str, name: str) -> Sql:
         return Sql().add(f"{column} IS NULL")
     found = Sql().add(f"({column} IS NOT NULL AND")
     if isinstance(condition, OneOf):
-        if len(condition.values) == 1:
-            found.add(f"{column} = ?", condition.values[0])
+        if not condition.values:
+            found.add("1 = 0")
         else:
             marks = ", ".join("?" * len(condition.values))
             found.add(f"{column} IN ({marks})", *condition.values)

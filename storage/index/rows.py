@@ -97,8 +97,9 @@ def _value(element: JsonElement | None) -> str:
         return ""
     first = values[0]
     if isinstance(first, dict):
-        return "=".join(str(first.get(group, "")) for group in ("Alphabetic", "Ideographic", "Phonetic"))
-    return str(first)
+        first = "=".join(str(first.get(group, "")) for group in ("Alphabetic", "Ideographic", "Phonetic"))
+    # PostgreSQL keeps no NUL in a text, and within a value it is but padding gone astray.
+    return str(first).replace("\0", "")
 
 
 def attributes(data_set: JsonDataSet, *levels: Level) -> bytes:
@@ -114,8 +115,7 @@ def attributes(data_set: JsonDataSet, *levels: Level) -> bytes:
 
 def patient_key(data_set: JsonDataSet, study_uid: str) -> tuple[str, str, str]:
     """Issuer, Patient ID and, for a blank one, the study it belongs to."""
-    patient_id = json_model.text_of(data_set, "00100020").strip()
-    issuer = json_model.text_of(data_set, "00100021").strip()
+    patient_id, issuer = (_value(data_set.get(tag)).strip() for tag in ("00100020", "00100021"))
     return issuer, patient_id, "" if patient_id else study_uid
 
 

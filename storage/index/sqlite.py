@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -13,6 +12,7 @@ from pathlib import Path
 from storage.dicom import json_model
 from storage.errors import SearchTooBroad, StorageFull, StorageUnavailable
 from storage.index import migrations, searching
+from storage.index.connections import Connections
 from storage.index.database import Among, Found, Listed, Matching, Sql, Text
 from storage.index.relational import Change, RelationalIndex
 from storage.index.transaction import LAST, Transaction
@@ -22,6 +22,7 @@ from storage.index.writing import Writer
 _CHECKPOINT_BYTES = 16 << 20
 _TRUNCATE_BYTES = 256 << 20
 _IDLE_READERS = 16
+_MAX_READERS = 256
 _OPERATIONS_BETWEEN_LOOKS = 20_000
 
 
@@ -115,8 +116,13 @@ class SqliteIndex(RelationalIndex):
         self._synchronous = "FULL" if fsync else "OFF"
         self._timeout_s = timeout_s
         self._closed = False
-        self._readers: list[SqliteDatabase] = []
-        self._readers_lock = threading.Lock()
+        self._readers: Connections[SqliteDatabase] = Connections(
+            self._connect_reader,
+            lambda db: db.connection.close(),
+            at_most=_MAX_READERS,
+            kept=_IDLE_READERS,
+            timeout_s=timeout_s,
+        )
         self._writing: SqliteDatabase | None = None
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
         self._turnstile = Turnstile(path)
@@ -135,24 +141,15 @@ class SqliteIndex(RelationalIndex):
         connection.execute("PRAGMA mmap_size = 268435456")
         return SqliteDatabase(connection)
 
+    def _connect_reader(self) -> SqliteDatabase:
+        db = self._connect()
+        db.connection.execute("PRAGMA query_only = ON")
+        return db
+
     @contextmanager
     def _reader(self) -> Iterator[SqliteDatabase]:
-        """A connection of its own for one read. Not one a thread: associations bring threads without end."""
-        with _translated():
-            with self._readers_lock:
-                db = self._readers.pop() if self._readers else None
-            if db is None:
-                db = self._connect()
-                db.connection.execute("PRAGMA query_only = ON")
-            try:
-                yield db
-            finally:
-                with self._readers_lock:
-                    kept = not self._closed and len(self._readers) < _IDLE_READERS
-                    if kept:
-                        self._readers.append(db)
-                if not kept:
-                    db.connection.close()
+        with _translated(), self._readers.one() as db:
+            yield db
 
     def _transact(self, changes: Sequence[Change]) -> Sequence[object]:
         with self._turnstile.turn(), _translated():
@@ -202,16 +199,12 @@ class SqliteIndex(RelationalIndex):
     def close(self) -> None:
         """See Index."""
         self._group.close()
-        with self._readers_lock:
-            if self._closed:
-                return
+        self._readers.close()
+        if not self._closed:
             self._closed = True
-            readers, self._readers = self._readers, []
-        for db in readers:
-            db.connection.close()
-        if self._writing is not None:
-            self._writing.connection.close()
-        self._turnstile.close()
+            if self._writing is not None:
+                self._writing.connection.close()
+            self._turnstile.close()
 
 
 @contextmanager

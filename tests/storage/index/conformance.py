@@ -35,7 +35,7 @@ from storage.dicom.matching import (
 )
 from storage.dicom.metadata import Step, Value
 from storage.dicom.part10 import Extract
-from storage.errors import SearchTooBroad, StaleObject
+from storage.errors import InvalidCondition, SearchTooBroad, StaleObject
 from storage.index import rows
 from storage.index.base import (
     Action,
@@ -119,6 +119,31 @@ class IndexContract:
         assert list(index.metadata([located.version_id])) == [one.metadata]
         assert index.layout(located.version_id).frames == one.frames
         assert index.layout(located.version_id).bulk == one.bulk
+
+    def test_values_that_an_engine_would_not_take_do_not_keep_an_instance_out(self, index: Index) -> None:
+        body = encode(data_set(StudyDescription="a;b;c", PatientID="P;1", InstanceNumber="7", PatientName="X;Y"))
+        body = body.replace(b"a;b;c", b"a\0b\0c").replace(b"P;1", b"P\0001").replace(b"X;Y", b"X\0Y")
+        found = extract(body)
+        assert index.commit(arrival(found)).outcome is Outcome.STORED
+        (row,) = index.search(Search(MAIN, Level.STUDY, (keys.of_keyword("StudyDescription", "a*c"),)))
+        assert row.study_uid == found.study_uid
+        for number in ("7.5", "9" * 12, "1e3"):
+            one = extract(encode(data_set()))
+            changed = json_model.loads(json_model.dumps(one.data_set))
+            changed["00200011"] = {"vr": "IS", "Value": [number]}
+            odd = dataclasses.replace(one, data_set=changed)
+            assert index.commit(arrival(odd)).outcome is Outcome.STORED
+            assert index.locate(series(odd), EVERYTHING)
+
+    @pytest.mark.parametrize("keyword", ["PatientName", "PatientID", "StudyInstanceUID", "StudyDate", "SeriesNumber"])
+    @pytest.mark.parametrize("value", ["a\0b", "\0", "*\0*", "\ud800", "1.2\0", "9" * 40, "%", "_", "a\\b*", "[a]?"])
+    def test_no_value_of_a_question_is_too_odd_for_the_engine(self, index: Index, keyword: str, value: str) -> None:
+        put(index)
+        try:
+            condition = keys.of_keyword(keyword, value)
+        except InvalidCondition:
+            return
+        assert found_studies(index, condition) in ([], found_studies(index))
 
     def test_the_same_content_again_is_a_duplicate(self, index: Index) -> None:
         one = put(index)
@@ -567,7 +592,12 @@ class IndexContract:
         assert len(found_studies(index, keys.of_keyword("StudyDescription", "100% *_"))) == 1
         assert found_studies(index, keys.of_keyword("StudyDescription", "' OR 1=1 --*")) == []
 
-    @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+    # One method, run by the class of each engine.
+    @settings(
+        max_examples=150,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.differing_executors],
+        deadline=None,
+    )
     @given(data=st.data())
     def test_sql_and_python_evaluate_a_condition_alike(self, index: Index, data: st.DataObject) -> None:
         if index.count(Search(MAIN, Level.SERIES)) == 0:

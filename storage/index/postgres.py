@@ -1,0 +1,379 @@
+"""The index on PostgreSQL 15 or newer: any number of hosts and processes, writers in turn.
+
+Writing transactions queue at the one row of ``change_sequence``, so everything that is true of one SQLite writer is
+true here: rows are looked at and written without a race, and sequence numbers follow the order of commits. What makes
+that fast enough is that a process commits what waits together, and that statements travel in a pipeline: an arrival
+waits for the network once or twice, whatever it writes.
+"""
+
+from __future__ import annotations
+
+import logging
+import select
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import psycopg
+from psycopg import errors, sql
+from psycopg.conninfo import make_conninfo
+from psycopg.pq import TransactionStatus
+
+from storage.errors import SchemaMismatch, SearchTooBroad, StorageError, StorageFull, StorageUnavailable
+from storage.index import migrations, searching
+from storage.index.connections import Connections
+from storage.index.database import Among, Found, Listed, Matching, Sql, Text
+from storage.index.relational import Change, RelationalIndex
+from storage.index.transaction import LAST, Transaction
+from storage.index.writing import Writer
+
+_log = logging.getLogger("storage.index")
+
+_OLDEST_SERVER = 150_000
+_IDLE_READERS = 8
+_MIGRATION_LOCK = 0x6761_7465_7761_79  # "gateway": one process at a time makes or changes tables
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresSettings:
+    """Where the database is.
+
+    ``conninfo`` is a libpq connection string or URL; several hosts and ``target_session_attrs=read-write`` follow a
+    failover. All tables are in ``schema``, which is made when absent. ``max_readers`` bounds the connections of one
+    process beside its one for writing. ``fsync`` False lets commits return before they are durable; for benchmarks.
+    """
+
+    conninfo: str = field(repr=False)
+    schema: str = "gateway"
+    max_readers: int = 16
+    connect_timeout_s: int = 5
+    statement_timeout_s: float = 30.0
+    fsync: bool = True
+
+
+class PostgresDialect:
+    """PostgreSQL's way to say it."""
+
+    _LIKE = str.maketrans({"*": "%", "?": "_", "%": r"\%", "_": r"\_", "\\": "\\\\"})
+
+    def spell(self, piece: Matching | Among | Listed) -> Text:
+        """See Dialect."""
+        if isinstance(piece, Among):
+            return Text(f"{piece.column} = ANY(?)", (list(piece.values),))
+        if isinstance(piece, Listed):
+            return Text(f"coalesce(json_agg(DISTINCT {piece.expression}), '[]')::text")
+        # The planner itself chooses between the index of trigrams and the order of the studies.
+        return Text(f"{piece.alias}.{piece.column} LIKE ?", (piece.pattern.translate(self._LIKE),))
+
+
+@lru_cache(maxsize=2048)
+def _marked(text: str) -> str:
+    """A statement with psycopg's placeholders."""
+    return text.replace("%", "%%").replace("?", "%s")
+
+
+class PostgresDatabase:
+    """A connection to PostgreSQL as a Database."""
+
+    def __init__(self, connection: psycopg.Connection[Found]) -> None:
+        self.connection = connection
+        self._dialect = PostgresDialect()
+
+    def execute(self, text: str, parameters: Sequence[object] = ()) -> psycopg.Cursor[Found]:
+        """See Database. Inside a pipeline it is sent when rows are asked for."""
+        return self.connection.execute(_marked(text), parameters, binary=True)
+
+    def write(self, text: str, *rows: Sequence[object]) -> None:
+        """See Database."""
+        for row in rows:
+            self.connection.execute(_marked(text), row)
+
+    def script(self, text: str) -> None:
+        """See Database."""
+        self.connection.execute(text)
+
+    def has_table(self, name: str) -> bool:
+        """See Database."""
+        found = self.execute("SELECT 1 FROM pg_tables WHERE schemaname = current_schema() AND tablename = ?", (name,))
+        return found.fetchone() is not None
+
+    def run(self, statement: Sql) -> list[Found]:
+        """See Database."""
+        spelled = statement.spelled(self._dialect)
+        return self.execute(spelled.text, spelled.parameters).fetchall()
+
+    @contextmanager
+    def reading(self, timeout_s: float) -> Iterator[float]:
+        """See Database. The bound holds for each statement."""
+        self.script(
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;"
+            f"SET LOCAL statement_timeout = {max(1, int(timeout_s * 1000))}"
+        )
+        try:
+            yield time.monotonic() + timeout_s
+        except errors.QueryCanceled as error:
+            raise SearchTooBroad(searching.too_long(timeout_s)) from error
+        finally:
+            if not self.connection.broken:
+                self.script("ROLLBACK")
+
+
+class PostgresIndex(RelationalIndex):
+    """The index in one schema of a PostgreSQL database.
+
+    Made without asking the server for anything: what it needs (tables, or a newer schema) is made with the first
+    connection, so a process that starts while the server is down becomes ready when it is there.
+
+    Parameters
+    ----------
+    settings
+        Where it is.
+    max_age_s, timeout_s
+        See RelationalIndex.
+    """
+
+    def __init__(self, settings: PostgresSettings, *, max_age_s: float = 43_200.0, timeout_s: float = 30.0) -> None:
+        super().__init__(max_age_s=max_age_s, timeout_s=timeout_s)
+        self._settings = settings
+        self._timeout_s = timeout_s
+        self._prepared = False
+        self._preparing = threading.Lock()
+        self._writing: PostgresDatabase | None = None
+        self._readers: Connections[PostgresDatabase] = Connections(
+            self._connect_reader,
+            _close,
+            _usable,
+            at_most=settings.max_readers,
+            kept=min(_IDLE_READERS, settings.max_readers),
+            timeout_s=timeout_s,
+        )
+
+    # Connections
+
+    def _connect(self, session: dict[str, object]) -> psycopg.Connection[Found]:
+        settings = self._settings
+        conninfo = make_conninfo(
+            settings.conninfo,
+            application_name="gateway",
+            connect_timeout=settings.connect_timeout_s,
+            # A server that is gone without a word is noticed within seconds, also under what is being sent.
+            keepalives_idle=10,
+            keepalives_interval=5,
+            keepalives_count=3,
+            tcp_user_timeout=15_000,
+        )
+        connection: psycopg.Connection[Found] = psycopg.connect(conninfo, autocommit=True)
+        try:
+            if connection.info.server_version < _OLDEST_SERVER:
+                raise SchemaMismatch("the index needs PostgreSQL 15 or newer")
+            if connection.info.parameter_status("server_encoding") != "UTF8":
+                raise SchemaMismatch("the index needs a database with the encoding UTF8")
+            path = sql.SQL("SET search_path = {}, public").format(sql.Identifier(settings.schema))
+            statements = [path.as_string(connection), "SET jit = off"]
+            statements += [f"SET {name} = {value}" for name, value in session.items()]
+            connection.execute(";".join(statements))
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _connect_reader(self) -> PostgresDatabase:
+        self._prepare()
+        milliseconds = int(self._settings.statement_timeout_s * 1000)
+        return PostgresDatabase(
+            self._connect(
+                {
+                    "default_transaction_read_only": "on",
+                    "statement_timeout": milliseconds,
+                    "idle_in_transaction_session_timeout": milliseconds,
+                    # A pattern or a range decides which index is right; a plan made without it would not know.
+                    "plan_cache_mode": "force_custom_plan",
+                }
+            )
+        )
+
+    def _connect_writer(self) -> PostgresDatabase:
+        self._prepare()
+        milliseconds = int(self._timeout_s * 1000)
+        connection = self._connect(
+            {
+                "statement_timeout": milliseconds,
+                # So that there is time to try again before those who wait give up.
+                "lock_timeout": milliseconds // 3,
+            }
+        )
+        (confirmed,) = connection.execute("SHOW synchronous_commit").fetchone() or ("",)
+        if not self._settings.fsync:
+            connection.execute("SET synchronous_commit = off")
+        elif confirmed == "off":
+            connection.execute("SET synchronous_commit = on")
+        return PostgresDatabase(connection)
+
+    def _prepare(self) -> None:
+        """Make or bring up to date what the schema holds; once in a process, by one process at a time."""
+        with self._preparing:
+            if self._prepared:
+                return
+            with self._connect({"lock_timeout": int(self._timeout_s * 1000)}) as connection, connection.transaction():
+                connection.execute("SELECT pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
+                self._make_schema(connection)
+                migrations.migrate(PostgresDatabase(connection), "postgres")
+            self._prepared = True
+
+    def _make_schema(self, connection: psycopg.Connection[Found]) -> None:
+        schema = self._settings.schema
+        if connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", (schema,)).fetchone() is None:
+            connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
+        where = "SELECT nspname FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace WHERE extname = 'pg_trgm'"
+        found = connection.execute(where).fetchone()
+        if found is None:
+            connection.execute("CREATE EXTENSION pg_trgm WITH SCHEMA public")
+            found = ("public",)
+        path = sql.SQL("SET LOCAL search_path = {}, {}, public")
+        connection.execute(path.format(sql.Identifier(schema), sql.Identifier(found[0])))
+
+    @contextmanager
+    def _reader(self) -> Iterator[PostgresDatabase]:
+        with _translated(), self._readers.one() as db:
+            yield db
+
+    # Writing
+
+    def _transact(self, changes: Sequence[Change]) -> Sequence[object]:
+        try:
+            return self._together(changes)
+        except psycopg.Error as error:
+            if len(changes) == 1 or _is_of_engine(error):
+                raise _ours(error) from None
+        except Exception:
+            if len(changes) == 1:
+                raise
+        # One of them is at fault, and of a pipeline it cannot be told which: nobody else shall suffer from it.
+        return [self._alone(change) for change in changes]
+
+    def _alone(self, change: Change) -> object:
+        try:
+            (result,) = self._transact([change])
+        except Exception as error:
+            return error
+        return result
+
+    def _together(self, changes: Sequence[Change]) -> Sequence[object]:
+        """Run changes in one transaction, all or none."""
+        if self._writing is None or not _usable(self._writing):
+            self._let_go()
+            self._writing = self._connect_writer()
+        connection = self._writing.connection
+        try:
+            last = self._take_turn(connection)
+            with connection.pipeline():
+                transaction = Transaction(self._writing, last)
+                writer = Writer(transaction)
+                results = [change(writer) for change in changes]
+                transaction.finish()
+                connection.execute("COMMIT")
+        except BaseException:
+            self._roll_back(connection)
+            raise
+        return results
+
+    def _take_turn(self, connection: psycopg.Connection[Found]) -> int:
+        """Begin the transaction that may write; the last sequence number."""
+        for again in (True, False):
+            connection.execute("BEGIN")
+            try:
+                (last,) = connection.execute(f"{LAST} FOR UPDATE").fetchone() or (0,)
+            except errors.LockNotAvailable:
+                connection.execute("ROLLBACK")
+                if not again:
+                    raise
+                self._end_stuck(connection)
+            else:
+                return int(last)
+        raise AssertionError("unreachable")
+
+    def _end_stuck(self, connection: psycopg.Connection[Found]) -> None:
+        """End the session of a process that has had its turn for too long: stopped, or cut off without a word.
+
+        The server would not do it: in the middle of a pipeline no timeout of its own runs.
+        """
+        ended = connection.execute(
+            "SELECT pg_terminate_backend(a.pid) FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid"
+            " WHERE l.relation = 'change_sequence'::regclass AND l.database ="
+            " (SELECT oid FROM pg_database WHERE datname = current_database())"
+            " AND a.usename = current_user AND a.pid <> pg_backend_pid() AND a.wait_event_type IS DISTINCT FROM 'Lock'"
+            # Who is at work begins one statement after the other, however long all of them take.
+            " AND greatest(a.query_start, a.state_change) < clock_timestamp() - make_interval(secs => %s)",
+            (self._timeout_s / 3,),
+        ).fetchall()
+        if ended:
+            _log.warning("ended %d sessions that kept every writer waiting", len(ended))
+
+    def _roll_back(self, connection: psycopg.Connection[Found]) -> None:
+        with suppress(psycopg.Error):  # it is gone, and the transaction with it
+            if not connection.broken:
+                connection.execute("ROLLBACK")
+                return
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._writing is not None:
+            _close(self._writing)
+            self._writing = None
+
+    def close(self) -> None:
+        """See Index."""
+        self._group.close()
+        self._readers.close()
+        self._let_go()
+
+
+def _close(db: PostgresDatabase) -> None:
+    with suppress(psycopg.Error):
+        db.connection.close()
+
+
+def _usable(db: PostgresDatabase) -> bool:
+    """Whether a connection that nobody uses is idle and the server has not hung up, as far as is known here."""
+    connection = db.connection
+    if connection.closed or connection.info.transaction_status is not TransactionStatus.IDLE:
+        return False
+    readable, _, _ = select.select([connection.fileno()], [], [], 0)
+    if not readable:
+        return True
+    # A notice, or the end: the server says which.
+    with suppress(psycopg.Error):
+        connection.execute("SELECT 1")
+        return True
+    return False
+
+
+def _is_of_engine(error: psycopg.Error) -> bool:
+    """Whether the server or the way to it is at fault, and not one statement."""
+    engine = isinstance(error, psycopg.OperationalError | psycopg.InternalError)
+    return engine and not isinstance(error, errors.PipelineAborted)
+
+
+_TOLD = ("08", "28", "3D", "3F", "42501", "53", "57P")
+"""SQLSTATEs, or how they begin, of faults in connecting, rights or resources: their messages quote no values."""
+
+
+def _ours(error: psycopg.Error) -> StorageError:
+    """Our error for one of the engine's, without what the server quotes: values are patient data."""
+    if isinstance(error, errors.DiskFull | errors.OutOfMemory):
+        return StorageFull("the index has no room")
+    if error.sqlstate is None:
+        return StorageUnavailable(f"the index does not answer: {str(error).strip().partition(chr(10))[0]}")
+    told = f": {error.diag.message_primary}" if error.sqlstate.startswith(_TOLD) else ""
+    return StorageUnavailable(f"the index does not answer: {type(error).__name__} ({error.sqlstate}){told}")
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except psycopg.Error as error:
+        raise _ours(error) from None

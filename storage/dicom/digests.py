@@ -25,6 +25,8 @@ _OFFSET_TABLES = frozenset((0x7FE00001, 0x7FE00002))
 _PIXEL_ENCODING = frozenset((0x00280004, 0x00280006))
 _PIXEL_DATA = frozenset((0x7FE00008, 0x7FE00009, 0x7FE00010))
 _DATA_SET_TRAILING_PADDING = 0xFFFCFFFC
+_NOT_CONTENT = _OFFSET_TABLES | {_DATA_SET_TRAILING_PADDING}
+_PIXELS = _PIXEL_ENCODING | _PIXEL_DATA
 
 
 class Digests:
@@ -44,27 +46,11 @@ class Digests:
 
     def event(self, event: Event) -> None:
         """One event; after LARGE and FRAGMENT give the value's blocks to ``update``."""
-        kind, tag, vr, value, _, length = event
+        kind, tag, vr, _, _, length = event
         if self._pad:
             self._pad = False
             self._digest(b"\0")
-        if kind is Kind.ELEMENT:
-            if tag & 0xFFFF == 0 or tag in _OFFSET_TABLES or tag == _DATA_SET_TRAILING_PADDING:
-                return
-            if vr in vrs.TEXT:
-                value = value.rstrip(b" \0")
-            elif self._big_endian and vr in vrs.WORD_BYTES:
-                value = swap(value, vrs.WORD_BYTES[vr])
-            if len(value) % 2:
-                # Shortest padding rather than none: Implicit VR does not know which private values are text.
-                value += b" " if vr in vrs.TEXT and vr != "UI" else b"\0"
-            token = _HEADER.pack(tag, len(value)) + value
-            if self._depth == 0 and (tag in _PIXEL_ENCODING or tag in _PIXEL_DATA):
-                self._flush()
-                self._canonical.update(token)
-            else:
-                self._add(token)
-        elif kind is Kind.SEQUENCE:
+        if kind is Kind.SEQUENCE:
             self._depth += 1
             self._add(_TAG.pack(tag) + b"[")
         elif kind is Kind.SEQUENCE_END:
@@ -95,6 +81,33 @@ class Digests:
             self._digest(_TAG.pack(tag) + b"<")
         elif kind is Kind.FRAGMENTS_END:
             self._digest(b">")
+
+    def element(self, event: Event) -> None:
+        """An ELEMENT event."""
+        _, tag, vr, value, _, _ = event
+        if self._pad:
+            self._pad = False
+            self._digest(b"\0")
+        if not tag & 0xFFFF or tag in _NOT_CONTENT:
+            return
+        if vr in vrs.TEXT:
+            value = value.rstrip(b" \0")
+            if len(value) % 2:
+                value += b" " if vr != "UI" else b"\0"
+        elif self._big_endian and vr in vrs.WORD_BYTES:
+            value = swap(value, vrs.WORD_BYTES[vr])
+        if len(value) % 2:
+            # Shortest padding rather than none: Implicit VR does not know which private values are text.
+            value += b"\0"
+        token = _HEADER.pack(tag, len(value)) + value
+        if not self._depth and tag in _PIXELS:
+            self._flush()
+            self._canonical.update(token)
+            return
+        waiting = self._waiting
+        waiting.append(token)
+        if len(waiting) >= _FLUSH_TOKENS:
+            self._flush()
 
     def update(self, block: bytes) -> None:
         """A block of the value of the LARGE or FRAGMENT event given last."""

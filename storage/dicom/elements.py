@@ -205,6 +205,8 @@ class Tokenizer:
         short_header = struct.Struct(">HH2sH" if big_endian else "<HH2sH")
         long_header = struct.Struct(">HHI" if big_endian else "<HHI")
         long_length = struct.Struct(">I" if big_endian else "<I")
+        names, long_names, dense = vrs.NAMES, vrs.LONG_LENGTH, limits.dense_elements
+        new_event, plain = tuple.__new__, Kind.ELEMENT
 
         while True:
             if self._large_left:
@@ -260,7 +262,11 @@ class Tokenizer:
                     raise MalformedDataSet("something other than an item stands in a sequence")
                 continue
 
-            self._count()
+            if self._taken_singly < dense and self.elements < limits.max_elements:
+                self.elements += 1
+                self._taken_singly += 1
+            else:
+                self._count()
             group, element, vr_bytes, length = short_header.unpack_from(buffer, position)
             tag = group << 16 | element
             if group == 0xFFFE:
@@ -280,7 +286,7 @@ class Tokenizer:
 
             header_implicit = implicit
             if not implicit:
-                vr = vrs.NAMES.get(vr_bytes)
+                vr = names.get(vr_bytes)
                 if vr is None:
                     if vr_bytes.isalpha() and vr_bytes.isupper():
                         # PS3.5 6.2: a VR defined later has the long form.
@@ -288,7 +294,7 @@ class Tokenizer:
                     else:
                         header_implicit = True
                 else:
-                    is_long = vr_bytes in vrs.LONG_LENGTH
+                    is_long = vr_bytes in long_names
             if header_implicit:
                 vr = vrs.of_tag(tag)
                 (length,) = long_length.unpack_from(buffer, position + 4)
@@ -336,14 +342,9 @@ class Tokenizer:
                         raise Truncated("the stream ends inside a value")
                     position = self._position
                 self._position = position + length
-                yield Event(
-                    Kind.ELEMENT,
-                    tag,
-                    vr,
-                    self._buffer[position : position + length],
-                    self._base + position,
-                    length,
-                )
+                value = self._buffer[position : position + length]
+                # Past the named tuple's own constructor: this line runs for every element of the archive.
+                yield new_event(Event, (plain, tag, vr, value, self._base + position, length))
                 continue
 
             end = -1 if length == UNDEFINED else self.offset + length

@@ -11,6 +11,7 @@ import base64
 import math
 import struct
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -23,6 +24,8 @@ JsonDataSet = dict[str, Any]
 
 _BULK_KEY = b'"BulkDataURI":"'
 _INT64 = 1 << 63
+_SHORT_BYTES = 64
+_SHORT_VALUES = 8192
 
 
 def element(vr: str, raw: bytes, codecs: charsets.Encodings, *, big_endian: bool) -> JsonElement:
@@ -38,7 +41,18 @@ def element(vr: str, raw: bytes, codecs: charsets.Encodings, *, big_endian: bool
         The data set's character sets, from ``charsets.encodings``.
     big_endian
         Byte order of binary numbers.
+
+    Returns
+    -------
+    JsonElement
+        Not to be changed: nine in ten values of a series are those of the instance before, so short ones are shared.
     """
+    if len(raw) <= _SHORT_BYTES:
+        return _short_element(vr, raw, codecs, big_endian)
+    return _element(vr, raw, codecs, big_endian)
+
+
+def _element(vr: str, raw: bytes, codecs: charsets.Encodings, big_endian: bool) -> JsonElement:
     if not raw:
         return {"vr": vr}
     if vr in vrs.TEXT:
@@ -53,6 +67,9 @@ def element(vr: str, raw: bytes, codecs: charsets.Encodings, *, big_endian: bool
     if big_endian and vr in vrs.WORD_BYTES:
         raw = swap(raw, vrs.WORD_BYTES[vr])
     return {"vr": vr, "InlineBinary": base64.b64encode(raw).decode("ascii")}
+
+
+_short_element = lru_cache(maxsize=_SHORT_VALUES)(_element)
 
 
 def numbers(vr: str, raw: bytes, *, big_endian: bool) -> list[Any]:

@@ -27,6 +27,8 @@ from storage.errors import (
 EXTRACTOR_VERSION = 2
 """Rises when an extract holds more or other than before; rows of an older one are extracted again."""
 
+_PIXEL_GROUP = 0x7FE00000
+_NAMES = {tag: f"{tag:08X}" for tag in vrs.KNOWN}
 _PIXEL_REPRESENTATION = 0x00280103
 _SPECIFIC_CHARACTER_SET = 0x00080005
 _EXTENDED_OFFSET_TABLE = 0x7FE00001
@@ -174,6 +176,11 @@ def extract(
     )
 
 
+def _twice(name: str) -> MalformedDataSet:
+    # Two readers of such a data set could see two different patients.
+    return MalformedDataSet(f"{describe(name)} stands twice in one data set")
+
+
 def _identity(data_set: json_model.JsonDataSet, announced: Announced) -> dict[str, str]:
     """The UIDs that give an instance its place, by tag; raises MissingAttribute with every fault."""
     stand_ins = {"00080016": announced.sop_class_uid, "00080018": announced.sop_uid, "0020000D": "", "0020000E": ""}
@@ -211,13 +218,16 @@ class _Pass:
         self._first_fragment = False
 
     def run(self) -> None:
-        digest = self.digests.event
+        digest, digest_element, element = self.digests.event, self.digests.element, self._element
+        plain = Kind.ELEMENT
         for event in self.tokenizer:
+            kind = event[0]
+            if kind is plain:
+                digest_element(event)
+                element(event)
+                continue
             digest(event)
-            kind = event.kind
-            if kind is Kind.ELEMENT:
-                self._element(event)
-            elif kind is Kind.LARGE:
+            if kind is Kind.LARGE:
                 self._large(event)
             elif kind is Kind.SEQUENCE:
                 self._sequence(event)
@@ -239,33 +249,36 @@ class _Pass:
     def _new(self, level: _Level, tag: int) -> str:
         name = f"{tag:08X}"
         if name in level.data_set:
-            # Two readers of such a data set could see two different patients.
-            raise MalformedDataSet(f"{describe(name)} stands twice in one data set")
+            raise _twice(name)
         return name
 
     def _element(self, event: Event) -> None:
-        tag, vr, value = event.tag, event.vr, event.value
-        if tag & 0xFFFF == 0:
+        _, tag, vr, value, _, length = event
+        if not tag & 0xFFFF:
             return
         level = self._levels[-1]
-        name = self._new(level, tag)
+        name = _NAMES.get(tag) or f"{tag:08X}"
+        if name in level.data_set:
+            raise _twice(name)
         if vr == "UN" and not tag >> 16 & 1:
             known = vrs.of_tag(tag)
             vr = known if known != "SQ" else vr
         if vr == "US" and level.signed and tag in vrs.SIGNED_BY_PIXEL_REPRESENTATION:
             vr = "SS" if self._encoding.implicit else vr
-        if level is self.top and name in PIXEL_DATA_TAGS:
+        if tag >= _PIXEL_GROUP and level is self.top and name in PIXEL_DATA_TAGS:
             self._native_pixels(name, event)
             level.data_set[name] = self._bulk_element(level, name, event)
             return
         if tag in (_EXTENDED_OFFSET_TABLE, _EXTENDED_OFFSET_TABLE_LENGTHS) and level is self.top:
             self._extended(tag, value)
-        if vr in vrs.BYTES and event.length > self._limits.inline_binary_bytes:
+        if vr in vrs.BYTES and length > self._limits.inline_binary_bytes:
             level.data_set[name] = self._bulk_element(level, name, event)
             return
         found = json_model.element(vr, value, level.codecs, big_endian=self._encoding.big_endian)
         level.data_set[name] = found
-        self._spend(len(value) + 32)
+        self._metadata_bytes += length + 32
+        if self._metadata_bytes > self._limits.max_metadata_bytes:
+            self._spend(0)
         if tag == _SPECIFIC_CHARACTER_SET:
             level.codecs = charsets.encodings(charsets.character_sets(found.get("Value", ())))
             # The text of the metadata is in UTF-8 now (PS3.18 F.2 "DICOM JSON Model"); the object says what it was.

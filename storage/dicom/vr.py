@@ -57,3 +57,5 @@ def of_tag(tag: int) -> str:
 
 SIGNED_BY_PIXEL_REPRESENTATION = frozenset([tag for tag, entry in DicomDictionary.items() if entry[0] == "US or SS"])
 """Tags whose VR is US or SS by Pixel Representation (0028,0103)."""
+KNOWN = frozenset(DicomDictionary)
+"""Tags of the data dictionary (PS3.6)."""

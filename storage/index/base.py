@@ -282,6 +282,18 @@ class Commitment:
     result: bytes | None
 
 
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """A version and what its row says of its object. ``deleted`` is a tombstone whose object has not been removed."""
+
+    key: InstanceKey
+    version: Version
+    object_key: str
+    size: int
+    sha256: str
+    deleted: bool
+
+
 class Index(Protocol):
     """The index. Every method is synchronous and safe to call from several threads, and may raise StorageUnavailable.
 
@@ -444,4 +456,31 @@ class Index(Protocol):
 
     def close(self) -> None:
         """Let go of connections and threads. Idempotent."""
+        ...
+
+    def commit_all(self, arrivals: Sequence[Arrival]) -> Sequence[Commit]:
+        """Give arrivals their rows in one transaction, in their order. Raises StaleObject (none has a row then)."""
+        ...
+
+    def withdraw(self, key: InstanceKey, version: Version, quarantined: Quarantined | None = None) -> None:
+        """Take a version's row back, as if it had never been committed, and keep it in quarantine when given so.
+
+        For a reindex, and for an index that follows a bucket: what was taken for an arrival proved to be none. A
+        version without a row is only put in quarantine.
+        """
+        ...
+
+    def holdings(self, after: str, limit: int, tenant: Tenant | None = None) -> Sequence[Holding]:
+        """Versions whose objects should be there, quarantined ones left out, in the order of versions.
+
+        ``after`` is the version to go on from, "" at the beginning.
+        """
+        ...
+
+    def known_records(self, names: Sequence[str]) -> frozenset[str]:
+        """Those of the records, by their versions, that were applied."""
+        ...
+
+    def commitments(self) -> Iterator[tuple[Tenant, str, Commitment]]:
+        """Every request for storage commitment, with its transaction UID, answered or not."""
         ...

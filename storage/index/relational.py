@@ -20,6 +20,7 @@ from storage.index.base import (
     Commitment,
     DeletionState,
     Existence,
+    Holding,
     Layout,
     Located,
     Page,
@@ -88,11 +89,7 @@ class RelationalIndex(ABC):
         return writer.store(arrival)
 
     def quarantine(self, item: Quarantined) -> None:
-        key = item.key
-        values = (
-            item.version, key.tenant, item.object_key, key.study_uid, key.series_uid, key.sop_uid, item.reason,
-        )  # fmt: skip
-        self._write(lambda writer: writer.quarantine(values))
+        self._write(lambda writer: writer.quarantine(_quarantine_values(item)))
 
     def delete(self, tenant: ids.Tenant, record: ids.Version, body: bytes, versions: Sequence[StoredVersion]) -> None:
         names = [each.version for each in versions]
@@ -151,6 +148,17 @@ class RelationalIndex(ABC):
 
     def keep_series_metadata(self, target: Target, base: str, generation: int, body: bytes) -> None:
         self._write(lambda writer: writer.keep_series_metadata(target, base, generation, body))
+
+    def commit_all(self, arrivals: Sequence[Arrival]) -> Sequence[Commit]:
+        return self._write(lambda writer: [self._store(writer, arrival) for arrival in arrivals])
+
+    def withdraw(self, key: ids.InstanceKey, version: ids.Version, quarantined: Quarantined | None = None) -> None:
+        def change(writer: Writer) -> None:
+            removal.withdraw(writer, key.tenant, version)
+            if quarantined is not None:
+                writer.quarantine(_quarantine_values(quarantined))
+
+        self._write(change)
 
     # Reading
 
@@ -333,8 +341,59 @@ class RelationalIndex(ABC):
             found.update(versions[ids.Version(str(version))] for (version,) in self._read(statement))
         return frozenset(found)
 
+    def holdings(self, after: str, limit: int, tenant: ids.Tenant | None = None) -> Sequence[Holding]:
+        statement = Sql().add(
+            "SELECT v.version, v.object_key, v.size, v.sha256, v.deleted FROM version v"
+            " WHERE v.version > ? AND (v.purge IS NULL OR v.purge = 'due')",
+            after,
+        )
+        if tenant is not None:
+            statement.add(
+                "AND EXISTS (SELECT 1 FROM instance i WHERE i.id = v.instance AND i.tenant = ?)",
+                tenant,
+            )
+        statement.add("ORDER BY v.version LIMIT ?", limit)
+        return [
+            Holding(
+                ids.parse_object_key(str(object_key))[0],
+                ids.Version(str(version)),
+                str(object_key),
+                int(str(size)),
+                str(sha256),
+                deleted is not None,
+            )
+            for version, object_key, size, sha256, deleted in self._read(statement)
+        ]
+
+    def known_records(self, names: Sequence[str]) -> frozenset[str]:
+        statement = Sql().add("SELECT record FROM record WHERE").put(Among("record", list(names)))
+        return frozenset(str(record) for (record,) in self._read(statement))
+
+    def commitments(self) -> Iterator[tuple[ids.Tenant, str, Commitment]]:
+        after: tuple[str, str] = ("", "")
+        while True:
+            found = self._read(
+                Sql().add(
+                    "SELECT tenant, transaction_uid, principal, asked_at, request, result FROM commitment"
+                    " WHERE (tenant, transaction_uid) > (?, ?) ORDER BY tenant, transaction_uid LIMIT 100",
+                    *after,
+                )
+            )
+            for tenant, uid, principal, asked_at, request, result in found:
+                after = (str(tenant), str(uid))
+                assert isinstance(request, bytes)
+                kept = result if isinstance(result, bytes) else None
+                yield ids.Tenant(after[0]), after[1], Commitment(str(principal), float(str(asked_at)), request, kept)
+            if not found:
+                return
+
     def ping(self) -> None:
         self._read(Sql().add("SELECT last FROM change_sequence"))
+
+
+def _quarantine_values(item: Quarantined) -> tuple[str, ...]:
+    key = item.key
+    return item.version, key.tenant, item.object_key, key.study_uid, key.series_uid, key.sop_uid, item.reason
 
 
 def _located(tenant: ids.Tenant, found: tuple[object, ...]) -> Located:

@@ -155,6 +155,53 @@ class _Touched:
         self._change = change
         return feed.Place(tenant, study, series, instance, version)
 
+    def leave(self, study: int, series: int, change: int) -> None:
+        """Note that an instance has gone from a series and study; those that hold nothing else go too."""
+        db = self._writer.db
+        self._change = change
+        study_key, series_key = self._keys(study, series)
+        if db.execute("SELECT 1 FROM instance WHERE series = ?", (series,)).fetchone() is not None:
+            # The generation of the series must rise, or a body made before would be taken for the present one.
+            db.write(
+                "UPDATE instance SET change = ? WHERE id = (SELECT max(id) FROM instance WHERE series = ?)",
+                (change, series),
+            )
+            self._rows["series"].add(series)
+        elif self._named(series_key):
+            self._rows["series"].add(series)
+        else:
+            for table in ("series_metadata", "request_item", "change"):
+                db.write(f"DELETE FROM {table} WHERE series = ?", (series,))
+            db.write("DELETE FROM series WHERE id = ?", (series,))
+        held = db.execute("SELECT 1 FROM instance WHERE study = ?", (study,)).fetchone()
+        series_left = db.execute("SELECT 1 FROM series WHERE study = ?", (study,)).fetchone()
+        if held is not None or series_left is not None or self._named(study_key):
+            self._rows["study"].add(study)
+            return
+        (patient,) = db.execute("SELECT patient FROM study WHERE id = ?", (study,)).fetchone()
+        for table in ("name_key", "change"):
+            db.write(f"DELETE FROM {table} WHERE study = ?", (study,))
+        db.write("DELETE FROM study WHERE id = ?", (study,))
+        db.write(
+            "DELETE FROM patient WHERE id = ? AND NOT EXISTS (SELECT 1 FROM study WHERE patient = ?)",
+            (patient, patient),
+        )
+
+    def _keys(self, study: int, series: int) -> tuple[str, str]:
+        tenant, study_uid, series_uid = self._writer.db.execute(
+            "SELECT s.tenant, s.study_uid, e.series_uid FROM study s JOIN series e ON e.study = s.id"
+            " WHERE s.id = ? AND e.id = ?",
+            (study, series),
+        ).fetchone()
+        return f"{tenant}/{study_uid}/", f"{tenant}/{study_uid}/{series_uid}/"
+
+    def _named(self, prefix: str) -> bool:
+        """Whether a version belongs at a place, wherever its instance stands: an undoing may bring it back there."""
+        found = self._writer.db.execute(
+            "SELECT 1 FROM version WHERE substr(object_key, 1, ?) = ? LIMIT 1", (len(prefix), prefix)
+        ).fetchone()
+        return found is not None
+
     def revoice(self) -> None:
         """Let them speak through what they hold now."""
         for table, identifiers in self._rows.items():
@@ -280,3 +327,32 @@ def _row(writer: Writer, change: int, table: str, key: dict[str, object], more: 
         return int(found[0])
     writer.transaction.insert(table, {"id": change, **more, **key})
     return change
+
+
+def withdraw(writer: Writer, tenant: str, version: str) -> None:
+    """Take a version's row back, and those of what it stood in as far as nothing else does."""
+    db = writer.db
+    found = db.execute(
+        "SELECT v.id, v.instance, i.study, i.series, i.current_version FROM version v"
+        " JOIN instance i ON i.id = v.instance WHERE v.version = ? AND i.tenant = ?",
+        (version, tenant),
+    ).fetchone()
+    if found is None:
+        return
+    row, instance, study, series, current = found
+    change = writer.transaction.next_change()
+    if current == row:
+        db.write("UPDATE instance SET current_version = NULL WHERE id = ?", (instance,))
+    db.write("DELETE FROM change WHERE version = ?", (version,))
+    for table in ("document", "frame_chunk"):
+        db.write(f"DELETE FROM {table} WHERE version = ?", (row,))
+    db.write("DELETE FROM version WHERE id = ?", (row,))
+    db.write("DELETE FROM series_metadata WHERE series = ?", (series,))
+    touched = _Touched(writer)
+    if db.execute("SELECT 1 FROM version WHERE instance = ?", (instance,)).fetchone() is not None:
+        touched.rearrange(tenant, instance, change, version)
+    else:
+        db.write("DELETE FROM change WHERE instance = ?", (instance,))
+        db.write("DELETE FROM instance WHERE id = ?", (instance,))
+    touched.leave(study, series, change)
+    touched.revoice()

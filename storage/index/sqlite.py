@@ -196,6 +196,12 @@ class SqliteIndex(RelationalIndex):
         elif size > _CHECKPOINT_BYTES:
             connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
+    def copy(self, path: Path) -> None:
+        """Write a consistent copy into a new file, beside readers and writers, by SQLite's online backup."""
+        with self._reader() as db, closing(sqlite3.connect(path)) as target:
+            db.connection.backup(target, pages=4096)
+            target.execute("PRAGMA journal_mode = DELETE")
+
     def close(self) -> None:
         """See Index."""
         self._group.close()

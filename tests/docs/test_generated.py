@@ -31,7 +31,7 @@ def _anchors(document: Path) -> set[str]:
 
 
 def _commands() -> set[str]:
-    actions = cli._parser()._subparsers
+    actions = cli.parser()._subparsers
     assert actions is not None
     return {name for action in actions._group_actions for name in action.choices or ()}
 

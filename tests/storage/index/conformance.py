@@ -50,6 +50,7 @@ from storage.index.base import (
     Position,
     Quarantined,
     Search,
+    StoredVersion,
     Target,
     VersionState,
 )
@@ -879,6 +880,89 @@ class IndexContract:
         index.commit(one)
         index.delete(MAIN, CLOCK.next(), b"{}", index.versions(study(one.extract), EVERYTHING))
         assert index.known_objects([one.key.object_key(one.version)])
+
+    def test_arrivals_can_be_committed_together_in_their_order(self, index: Index) -> None:
+        first, second = (extract(encode(data_set(SOPInstanceUID="1.1", StudyInstanceUID=s))) for s in ("1.5", "1.6"))
+        commits = index.commit_all([arrival(first), arrival(second), arrival(first)])
+        assert [each.outcome for each in commits] == [Outcome.STORED, Outcome.MISPLACED, Outcome.DUPLICATE]
+
+    def test_a_row_that_is_taken_back_has_never_been(self, index: Index) -> None:
+        early = CLOCK.next()
+        kept = put(index, StudyInstanceUID="1.1", SeriesInstanceUID="1.1.1", PatientID="A", StudyDescription="kept")
+        before = positions(index, Level.INSTANCE), index.search(Search(MAIN, Level.STUDY))
+        generation = index.generation(series(kept))
+        here = extract(encode(data_set(StudyInstanceUID="1.1", SeriesInstanceUID="1.1.1", PatientID="A")))
+        elsewhere = extract(encode(data_set(StudyInstanceUID="1.2", PatientID="B")))
+        arrivals = [arrival(here, early), arrival(elsewhere)]
+        index.commit_all(arrivals)
+        for each in arrivals:
+            index.withdraw(each.key, each.version)
+            index.withdraw(each.key, each.version)
+        assert (positions(index, Level.INSTANCE), index.search(Search(MAIN, Level.STUDY))) == before
+        assert index.existence(study(elsewhere), EVERYTHING) is Existence.ABSENT
+        assert not index.known_objects([each.key.object_key(each.version) for each in arrivals])
+        assert index.generation(series(kept)) > generation
+        assert index.commit(arrival(elsewhere)).outcome is Outcome.STORED
+
+    def test_taking_back_the_current_version_makes_the_one_before_it_current(self, index: Index) -> None:
+        first = put(index, SOPInstanceUID="1.1", StudyInstanceUID="1.5", SeriesInstanceUID="1.6", InstanceNumber=1)
+        other = extract(
+            encode(data_set(SOPInstanceUID="1.1", StudyInstanceUID="1.5", SeriesInstanceUID="1.6", InstanceNumber=2))
+        )
+        second = arrival(other)
+        index.commit(second)
+        object_key = second.key.object_key(second.version)
+        index.withdraw(second.key, second.version, Quarantined(second.key, second.version, object_key, "why"))
+        (located,) = index.locate(study(first), EVERYTHING)
+        assert located.instance_number == 1
+        assert [each.object_key for each in index.quarantined(MAIN)] == [object_key]
+
+    def test_a_place_that_an_undoing_may_need_outlives_what_is_taken_back_from_it(self, index: Index) -> None:
+        same = {"SOPInstanceUID": "1.1", "PatientID": "A"}
+        gone = put(index, StudyInstanceUID="1.5", SeriesInstanceUID="1.5.1", **same)
+        deletion = CLOCK.next()
+        index.delete(MAIN, deletion, b"{}", index.versions(study(gone), EVERYTHING))
+        there = put(index, StudyInstanceUID="1.6", SeriesInstanceUID="1.6.1", **same)
+        here = arrival(extract(encode(data_set(StudyInstanceUID="1.5", SeriesInstanceUID="1.5.1", PatientID="A"))))
+        index.commit(here)
+        index.withdraw(here.key, here.version)
+        index.delete(MAIN, CLOCK.next(), b"{}", index.versions(study(there), EVERYTHING))
+        assert undo(index, deletion) == 1
+        assert index.existence(study(gone), EVERYTHING) is Existence.LIVE
+
+    def test_holdings_are_what_should_have_an_object_in_the_order_of_versions(self, index: Index) -> None:
+        stored = [arrival(extract(encode(data_set(StudyInstanceUID=f"1.{number}")))) for number in range(1, 5)]
+        other = arrival(extract(encode(data_set())), tenant=OTHER)
+        index.commit_all([*stored, other])
+        for number in (1, 2):
+            index.delete(MAIN, CLOCK.next(), b"{}", [StoredVersion(stored[number].version, "")])
+            if number == 1:
+                index.purged(index.purge_due(time.time() + 60))
+        first = index.holdings("", 2)
+        assert [(each.version, each.deleted) for each in first] == [
+            (stored[0].version, False),
+            (stored[2].version, True),
+        ]
+        assert first[0].object_key == stored[0].key.object_key(stored[0].version)
+        assert (first[0].key, first[0].size, first[0].sha256) == (stored[0].key, stored[0].size, "ab" * 32)
+        rest = index.holdings(first[-1].version, 10)
+        assert [each.version for each in rest] == [stored[3].version, other.version]
+        assert [each.version for each in index.holdings("", 10, OTHER)] == [other.version]
+
+    def test_records_that_were_applied_are_known(self, index: Index) -> None:
+        applied, not_applied = CLOCK.next(), CLOCK.next()
+        index.delete(MAIN, applied, b"{}", [])
+        assert index.known_records([applied, not_applied]) == {applied}
+
+    def test_every_commitment_request_can_be_listed(self, index: Index) -> None:
+        asked = {
+            (tenant, f"1.2.{number}"): Commitment("somebody", float(number), b"{}", b"[]" if number % 2 else None)
+            for tenant in (MAIN, OTHER)
+            for number in range(120)
+        }
+        for (tenant, uid_), each in asked.items():
+            assert index.ask_commitment(tenant, uid_, each)
+        assert {(tenant, uid_): each for tenant, uid_, each in index.commitments()} == asked
 
     def test_a_ping_answers(self, index: Index) -> None:
         index.ping()

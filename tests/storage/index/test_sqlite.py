@@ -216,3 +216,16 @@ def test_reading_from_ever_new_threads_keeps_few_connections(tmp_path: Path) -> 
     open_files = [path.readlink().name for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
     assert open_files.count("index.sqlite") < 10
     index.close()
+
+
+def test_a_copy_made_beside_writers_is_consistent_and_opens_by_itself(tmp_path: Path) -> None:
+    index = SqliteIndex(tmp_path / "index.sqlite")
+    for _ in range(3):
+        put(index)
+    index.copy(tmp_path / "copy.sqlite")
+    put(index)
+    assert sorted(path.name for path in tmp_path.glob("copy*")) == ["copy.sqlite"]
+    copy = SqliteIndex(tmp_path / "copy.sqlite")
+    assert copy.count(Search(MAIN, Level.INSTANCE)) == 3
+    copy.close()
+    index.close()

@@ -1,0 +1,40 @@
+"""What the commands' arguments have in common."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+else:
+    Commands = object
+
+MAX_WORKERS = 64
+
+
+def with_config(parser: argparse.ArgumentParser, command: Callable[[argparse.Namespace], int], go_on: str = "") -> None:
+    """The settings file, and what the command does; ``go_on`` says what to do after Ctrl-C."""
+    parser.add_argument("-c", "--config", type=Path, help="the settings file, TOML; see docs/settings.md")
+    parser.set_defaults(command=command, go_on=go_on)
+
+
+def with_json(parser: argparse.ArgumentParser) -> None:
+    """``--json``."""
+    parser.add_argument("--json", action="store_true", help="print the report as one JSON document")
+
+
+def with_workers(parser: argparse.ArgumentParser, what: str = "processes that read at the same time") -> None:
+    """``--workers``: as many as there are processors unless told otherwise."""
+    count = len(os.sched_getaffinity(0))
+    parser.add_argument("--workers", type=_workers, default=count, metavar="N", help=f"{what} ({count} here)")
+
+
+def _workers(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= MAX_WORKERS:
+        raise argparse.ArgumentTypeError(f"1 to {MAX_WORKERS}, got {number}")
+    return number

@@ -99,12 +99,34 @@ def object_store(settings: Settings) -> ObjectStore:
 
 def index(settings: Settings, path: Path | None = None, *, any_age: bool = False) -> Index:
     """The engine of the rows; ``any_age`` lets it commit objects however long ago they were received."""
-    storage = settings.storage
+    storage, given = settings.storage, settings.index
+    max_age_s = float("inf") if any_age else storage.grace_s / 2
+    if given.engine == "postgres":
+        return _postgres(settings, max_age_s)
     return SqliteIndex(
-        path or _index_path(settings),
-        max_age_s=float("inf") if any_age else storage.grace_s / 2,
-        fsync=storage.fsync,
+        path or _index_path(settings), max_age_s=max_age_s, fsync=storage.fsync, timeout_s=given.timeout_s
     )
+
+
+def _postgres(settings: Settings, max_age_s: float) -> Index:
+    try:
+        from storage.index.postgres import PostgresIndex, PostgresSettings  # noqa: PLC0415 - psycopg is an extra
+    except ImportError as error:
+        raise InvalidSettings(
+            ['index.engine: "postgres" needs psycopg: pip install "dicomweb-gateway[postgres]"']
+        ) from error
+    given = settings.index
+    try:
+        where = PostgresSettings(
+            conninfo=given.url.get_secret_value(),
+            password_file=given.password_file,
+            schema=given.db_schema,
+            max_readers=given.max_readers,
+            fsync=settings.storage.fsync,
+        )
+    except ValueError as error:
+        raise InvalidSettings([f"index.url: {error}"]) from error
+    return PostgresIndex(where, max_age_s=max_age_s, timeout_s=given.timeout_s)
 
 
 def _index_path(settings: Settings) -> Path:
@@ -113,7 +135,7 @@ def _index_path(settings: Settings) -> Path:
 
 def check_index(settings: Settings) -> None:
     """Refuse to start on objects without an index: they would seem lost. Raises InvalidSettings, StorageUnavailable."""
-    if _index_path(settings).exists():
+    if settings.index.engine != "sqlite" or _index_path(settings).exists():
         return
     objects = object_store(settings)
     try:
@@ -202,3 +224,5 @@ def check(settings: Settings) -> None:
     existing = next(parent for parent in (directory, *directory.absolute().parents) if parent.exists())
     if not existing.is_dir():
         raise InvalidSettings([f"storage.directory: {existing} is not a directory"])
+    if settings.index.engine == "postgres":
+        _postgres(settings, 0.0).close()

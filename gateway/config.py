@@ -140,6 +140,23 @@ class StorageSettings(_Section):
     """False gives up the promise that what was acknowledged survives a power cut; for benchmarks only."""
 
 
+class IndexSettings(_Section):
+    """Where rows are kept."""
+
+    engine: Literal["sqlite", "postgres"] = "sqlite"
+    """SQLite in the storage directory, for one host; PostgreSQL 15 or newer from the second host on."""
+    url: SecretStr = SecretStr("")
+    """PostgreSQL: where it is, as libpq has it: postgresql://gateway@db.example.org/gateway?sslmode=verify-full."""
+    password_file: Path | None = None
+    """PostgreSQL: a file with the password, read at each connection; or give it in GATEWAY_INDEX__URL."""
+    db_schema: Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]*$", max_length=40)] = "gateway"
+    """PostgreSQL: schema that holds the tables; made when absent."""
+    max_readers: int = Field(default=16, ge=1, le=200)
+    """PostgreSQL: most connections of one process, beside its one for writing."""
+    timeout_s: float = Field(default=30.0, ge=3)
+    """Longest wait for a turn to write, or for a connection; then 503 or 0xA700."""
+
+
 class S3Section(_Section):
     """The S3-compatible store, for ``storage.objects = "s3"``."""
 
@@ -223,6 +240,7 @@ class Settings(BaseSettings):
     dimse: DimseSettings = DimseSettings()
     search: SearchSettings = SearchSettings()
     storage: StorageSettings = StorageSettings()
+    index: IndexSettings = IndexSettings()
     s3: S3Section = S3Section()
     limits: LimitSettings = LimitSettings()
     imaging: ImagingSettings = ImagingSettings()
@@ -246,6 +264,8 @@ class Settings(BaseSettings):
     def _together(self) -> Settings:
         if self.storage.objects == "s3" and not self.s3.bucket:
             raise ValueError('s3.bucket: needed for storage.objects = "s3"')
+        if self.index.engine == "postgres" and not self.index.url.get_secret_value():
+            raise ValueError('index.url: needed for index.engine = "postgres"')
         beyond = [face for face in ("http", "dimse") if getattr(self, face).host not in LOOPBACK]
         if beyond and self.access.policy_file is None:
             raise ValueError(
@@ -294,10 +314,20 @@ def _resolve(found: dict[str, Any], folder: Path) -> None:
         ("access", "policy_file"),
         ("audit", "directory"),
         ("s3", "ca_bundle"),
+        ("index", "password_file"),
     ):
         values = found.get(section)
         if isinstance(values, dict) and isinstance(values.get(name), str):
             values[name] = str(folder / values[name])
+
+
+_FORMS = {
+    "ae_title": "printable ASCII without a backslash",
+    "path_prefix": "segments of letters, digits and ._~-, each after a slash",
+    "db_schema": "lower-case letters, digits and underscores, no digit first",
+}
+"""What would be right where a pattern is asked for."""
+_SECRET = frozenset(("index.url", "s3.secret_access_key"))
 
 
 def _fault(error: Any) -> str:
@@ -311,6 +341,6 @@ def _fault(error: Any) -> str:
     if kind == "string_too_long":
         return f"{where}: at most {context['max_length']} characters, got {len(str(given))}"
     if kind == "string_pattern_mismatch":
-        return f"{where}: printable ASCII without a backslash, got {given!r}"
-    shown = "" if isinstance(given, dict) or "secret" in where else f", got {given!r}"
+        return f"{where}: {_FORMS[where.rpartition('.')[2]]}, got {given!r}"
+    shown = "" if isinstance(given, dict) or where in _SECRET else f", got {given!r}"
     return f"{where}: {error['msg'][0].lower()}{error['msg'][1:]}{shown}"

@@ -16,10 +16,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 
 import psycopg
 from psycopg import errors, sql
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import TransactionStatus
 
 from storage.errors import SchemaMismatch, SearchTooBroad, StorageError, StorageFull, StorageUnavailable
@@ -42,16 +43,25 @@ class PostgresSettings:
     """Where the database is.
 
     ``conninfo`` is a libpq connection string or URL; several hosts and ``target_session_attrs=read-write`` follow a
-    failover. All tables are in ``schema``, which is made when absent. ``max_readers`` bounds the connections of one
-    process beside its one for writing. ``fsync`` False lets commits return before they are durable; for benchmarks.
+    failover. ``password_file`` is read at each connection, so that a password can be changed under way. All tables are
+    in ``schema``, which is made when absent. ``max_readers`` bounds the connections of one process beside its one for
+    writing. ``fsync`` False lets commits return before they are durable; for benchmarks.
     """
 
     conninfo: str = field(repr=False)
+    password_file: Path | None = None
     schema: str = "gateway"
     max_readers: int = 16
     connect_timeout_s: int = 5
     statement_timeout_s: float = 30.0
     fsync: bool = True
+
+    def __post_init__(self) -> None:
+        try:
+            conninfo_to_dict(self.conninfo)
+        except psycopg.Error:
+            # Its own message quotes what it could not read, which may be the password.
+            raise ValueError("neither a PostgreSQL URL nor a connection string") from None
 
 
 class PostgresDialect:
@@ -157,6 +167,7 @@ class PostgresIndex(RelationalIndex):
         settings = self._settings
         conninfo = make_conninfo(
             settings.conninfo,
+            **_password(settings.password_file),
             application_name="gateway",
             connect_timeout=settings.connect_timeout_s,
             # A server that is gone without a word is noticed within seconds, also under what is being sent.
@@ -329,6 +340,15 @@ class PostgresIndex(RelationalIndex):
         self._group.close()
         self._readers.close()
         self._let_go()
+
+
+def _password(file: Path | None) -> dict[str, str]:
+    if file is None:
+        return {}
+    try:
+        return {"password": file.read_text(encoding="utf-8").rstrip("\r\n")}
+    except (OSError, UnicodeDecodeError) as error:
+        raise StorageUnavailable(f"the password of the index cannot be read from {file}") from error
 
 
 def _close(db: PostgresDatabase) -> None:

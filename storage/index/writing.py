@@ -99,6 +99,9 @@ class Writer:
         if study is not None and not arrival.deletion_record and self._of_another(study, patient):
             return Commit(Outcome.MISPLACED, "the study belongs to another patient")
         if not arrival.deletion_record:
+            if any(version.version == arrival.version for version in versions):
+                # Two hosts gave the same orphan its row: for the second it is no copy that may be removed.
+                return Commit(Outcome.STORED)
             if any(version.canonical == extract.canonical_digest for version in versions):
                 return Commit(Outcome.DUPLICATE)
             refused = _refused(arrival, versions)

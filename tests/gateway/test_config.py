@@ -35,6 +35,9 @@ def test_the_defaults_listen_on_this_machine_only() -> None:
         ('[storage]\nobjects = "s3"', 's3.bucket: needed for storage.objects = "s3"'),
         ('[http]\nhost = "0.0.0.0"', "access.policy_file: needed because http.host listens beyond this machine"),
         ('[storage]\nconflict = "overwrite"', "storage.conflict: input should be 'version' or 'reject'"),
+        ('[index]\nengine = "postgres"', 'index.url: needed for index.engine = "postgres"'),
+        ('[index]\ndb_schema = "Gate way"', "index.db_schema: lower-case letters, digits and underscores"),
+        ('[dimse]\nae_title = "A\\\\B"', "dimse.ae_title: printable ASCII without a backslash"),
         ("[http\n", "not TOML"),
     ],
 )
@@ -63,6 +66,7 @@ def test_secrets_are_never_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "hush-hush" not in repr(config.load(None))
     monkeypatch.delenv("GATEWAY_S3__SECRET_ACCESS_KEY")
     assert "hush" not in faults(tmp_path, "[s3]\nsecret_access_key = ['hush']")
+    assert "hush" not in faults(tmp_path, "[index]\nurl = ['postgresql://gateway:hush@127.0.0.1/gateway']")
 
 
 def test_check_config_answers_by_exit_status_and_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -75,3 +79,14 @@ def test_check_config_answers_by_exit_status_and_text(tmp_path: Path, capsys: py
     bad.write_text("[access]\npolicy_file = 'nowhere.toml'")
     assert cli.main(["check-config", "-c", str(bad)]) == 1
     assert "nowhere.toml" in capsys.readouterr().err
+
+
+def test_check_config_tells_a_database_url_that_is_none_without_quoting_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "gateway.toml"
+    path.write_text("[index]\nengine = 'postgres'\nurl = 'postgresql://gateway:hush@db.example.org:port/x?y'")
+    assert cli.main(["check-config", "-c", str(path)]) == 1
+    told = capsys.readouterr().err
+    assert "index.url: neither a PostgreSQL URL nor a connection string" in told
+    assert "hush" not in told

@@ -109,6 +109,13 @@ class IndexContract:
 
     # Storing
 
+    def test_a_version_that_has_its_row_is_no_second_copy_of_itself(self, index: Index) -> None:
+        """Two hosts may find the same object without a row: the second must not be told to remove it."""
+        one = arrival(extract(encode(data_set())))
+        assert [index.commit(one).outcome for _ in range(2)] == [Outcome.STORED] * 2
+        assert len(index.locate(Target(MAIN, one.extract.study_uid), EVERYTHING)) == 1
+        assert index.commit(dataclasses.replace(one, version=CLOCK.next())).outcome is Outcome.DUPLICATE
+
     def test_a_committed_instance_is_found_at_every_level(self, index: Index) -> None:
         one = put(index)
         for level in (Level.PATIENT, Level.STUDY, Level.SERIES, Level.INSTANCE):

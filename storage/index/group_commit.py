@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from storage.errors import StorageUnavailable
 
@@ -15,6 +16,28 @@ Connection = TypeVar("Connection")
 Result = TypeVar("Result")
 
 MAX_GROUP = 256
+
+
+class Observer(Protocol):
+    """Hears of what the writer does."""
+
+    def waiting(self, changes: int) -> None:
+        """So many changes more, or fewer, wait."""
+        ...
+
+    def transacted(self, changes: int, seconds: float) -> None:
+        """A transaction with so many changes has ended, well or not."""
+        ...
+
+
+class Unobserved:
+    """Nobody listens."""
+
+    def waiting(self, changes: int) -> None:
+        """See Observer."""
+
+    def transacted(self, changes: int, seconds: float) -> None:
+        """See Observer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +65,20 @@ class GroupCommit(Generic[Connection]):
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._closed = False
+        self.observer: Observer = Unobserved()
 
     def run(self, change: Callable[[Connection], Result]) -> Result:
         """Apply a change; returns its result when it is durable. Raises StorageUnavailable when it takes too long."""
         self._start()
         done: Future[object] = Future()
+        self.observer.waiting(1)
         try:
             self._queue.put(_Waiting(change, done), timeout=self._timeout_s)
             return done.result(timeout=self._timeout_s)  # type: ignore[return-value]
         except (queue.Full, TimeoutError) as error:
             raise StorageUnavailable("the index is too busy to write") from error
+        finally:
+            self.observer.waiting(-1)
 
     def _start(self) -> None:
         with self._lock:
@@ -82,12 +109,15 @@ class GroupCommit(Generic[Connection]):
     def _commit(self, group: list[_Waiting[Connection]]) -> None:
         if not group:
             return
+        started_s = time.perf_counter()
         try:
             results = self._transact([waiting.change for waiting in group])
         except Exception as error:  # every waiting caller must learn of it, whatever it is
             for waiting in group:
                 waiting.done.set_exception(error)
             return
+        finally:
+            self.observer.transacted(len(group), time.perf_counter() - started_s)
         for waiting, result in zip(group, results, strict=True):
             if isinstance(result, Exception):
                 waiting.done.set_exception(result)

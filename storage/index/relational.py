@@ -32,7 +32,7 @@ from storage.index.base import (
     Target,
 )
 from storage.index.database import Among, Database, Found, Sql
-from storage.index.group_commit import GroupCommit
+from storage.index.group_commit import GroupCommit, Observer
 from storage.index.writing import Writer
 
 Result = TypeVar("Result")
@@ -60,6 +60,10 @@ class RelationalIndex(ABC):
     def __init__(self, *, max_age_s: float, timeout_s: float) -> None:
         self._max_age_s = max_age_s
         self._group: GroupCommit[Writer] = GroupCommit(self._transact, timeout_s=timeout_s)
+
+    def observe(self, observer: Observer) -> None:
+        """Have somebody hear of what this process writes."""
+        self._group.observer = observer
 
     @abstractmethod
     def _reader(self) -> AbstractContextManager[Database]:

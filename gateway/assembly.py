@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 from gateway.access import policy
@@ -22,6 +23,10 @@ from gateway.services.query import QueryService
 from gateway.services.render import RenderService
 from gateway.services.retrieve import RetrieveService
 from gateway.services.spool import Spool
+from gateway.telemetry import tracing
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.observed import ObservedObjects, observed_index
+from gateway.telemetry.tracing import Tracer
 from storage.archive import Archive
 from storage.dicom.limits import Limits
 from storage.index.base import Conflict, Index
@@ -36,6 +41,8 @@ class Core:
     """Everything below the faces, built once in each process."""
 
     settings: Settings
+    metrics: Metrics
+    tracer: Tracer
     limits: Limits
     archive: Archive
     trail: AuditTrail
@@ -62,6 +69,25 @@ class Core:
         self.archive.index.close()
         self.archive.objects.close()
         self.trail.close()
+        self.tracer.close()
+
+
+class Engines:
+    """The engines alone, for somebody who only asks whether they answer."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._index = index(settings)
+        self._objects = object_store(settings)
+
+    def ping(self) -> None:
+        """Return when every engine answers; raise its error when one does not."""
+        self._index.ping()
+        self._objects.ping()
+
+    def close(self) -> None:
+        """Let go of them."""
+        self._index.close()
+        self._objects.close()
 
 
 def limits(settings: Settings) -> Limits:
@@ -172,6 +198,16 @@ def rebuilding(settings: Settings) -> Iterator[Archive]:
             part.rename(path.with_name(path.name + suffix))
 
 
+def release() -> str:
+    """The version of this program."""
+    return version("dicomweb-gateway")
+
+
+def metrics_directory(settings: Settings) -> Path:
+    """Where the workers' metrics are while they run."""
+    return settings.storage.directory / "metrics"
+
+
 def audit_directory(settings: Settings) -> Path:
     """Where the audit files go."""
     return settings.audit.directory or settings.storage.directory / "audit"
@@ -188,18 +224,29 @@ def build(settings: Settings, worker: str, *, any_age: bool = False) -> Core:
         As for ``index``; for the process that gives old objects their rows.
     """
     bounds = limits(settings)
-    archive = Archive(object_store(settings), index(settings, any_age=any_age), bounds)
+    metrics, tracer = Metrics(), tracing.tracer(settings.traces, worker, release())
+    archive = Archive(
+        ObservedObjects(object_store(settings), metrics, tracer),
+        observed_index(index(settings, any_age=any_age), metrics, tracer),
+        bounds,
+    )
     trail = AuditTrail(audit_directory(settings), worker)
     door = Door(policy.load(settings.access.policy_file), trail)
     imaging = settings.imaging
     pool = ImagingPool(
-        imaging.workers, imaging.memory_bytes, imaging.timeout_s, animation_timeout_s=imaging.animation_timeout_s
+        imaging.workers,
+        imaging.memory_bytes,
+        imaging.timeout_s,
+        animation_timeout_s=imaging.animation_timeout_s,
+        working=metrics.working,
     )
     storage = settings.storage
     retrieve = RetrieveService(archive, door, pool, bounds)
     spool = Spool(storage.directory / "spool", storage.spool_memory_bytes, storage.max_instance_bytes)
     return Core(
         settings=settings,
+        metrics=metrics,
+        tracer=tracer,
         limits=bounds,
         archive=archive,
         trail=trail,

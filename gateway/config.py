@@ -227,6 +227,26 @@ class LogSettings(_Section):
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     """The least severe events to log."""
+    format: Literal["text", "json"] = "text"
+    """Lines for people, or one JSON object a line for whatever collects them."""
+
+
+class MetricsSettings(_Section):
+    """Metrics and health of the whole gateway on a port of their own; none of it is on the public face but health."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; loopback unless told otherwise."""
+    port: Port | None = None
+    """Port of /metrics, /health/live and /health/ready; without it nothing listens, 0 takes any free one."""
+
+
+class TracesSettings(_Section):
+    """OpenTelemetry traces; they need ``pip install "dicomweb-gateway[otel]"``."""
+
+    endpoint: HttpUrl | None = None
+    """Where spans go by OTLP over HTTP, such as http://127.0.0.1:4318/v1/traces; without it none are made."""
+    sample_ratio: float = Field(default=1.0, ge=0, le=1)
+    """The part of traces that is kept, decided by the trace id alone: a caller cannot ask for more."""
 
 
 class Settings(BaseSettings):
@@ -247,6 +267,8 @@ class Settings(BaseSettings):
     access: AccessSettings = AccessSettings()
     audit: AuditSettings = AuditSettings()
     log: LogSettings = LogSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    traces: TracesSettings = TracesSettings()
 
     @classmethod
     def settings_customise_sources(

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+from typing import Literal
 
+import structlog
 from aiohttp.http_exceptions import HttpProcessingError
+from structlog.typing import EventDict, WrappedLogger
 
 _ESCAPES = {code: f"\\x{code:02x}" for code in [*range(32), 127, *range(0x80, 0xA0)]} | {0x2028: " ", 0x2029: " "}
 
@@ -28,12 +31,44 @@ class _WithoutPeersBytes(logging.Filter):
         return True
 
 
-def configure(worker: str, level: str) -> None:
+def configure(worker: str, level: str, form: Literal["text", "json"] = "text") -> None:
     """Log this process's events under its name, from a level ("info", "warning", ...) upwards."""
     handler = logging.StreamHandler()
-    handler.setFormatter(_OneLine(f"%(asctime)s %(levelname)-7s {worker:<10} %(name)s: %(message)s"))
+    handler.setFormatter(
+        _json(worker) if form == "json" else _OneLine(f"%(asctime)s %(levelname)-7s {worker:<10} %(name)s: %(message)s")
+    )
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger("aiohttp.server").addFilter(_WithoutPeersBytes())
     # Their lines hold URLs with queries, and identifiers: patient data.
     for name in ("aiohttp.access", "pynetdicom", "botocore", "boto3", "urllib3", "pydicom"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def bind(request_id: str) -> None:
+    """Have what this thread or task logs from now on say which request it is about; in lines of JSON."""
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(request=request_id)
+
+
+def _json(worker: str) -> logging.Formatter:
+    """One JSON object a line, of ASCII alone: nothing that a peer sent can end it or colour a terminal."""
+
+    def named(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        event["worker"] = worker
+        return event
+
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[
+            structlog.contextvars.merge_contextvars,
+            structlog.stdlib.add_log_level,
+            structlog.stdlib.add_logger_name,
+            structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+            named,
+        ],
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.processors.format_exc_info,
+            structlog.processors.EventRenamer("event"),
+            structlog.processors.JSONRenderer(sort_keys=True, ensure_ascii=True),
+        ],
+    )

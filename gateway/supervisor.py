@@ -12,11 +12,17 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from types import TracebackType
 
+from gateway import assembly
 from gateway.config import Settings
 from gateway.services.spool import Spool
+from gateway.telemetry import sharing
+from gateway.telemetry.exposition import Exposition
+from gateway.telemetry.host import HostCollector, Workers
+from gateway.telemetry.readiness import EngineProbe
 from gateway.worker import Face, send_settings
 
 _log = logging.getLogger("gateway.supervisor")
@@ -27,6 +33,7 @@ _LONGEST_PAUSE_S = 2.0
 _STEADY_S = 10.0
 _KILL_MARGIN_S = 5.0
 _BACKLOG = 512
+METRICS = "metrics"
 
 
 class StartFailed(Exception):
@@ -41,6 +48,8 @@ class _Slot:
     number: int
     listening: socket.socket | None
     process: subprocess.Popen[bytes] | None = None
+    ready: bool = False
+    starts: int = 0
 
     @property
     def name(self) -> str:
@@ -75,36 +84,67 @@ class Supervisor:
 
     Workers of one face inherit one listening socket: a worker that stalls takes no connection of the others, as it
     would with a socket each.
+
+    Parameters
+    ----------
+    faces
+        What is served here; on Kubernetes each is a workload of its own.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, faces: Collection[Face] = tuple(Face)) -> None:
         self._settings = settings
         self._stopping = threading.Event()
         self._lock = threading.Lock()
-        self.http = bind(settings.http.host, settings.http.port)
+        self._sockets: dict[str, socket.socket] = {}
+        self._exposition: Exposition | None = None
+        http, dimse, metrics = settings.http, settings.dimse, settings.metrics
+        places = {Face.HTTP: (http.host, http.port), Face.DIMSE: (dimse.host, dimse.port)}
         try:
-            self.dimse = bind(settings.dimse.host, settings.dimse.port)
+            for face in places.keys() & set(faces):
+                self._sockets[face] = bind(*places[face])
+            if metrics.port is not None:
+                self._sockets[METRICS] = bind(metrics.host, metrics.port)
         except OSError:
-            self.http.close()
+            self._close_sockets()
             raise
+        counts = {Face.HTTP: http.workers, Face.DIMSE: dimse.workers, Face.BACKGROUND: 1}
         self._slots = [
-            *(_Slot(Face.HTTP, number, self.http) for number in range(1, settings.http.workers + 1)),
-            *(_Slot(Face.DIMSE, number, self.dimse) for number in range(1, settings.dimse.workers + 1)),
-            _Slot(Face.BACKGROUND, 1, None),
+            _Slot(face, number, self._sockets.get(face))
+            for face in Face
+            if face in faces
+            for number in range(1, counts[face] + 1)
         ]
         self._watchers: list[threading.Thread] = []
+        self._probe = EngineProbe(self._ask_engines)
+        self._engines: assembly.Engines | None = None
+
+    def address(self, name: str) -> tuple[str, int] | None:
+        """Where a face, or "metrics", listens; None when it does not."""
+        listening = self._sockets.get(name)
+        if listening is None:
+            return None
+        host, port = listening.getsockname()[:2]
+        return str(host), int(port)
 
     @property
     def http_address(self) -> tuple[str, int]:
         """Where HTTP listens."""
-        host, port = self.http.getsockname()[:2]
-        return str(host), int(port)
+        found = self.address(Face.HTTP)
+        assert found is not None
+        return found
 
     @property
     def dimse_address(self) -> tuple[str, int]:
         """Where DIMSE listens."""
-        host, port = self.dimse.getsockname()[:2]
-        return str(host), int(port)
+        found = self.address(Face.DIMSE)
+        assert found is not None
+        return found
+
+    def _close_sockets(self) -> None:
+        for name, listening in self._sockets.items():
+            # Probes and scrapes are answered to the end; the exposition closes its own.
+            if name != METRICS or self._exposition is None:
+                listening.close()
 
     def processes(self) -> dict[str, int]:
         """Names and process ids of the workers that run now."""
@@ -119,7 +159,9 @@ class Supervisor:
         storage = self._settings.storage
         storage.directory.mkdir(parents=True, exist_ok=True, mode=0o750)
         Spool(storage.directory / "spool", 0, 0).clear()
+        sharing.clear(assembly.metrics_directory(self._settings))
         try:
+            self._expose()
             readies = [self._start(slot) for slot in self._slots]
             for slot, ready in zip(self._slots, readies, strict=True):
                 self._await_ready(slot, ready)
@@ -136,6 +178,38 @@ class Supervisor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+    def _expose(self) -> None:
+        listening = self._sockets.get(METRICS)
+        if listening is not None:
+            directory = assembly.metrics_directory(self._settings)
+            host = HostCollector(assembly.release(), self._settings.storage.directory, self._workers)
+            self._exposition = Exposition(listening, directory, host, self._fault)
+
+    def _workers(self) -> dict[str, Workers]:
+        with self._lock:
+            found = {face: [slot for slot in self._slots if slot.face is face] for face in Face}
+            return {
+                face: Workers(
+                    len(slots), sum(slot.ready for slot in slots), sum(max(0, slot.starts - 1) for slot in slots)
+                )
+                for face, slots in found.items()
+                if slots
+            }
+
+    def _fault(self) -> str | None:
+        """What keeps this gateway from serving; asked by probes."""
+        if self._stopping.is_set():
+            return "stopping"
+        missing = [face for face, found in self._workers().items() if not found.ready]
+        if missing:
+            return f"no worker serves: {', '.join(missing)}"
+        return self._probe.fault()
+
+    def _ask_engines(self) -> None:
+        if self._engines is None:
+            self._engines = assembly.Engines(self._settings)
+        self._engines.ping()
 
     def _start(self, slot: _Slot) -> int:
         ready_read, ready_write = os.pipe()
@@ -164,6 +238,7 @@ class Supervisor:
             send_settings(process.stdin.fileno(), self._settings)
         with self._lock:
             slot.process = process
+            slot.starts += 1
         return ready_read
 
     def _await_ready(self, slot: _Slot, ready: int) -> None:
@@ -171,6 +246,8 @@ class Supervisor:
             readable, _, _ = select.select([pipe], [], [], _START_TIMEOUT_S)
             if not readable or pipe.read(1) != b"1":
                 raise StartFailed(f"worker {slot.name} did not start; its output says why")
+        with self._lock:
+            slot.ready = True
 
     def _watch(self, slot: _Slot) -> None:
         pause_s = _FIRST_PAUSE_S
@@ -179,6 +256,9 @@ class Supervisor:
             process = slot.process
             assert process is not None
             status = process.wait()
+            with self._lock:
+                slot.ready = False
+            sharing.forget(assembly.metrics_directory(self._settings), slot.name)
             if self._stopping.is_set():
                 return
             pause_s = _FIRST_PAUSE_S if time.monotonic() - started_s > _STEADY_S else min(2 * pause_s, _LONGEST_PAUSE_S)
@@ -200,8 +280,7 @@ class Supervisor:
     def stop(self) -> None:
         """Stop accepting, let what is under way end, then end every worker. Idempotent."""
         self._stopping.set()
-        self.http.close()
-        self.dimse.close()
+        self._close_sockets()
         longest_s = max(self._settings.http.drain_s, self._settings.dimse.drain_s) + _KILL_MARGIN_S
         deadline_s = time.monotonic() + longest_s
         for slot in self._slots:
@@ -219,3 +298,10 @@ class Supervisor:
                 slot.process.stdin.close()
         for watcher in self._watchers:
             watcher.join()
+        if self._exposition is not None:
+            self._exposition.close()
+            self._exposition = None
+        self._probe.close()
+        if self._engines is not None:
+            self._engines.close()
+            self._engines = None

@@ -30,6 +30,8 @@ from gateway.dicomweb.routes import routes as dicomweb_routes
 from gateway.dimse.server import DimseServer
 from gateway.errors import GatewayError
 from gateway.http import application, health
+from gateway.telemetry import sharing
+from gateway.telemetry.metrics import Metrics
 from storage import reconcile
 from storage.errors import StorageError
 from storage.index.base import Conflict
@@ -134,10 +136,13 @@ def run_dimse(core: assembly.Core, listening: socket.socket, ready: Callable[[],
 def run_background(core: assembly.Core, ready: Callable[[], None], stop: Stop) -> None:
     """What nobody waits for: complete studies, commitments left behind, deletions whose time is over, orphans."""
     ready()
-    storage = core.settings.storage
+    storage, metrics = core.settings.storage, core.metrics
+    tick_s = min(_TICK_S, storage.study_quiet_s / 4)
     duties = (
-        _Duty(min(_TICK_S, storage.study_quiet_s / 4), partial(_look_after_requests, core)),
-        _Duty(storage.reap_interval_s, partial(_look_after_objects, core)),
+        _Duty("complete studies", metrics, tick_s, partial(_complete_studies, core)),
+        _Duty("answer commitments", metrics, tick_s, partial(_answer_commitments, core)),
+        _Duty("purge deletions", metrics, storage.reap_interval_s, partial(_purge, core)),
+        _Duty("adopt orphans", metrics, storage.reap_interval_s, partial(_adopt_orphans, core)),
     )
     while not stop.event.wait(max(0.0, min(duty.due_s for duty in duties) - time.monotonic())):
         for duty in duties:
@@ -147,7 +152,9 @@ def run_background(core: assembly.Core, ready: Callable[[], None], stop: Stop) -
 class _Duty:
     """Something to do from time to time; an engine that does not answer only puts it off."""
 
-    def __init__(self, interval_s: float, call: Callable[[], None]) -> None:
+    def __init__(self, name: str, metrics: Metrics, interval_s: float, call: Callable[[], None]) -> None:
+        self._name = name
+        self._metrics = metrics
         self._interval_s = interval_s
         self._call = call
         self.due_s = time.monotonic() + interval_s
@@ -156,28 +163,40 @@ class _Duty:
         if time.monotonic() < self.due_s:
             return
         try:
-            self._call()
+            with self._metrics.on_duty(self._name):
+                self._call()
         except (StorageError, GatewayError):
             _log.warning("background work was interrupted; it will be tried again", exc_info=True)
         self.due_s = time.monotonic() + self._interval_s
 
 
-def _look_after_requests(core: assembly.Core) -> None:
-    now_s = time.time()
-    completed = core.archive.index.complete_quiet(core.settings.storage.study_quiet_s, now_s)
+def _complete_studies(core: assembly.Core) -> None:
+    completed = core.archive.index.complete_quiet(core.settings.storage.study_quiet_s, time.time())
     if completed:
         _log.info("%d studies are complete", completed)
-    core.commitment.fulfil_left(now_s - _LEFT_BEHIND_S)
+    core.metrics.background_items.labels("studies completed").inc(completed)
 
 
-def _look_after_objects(core: assembly.Core) -> None:
-    storage = core.settings.storage
-    removed = reconcile.purge(core.archive, storage.undo_s)
+def _answer_commitments(core: assembly.Core) -> None:
+    answered = core.commitment.fulfil_left(time.time() - _LEFT_BEHIND_S)
+    core.metrics.background_items.labels("commitments answered").inc(answered)
+
+
+def _purge(core: assembly.Core) -> None:
+    removed = reconcile.purge(core.archive, core.settings.storage.undo_s)
     if removed:
         _log.info("%d deleted versions were removed for good", removed)
+    core.metrics.background_items.labels("versions purged").inc(removed)
+
+
+def _adopt_orphans(core: assembly.Core) -> None:
+    storage = core.settings.storage
     report = reconcile.adopt_orphans(core.archive, storage.grace_s, Conflict(storage.conflict))
     done = report.indexed, report.quarantined, report.removed, len(report.damaged)
     _log.info("objects without a row: %d indexed, %d quarantined, %d removed, %d left alone", *done)
+    for result, count in zip(("indexed", "quarantined", "removed"), done, strict=False):
+        core.metrics.background_items.labels(f"orphans {result}").inc(count)
+    core.metrics.orphans_left.set(len(report.damaged))
 
 
 def main(arguments: list[str]) -> int:
@@ -185,9 +204,11 @@ def main(arguments: list[str]) -> int:
     face, number, socket_fd, ready_fd = Face(arguments[0]), arguments[1], int(arguments[2]), int(arguments[3])
     name = f"{face}-{number}"
     settings = _receive_settings()
-    log.configure(name, settings.log.level)
+    log.configure(name, settings.log.level, settings.log.format)
     stop = Stop()
     stop.watch()
+    if settings.metrics.port is not None:
+        sharing.prepare(assembly.metrics_directory(settings), name)
     core = assembly.build(settings, name, any_age=face is Face.BACKGROUND)
 
     def ready() -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Sequence
 
 from gateway import assembly, config, log
 from gateway.commands.arguments import Commands, with_config
 from gateway.commands.terminal import OK
-from gateway.config import Settings
-from gateway.supervisor import Supervisor, stop_signal
+from gateway.config import InvalidSettings, Settings
+from gateway.supervisor import METRICS, Supervisor, stop_signal
+from gateway.worker import Face
 
 
 def add(commands: Commands) -> None:
@@ -18,6 +20,14 @@ def add(commands: Commands) -> None:
         "serve", help="start the gateway", description="Start the gateway and keep it running."
     )
     parser.add_argument("--single", action="store_true", help="one worker process a face, for a laptop or a test")
+    parser.add_argument(
+        "--face",
+        action="append",
+        type=Face,
+        choices=tuple(Face),
+        metavar="FACE",
+        help="serve only this: http, dimse or background; may be given again; needs S3 and PostgreSQL",
+    )
     with_config(parser, run)
 
 
@@ -27,21 +37,47 @@ def run(options: argparse.Namespace) -> int:
     assembly.check(settings)
     if options.single:
         settings = single(settings)
+    faces = tuple(options.face or Face)
+    check_faces(settings, faces)
     assembly.check_index(settings)
-    log.configure("supervisor", settings.log.level)
+    log.configure("supervisor", settings.log.level, settings.log.format)
     stop = stop_signal()
-    with Supervisor(settings) as supervisor:
-        logging.getLogger("gateway").info(
-            "DICOMweb on http://%s:%d%s/dicomweb, DIMSE as %s on %s:%d",
-            *supervisor.http_address,
-            settings.http.path_prefix,
-            settings.dimse.ae_title,
-            *supervisor.dimse_address,
-        )
+    with Supervisor(settings, faces) as supervisor:
+        logging.getLogger("gateway").info("%s", ", ".join(serving(settings, supervisor)))
         for name in off(settings):
             logging.getLogger("gateway").warning("off: %s", name)
         stop.wait()
     return OK
+
+
+def check_faces(settings: Settings, faces: Sequence[Face]) -> None:
+    """Refuse faces of their own without engines in common. Raises InvalidSettings."""
+    apart = (
+        []
+        if set(faces) == set(Face)
+        else [
+            f'{name}: has to be "{needed}" for --face: faces that run apart share nothing but the engines'
+            for name, value, needed in (
+                ("storage.objects", settings.storage.objects, "s3"),
+                ("index.engine", settings.index.engine, "postgres"),
+            )
+            if value != needed
+        ]
+    )
+    if apart:
+        raise InvalidSettings(apart)
+
+
+def serving(settings: Settings, supervisor: Supervisor) -> list[str]:
+    """What is served here, and where."""
+    found = []
+    if (address := supervisor.address(Face.HTTP)) is not None:
+        found.append(f"DICOMweb on http://{address[0]}:{address[1]}{settings.http.path_prefix}/dicomweb")
+    if (address := supervisor.address(Face.DIMSE)) is not None:
+        found.append(f"DIMSE as {settings.dimse.ae_title} on {address[0]}:{address[1]}")
+    if (address := supervisor.address(METRICS)) is not None:
+        found.append(f"metrics on http://{address[0]}:{address[1]}/metrics")
+    return found or ["background work"]
 
 
 def single(settings: Settings) -> Settings:

@@ -10,11 +10,12 @@ from pynetdicom import evt
 from pynetdicom.pdu_primitives import SOPClassCommonExtendedNegotiation
 from pynetdicom.presentation import PresentationContext
 
+from gateway import log
 from gateway.access.policy import Action
 from gateway.assembly import Core
 from gateway.audit.events import AuditEvent
 from gateway.context import Caller, Principal, PrincipalKind, Source
-from gateway.dimse import contexts, status
+from gateway.dimse import contexts, observed, status
 from gateway.dimse.bounds import Bounds
 from gateway.dimse.find import FindHandler
 from gateway.dimse.peers import Peer, Peers
@@ -40,18 +41,20 @@ class Handlers:
         return [
             (evt.EVT_REQUESTED, self.requested),
             (evt.EVT_REJECTED, self.rejected),
+            (evt.EVT_ACCEPTED, self.accepted),
             (evt.EVT_CONN_CLOSE, closed),
             (evt.EVT_SOP_COMMON, self.sop_common),
             (evt.EVT_PDU_RECV, self._bounds.pdu),
             (evt.EVT_DIMSE_RECV, self._bounds.message),
-            (evt.EVT_C_ECHO, self.echo),
-            (evt.EVT_C_STORE, StoreHandler(self._core, self._peers)),
-            (evt.EVT_C_FIND, FindHandler(self._core, self._peers)),
+            (evt.EVT_C_ECHO, observed.single(self._core, "C-ECHO", self.echo)),
+            (evt.EVT_C_STORE, observed.single(self._core, "C-STORE", StoreHandler(self._core, self._peers))),
+            (evt.EVT_C_FIND, observed.several(self._core, "C-FIND", FindHandler(self._core, self._peers))),
         ]
 
     def requested(self, event: evt.Event) -> None:
         """Recognise the peer, or reject the association; when that fails, reject too."""
         source = _source(event)
+        log.bind(source.request_id)
         try:
             principal = self._core.door.policy.by_ae_title(source.calling_ae_title, source.address)
             if principal is None:
@@ -61,6 +64,7 @@ class Handlers:
             event.assoc.acceptor.supported_contexts = contexts.supported(_proposed(event))
         except Exception as error:
             LOGGER.error("request %s: association refused (%s)", source.request_id, type(error).__name__)
+            self._count("failed")
             _reject(event, _TEMPORARY_CONGESTION)
             return
         self._peers.recognise(event.assoc, Peer(Caller(principal, source)))
@@ -73,7 +77,15 @@ class Handlers:
 
     def _deny(self, source: Source, detail: str) -> None:
         nobody = Caller(Principal("unknown", PrincipalKind.AE), source)
+        self._count("rejected")
         self._core.door.record(AuditEvent("associate", "denied", nobody, detail=detail))
+
+    def _count(self, result: str) -> None:
+        self._core.metrics.associations.labels(result).inc()
+
+    def accepted(self, event: evt.Event) -> None:  # noqa: ARG002 - pynetdicom gives it
+        """Count what pynetdicom accepted."""
+        self._count("accepted")
 
     def sop_common(self, event: evt.Event) -> dict[UID, SOPClassCommonExtendedNegotiation]:
         """The service class of storage classes that pynetdicom does not know."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -49,9 +50,16 @@ class Peer:
 
 
 class Peers:
-    """The associations that are there. Safe to use from several threads."""
+    """The associations that are there. Safe to use from several threads.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    connected
+        Hears how many connections more, or fewer, there are.
+    """
+
+    def __init__(self, connected: Callable[[int], None] = lambda _more: None) -> None:
+        self._connected = connected
         self._changed = threading.Condition()
         self._associations: set[Association] = set()
         self._peers: dict[Association, Peer] = {}
@@ -60,6 +68,7 @@ class Peers:
         """A connection came."""
         with self._changed:
             self._associations.add(association)
+        self._connected(1)
 
     def recognise(self, association: Association, peer: Peer) -> None:
         """Say who it is; without that, nothing is served on it."""
@@ -84,6 +93,7 @@ class Peers:
         for path, handle in left.items():
             handle.close()
             path.unlink(missing_ok=True)
+        self._connected(-1)
         with self._changed:
             self._changed.notify_all()
 

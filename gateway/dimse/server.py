@@ -50,7 +50,7 @@ class DimseServer:
         application_entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
         application_entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
         self._spool_directory = core.spool.directory
-        self._peers = Peers()
+        self._peers = Peers(core.metrics.connections_active.inc)
         self.address: tuple[str, int] = listening.getsockname()[:2]
         self._server = application_entity.make_server(
             listening.getsockname(),

@@ -52,6 +52,7 @@ class StoreHandler:
             raise Truncated("a C-STORE request without a Data Set")
         with Spooled.of_file(path) as spooled:
             peer.received.pop(path, None)
+            self._core.metrics.received_bytes.inc(spooled.size)
             self._keep(event, peer, spooled)
         return status.response(status.SUCCESS)
 

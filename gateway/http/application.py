@@ -11,6 +11,7 @@ from http import HTTPStatus
 
 from aiohttp import web
 
+from gateway import log
 from gateway.access.policy import Action
 from gateway.assembly import Core
 from gateway.context import Caller, RequestId, new_request_id
@@ -30,6 +31,10 @@ _ACTION = web.RequestKey("action", Action)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _log = logging.getLogger("gateway.http")
+
+_METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"))
+_LEFT = 499
+"""In metrics: the client left before its answer."""
 
 _SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -117,7 +122,7 @@ async def _to_page(request: web.Request) -> web.StreamResponse:
 
 
 async def _offload(app: web.Application) -> AsyncIterator[None]:
-    app[OFFLOAD] = offload = Offload()
+    app[OFFLOAD] = offload = Offload(app[CORE].metrics.in_lane)
     core, under_way = app[CORE], app[UNDER_WAY]
     app[FOLLOWERS] = Followers(
         lambda: offload.run(Lane.INDEX, core.feed.state),
@@ -155,12 +160,26 @@ async def _headers(request: web.Request, response: web.StreamResponse) -> None:
 async def _surround(request: web.Request, handler: Handler) -> web.StreamResponse:
     """A request id, errors as problems, one log line without patient data."""
     request_id = request[REQUEST_ID] = new_request_id()
+    log.bind(request_id)
+    core, route = request.app[CORE], _path(request)
+    # Any word can stand there; it is counted and traced only when it is a method that we know.
+    method = request.method if request.method in _METHODS else "other"
     started_s = time.monotonic()
     under_way = request.app[UNDER_WAY]
     under_way.begin()
+    status = _LEFT
     try:
-        return await _answered(request, handler, request_id, started_s)
+        with (
+            core.metrics.requests_active.track_inprogress(),
+            core.tracer.request(f"{method} {route}", request.headers, **{"http.route": route}) as span,
+        ):
+            span.set(**{"http.request.method": method, "gateway.request": request_id})
+            response = await _answered(request, handler, request_id, started_s)
+            status = response.status
+            span.set(**{"http.response.status_code": status})
+        return response
     finally:
+        core.metrics.answered(route, method, status, time.monotonic() - started_s)
         under_way.end()
 
 

@@ -33,9 +33,16 @@ _MAX_WAITING = {Lane.INDEX: 512, Lane.OBJECTS: 512, Lane.LONG: 128}
 
 
 class Offload:
-    """The pools of one HTTP process."""
+    """The pools of one HTTP process.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    waiting
+        Hears how many calls more, or fewer, are in a lane or wait for it.
+    """
+
+    def __init__(self, waiting: Callable[[str, int], None] = lambda _lane, _calls: None) -> None:
+        self._told = waiting
         self._pools = {
             lane: ThreadPoolExecutor(threads, thread_name_prefix=f"http-{lane.value}")
             for lane, threads in _THREADS.items()
@@ -46,13 +53,17 @@ class Offload:
         """Call in a thread of a lane; raises Busy when too many wait already."""
         if self._waiting[lane] >= _MAX_WAITING[lane]:
             raise Busy(f"too many requests wait for the {lane.value} threads")
-        self._waiting[lane] += 1
+        self._count(lane, 1)
         try:
             context = contextvars.copy_context()
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._pools[lane], lambda: context.run(call, *args, **kwargs))
         finally:
-            self._waiting[lane] -= 1
+            self._count(lane, -1)
+
+    def _count(self, lane: Lane, calls: int) -> None:
+        self._waiting[lane] += calls
+        self._told(lane.value, calls)
 
     async def iterate(self, lane: Lane, blocks: Iterator[T]) -> AsyncGenerator[T, None]:
         """Take an iterator's items one by one, each in a thread; no thread is held while the consumer is slow."""

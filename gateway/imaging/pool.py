@@ -11,8 +11,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import TracebackType
 from typing import Self
 
@@ -44,6 +44,13 @@ MAX_ANIMATIONS_WAITING = 2
 
 _START_TIMEOUT_S = 60.0
 
+_KINDS: dict[type[Job], str] = {
+    DecodeJob: "decode",
+    EncodeJob: "encode",
+    RenderJob: "render",
+    AnimationJob: "animate",
+}
+
 
 class ImagingPool:
     """Decodes and renders frames in worker processes. Every method may be called from any thread.
@@ -60,6 +67,8 @@ class ImagingPool:
         Seconds an animation may take, reading its frames included; one is made at a time.
     max_waiting
         Callers that may wait for a worker at the same time; one more is refused at once.
+    working
+        Called with a job's kind; what it gives is around the job, from before it waits for a worker.
     command
         The worker's command line, before its two arguments. For tests with a worker that misbehaves.
     """
@@ -72,8 +81,10 @@ class ImagingPool:
         *,
         animation_timeout_s: float = 60.0,
         max_waiting: int = 64,
+        working: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext(),
         command: Sequence[str] = WORKER_COMMAND,
     ) -> None:
+        self._working = working
         self._memory_bytes = memory_bytes
         self._timeout_s = timeout_s
         self._animation_timeout_s = animation_timeout_s
@@ -174,7 +185,7 @@ class ImagingPool:
             slots, timeout_s = self._animations, self._animation_timeout_s
         else:
             self.admit(job.frame.description, job.frame.size)
-        with slots.place():
+        with self._working(_KINDS[type(job)]), slots.place():
             worker = slots.get(self._timeout_s)
             try:
                 worker = self._usable(worker)

@@ -1,0 +1,1 @@
+"""What operators measure: metrics, and traces where they are wanted. Never patient data, never a UID."""

@@ -1,0 +1,116 @@
+"""Engines as they are, with every call of them counted, timed and, where traces are wanted, traced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import wraps
+from typing import ParamSpec, TypeVar, cast
+
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.tracing import Tracer
+from storage.index.base import Commit, Index
+from storage.index.relational import RelationalIndex
+from storage.objects.base import ByteRange, ObjectInfo, ObjectReader, ObjectStore, Segment
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_PLAIN = ("close",)
+
+
+class ObservedObjects:
+    """An object store whose calls are observed; ``open`` up to the first byte."""
+
+    def __init__(self, store: ObjectStore, metrics: Metrics, tracer: Tracer) -> None:
+        self._store = store
+        self._metrics = metrics
+        self._tracer = tracer
+
+    @contextmanager
+    def _called(self, operation: str) -> Iterator[None]:
+        with self._tracer.stage(f"objects {operation}"), self._metrics.called("objects", operation):
+            yield
+
+    def put(self, key: str, body: Sequence[Segment]) -> ObjectInfo:
+        """See ObjectStore."""
+        with self._called("put"):
+            info = self._store.put(key, body)
+        self._metrics.object_bytes.labels("written").inc(info.size)
+        return info
+
+    @contextmanager
+    def open(self, key: str, byte_range: ByteRange | None = None) -> Iterator[ObjectReader]:
+        """See ObjectStore."""
+        opened = self._store.open(key, byte_range)
+        with self._called("open"):
+            reader = opened.__enter__()
+        try:
+            self._metrics.object_bytes.labels("read").inc(reader.length)
+            yield reader
+        except BaseException as error:
+            if not opened.__exit__(type(error), error, error.__traceback__):
+                raise
+        else:
+            opened.__exit__(None, None, None)
+
+    def get(self, key: str, byte_range: ByteRange | None = None) -> bytes:
+        """See ObjectStore."""
+        with self._called("get"):
+            found = self._store.get(key, byte_range)
+        self._metrics.object_bytes.labels("read").inc(len(found))
+        return found
+
+    def head(self, key: str) -> ObjectInfo:
+        """See ObjectStore."""
+        with self._called("head"):
+            return self._store.head(key)
+
+    def delete(self, key: str) -> None:
+        """See ObjectStore."""
+        with self._called("delete"):
+            self._store.delete(key)
+
+    def list(self, prefix: str, start_after: str = "") -> Iterator[ObjectInfo]:
+        """See ObjectStore; not timed, since whoever asks decides how long it takes."""
+        return self._store.list(prefix, start_after)
+
+    def ping(self) -> None:
+        """See ObjectStore."""
+        with self._called("ping"):
+            self._store.ping()
+
+    def close(self) -> None:
+        """See ObjectStore."""
+        self._store.close()
+
+
+def observed_index(index: Index, metrics: Metrics, tracer: Tracer) -> Index:
+    """The same index with every operation of the contract observed."""
+    if isinstance(index, RelationalIndex):
+        index.observe(metrics)
+    return cast(Index, _ObservedIndex(index, metrics, tracer))
+
+
+class _ObservedIndex:
+    """Takes its operations from the contract, so that one which is added there is observed too."""
+
+    def __init__(self, index: Index, metrics: Metrics, tracer: Tracer) -> None:
+        self._metrics = metrics
+        self._tracer = tracer
+        for name, value in vars(Index).items():
+            if name.startswith("_") or not callable(value):
+                continue
+            call = getattr(index, name)
+            setattr(self, name, call if name in _PLAIN else self._observed(name, call))
+
+    def _observed(self, name: str, call: Callable[P, T]) -> Callable[P, T]:
+        @wraps(call)
+        def observed(*args: P.args, **kwargs: P.kwargs) -> T:
+            with self._tracer.stage(f"index {name}"), self._metrics.called("index", name):
+                result = call(*args, **kwargs)
+            if isinstance(result, Commit):
+                self._metrics.commits.labels(result.outcome.value).inc()
+            return result
+
+        return observed

@@ -1,0 +1,90 @@
+"""Large objects go up to S3 in parts, each checked against what the server says it kept."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from storage.errors import ObjectDamaged
+from storage.objects.base import Segment, body_blocks
+from storage.objects.s3_clients import S3Settings
+from storage.objects.s3_faults import LIBRARY_ERRORS, raise_put_fault
+
+CONTENT_TYPE = "application/octet-stream"
+_BLOCK_BYTES = 1 << 20
+_MAX_PARTS = 10_000
+
+
+class Uploader:
+    """Puts one object at a time in parts by a boto3 client."""
+
+    def __init__(self, client: Any, settings: S3Settings) -> None:
+        self._client = client
+        self._settings = settings
+
+    def put(self, key: str, full_key: str, body: Sequence[Segment], size: int, put_id: str) -> None:
+        """Upload and complete, or abort and raise; errors of the libraries are left to the caller once parts went up.
+
+        Raises
+        ------
+        ObjectDamaged
+            A file segment is too short or changed meanwhile, or the server kept other bytes.
+        StorageUnavailable, StorageFull
+            Nothing was begun.
+        """
+        # The digest is metadata, so it has to be known before the first part is sent: the body is read twice.
+        digest = hashlib.sha256()
+        for block in body_blocks(body, _BLOCK_BYTES):
+            digest.update(block)
+        where = {"Bucket": self._settings.bucket, "Key": full_key}
+        try:
+            upload = self._client.create_multipart_upload(
+                **where, ContentType=CONTENT_TYPE, Metadata={"sha256": digest.hexdigest(), "put-id": put_id}
+            )
+        except LIBRARY_ERRORS as error:
+            raise_put_fault(key, error)
+        where["UploadId"] = upload["UploadId"]
+        try:
+            parts = self._send_parts(key, where, body, size, digest.digest())
+            self._client.complete_multipart_upload(**where, MultipartUpload={"Parts": parts}, IfNoneMatch="*")
+        except BaseException:
+            with suppress(*LIBRARY_ERRORS):
+                self._client.abort_multipart_upload(**where)
+            raise
+
+    def _send_parts(
+        self, key: str, where: Mapping[str, str], body: Sequence[Segment], size: int, digest: bytes
+    ) -> Sequence[Mapping[str, object]]:
+        part_bytes = max(self._settings.part_bytes, -(-size // _MAX_PARTS))
+        sent = hashlib.sha256()
+        parts: list[Mapping[str, object]] = []
+        for number, part in enumerate(_parts(body, part_bytes), start=1):
+            sent.update(part)
+            md5 = hashlib.md5(part, usedforsecurity=False)
+            answer = self._client.upload_part(
+                **where,
+                PartNumber=number,
+                Body=part,
+                ContentMD5=base64.b64encode(md5.digest()).decode(),
+            )
+            if self._settings.etag_is_md5 and answer["ETag"].strip('"') != md5.hexdigest():
+                raise ObjectDamaged(f"{key}: the ETag of part {number} is not the MD5 of what was sent")
+            parts.append({"PartNumber": number, "ETag": answer["ETag"]})
+        if sent.digest() != digest:
+            raise ObjectDamaged(f"{key}: a file segment changed while it was sent")
+        return parts
+
+
+def _parts(body: Sequence[Segment], part_bytes: int) -> Iterator[bytes]:
+    """The body cut into parts of exactly ``part_bytes``, the last one shorter."""
+    part = bytearray()
+    for block in body_blocks(body, min(part_bytes, _BLOCK_BYTES)):
+        part += block
+        while len(part) >= part_bytes:
+            yield bytes(part[:part_bytes])
+            del part[:part_bytes]
+    if part:
+        yield bytes(part)

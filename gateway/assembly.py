@@ -23,6 +23,7 @@ from gateway.services.query import QueryService
 from gateway.services.render import RenderService
 from gateway.services.retrieve import RetrieveService
 from gateway.services.spool import Spool
+from gateway.stores import check_keys, object_store
 from gateway.telemetry import tracing
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.observed import ObservedObjects, observed_index
@@ -31,9 +32,6 @@ from storage.archive import Archive
 from storage.dicom.limits import Limits
 from storage.index.base import Conflict, Index
 from storage.index.sqlite import SqliteIndex
-from storage.objects.base import ObjectStore
-from storage.objects.local import LocalObjectStore
-from storage.objects.s3 import S3ObjectStore, S3Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,28 +97,6 @@ def limits(settings: Settings) -> Limits:
         max_metadata_bytes=given.max_metadata_bytes,
         max_inflate_ratio=given.max_inflate_ratio,
     )
-
-
-def object_store(settings: Settings) -> ObjectStore:
-    """The engine of the objects."""
-    storage, s3 = settings.storage, settings.s3
-    if storage.objects == "local":
-        return LocalObjectStore(storage.directory / "archive", fsync=storage.fsync)
-    store = S3ObjectStore(
-        S3Settings(
-            endpoint_url=s3.endpoint_url or None,
-            bucket=s3.bucket,
-            prefix=s3.prefix,
-            region=s3.region,
-            access_key_id=s3.access_key_id or None,
-            secret_access_key=s3.secret_access_key.get_secret_value() or None,
-            path_style=s3.path_style,
-            ca_bundle=s3.ca_bundle,
-        )
-    )
-    if s3.create_bucket:
-        store.ensure_bucket()
-    return store
 
 
 def index(settings: Settings, path: Path | None = None, *, any_age: bool = False) -> Index:
@@ -267,6 +243,7 @@ def build(settings: Settings, worker: str, *, any_age: bool = False) -> Core:
 def check(settings: Settings) -> None:
     """Validate what the settings point to, without starting anything. Raises InvalidSettings."""
     policy.load(settings.access.policy_file)
+    check_keys(settings)
     directory = settings.storage.directory
     existing = next(parent for parent in (directory, *directory.absolute().parents) if parent.exists())
     if not existing.is_dir():

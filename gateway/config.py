@@ -172,10 +172,42 @@ class S3Section(_Section):
     """Empty: boto3's own chain (environment, profile, role)."""
     secret_access_key: SecretStr = SecretStr("")
     """Give it by GATEWAY_S3__SECRET_ACCESS_KEY rather than in the file."""
+    role_arn: str = ""
+    """Role to assume, by the keys above or by boto3's own chain."""
+    external_id: str = ""
+    """What the role's owner wants to hear with it."""
+    web_identity_token_file: Path | None = None
+    """Token to assume the role with, in place of keys; on EKS the environment says all this and nothing is set here."""
+    sts_endpoint_url: str = ""
+    """Service that gives the role's keys; empty for AWS."""
     path_style: bool = True
     """Bucket in the path rather than in the host name."""
     ca_bundle: Path | None = None
     """Certificates to trust in place of the system's."""
+    server_side_encryption: Literal["", "sse-s3", "sse-kms", "sse-c"] = ""
+    """Ask the store to encrypt every object: with its own keys, a key management service's, or ours."""
+    kms_key_id: str = ""
+    """Key for sse-kms; empty for the bucket's or account's own."""
+    customer_key_file: Path | None = None
+    """File with the key for sse-c: 32 bytes, or their base64 or hexadecimal form."""
+    customer_key: SecretStr = SecretStr("")
+    """The key itself in place of the file: give it by GATEWAY_S3__CUSTOMER_KEY."""
+    tags: dict[str, Annotated[str, Field(max_length=256)]] = {}
+    """Put on every object; {tenant} in a value is the object's tenant. The keys need s3:PutObjectTagging."""
+    storage_class: str = ""
+    """Storage class of new objects; empty for the store's default. One that is read with delay cannot be served."""
+    max_connections: int = Field(default=64, ge=1, le=4096)
+    """Connections that each process keeps open."""
+    connect_timeout_s: float = Field(default=5.0, gt=0)
+    """Longest wait for a connection."""
+    read_timeout_s: float = Field(default=30.0, gt=0)
+    """Longest silence of the store within a request."""
+    max_attempts: int = Field(default=4, ge=1, le=20)
+    """How often a request is made before the store is unavailable."""
+    multipart_threshold_bytes: int = Field(default=16 << 20, ge=5 << 20, le=1 << 30)
+    """Longer objects go up in parts; shorter ones are held in memory while they do."""
+    part_bytes: int = Field(default=8 << 20, ge=5 << 20, le=1 << 30)
+    """Size of a part."""
     create_bucket: bool = False
     """Make the bucket at start when it is not there."""
 
@@ -288,6 +320,10 @@ class Settings(BaseSettings):
             raise ValueError('s3.bucket: needed for storage.objects = "s3"')
         if self.index.engine == "postgres" and not self.index.url.get_secret_value():
             raise ValueError('index.url: needed for index.engine = "postgres"')
+        if self.s3.server_side_encryption == "sse-c" and not (self.s3.customer_key_file or self.s3.customer_key):
+            raise ValueError("s3.customer_key_file: needed for sse-c")
+        if self.s3.web_identity_token_file and not self.s3.role_arn:
+            raise ValueError("s3.role_arn: needed with s3.web_identity_token_file")
         beyond = [face for face in ("http", "dimse") if getattr(self, face).host not in LOOPBACK]
         if beyond and self.access.policy_file is None:
             raise ValueError(
@@ -337,6 +373,8 @@ def _resolve(found: dict[str, Any], folder: Path) -> None:
         ("audit", "directory"),
         ("s3", "ca_bundle"),
         ("index", "password_file"),
+        ("s3", "customer_key_file"),
+        ("s3", "web_identity_token_file"),
     ):
         values = found.get(section)
         if isinstance(values, dict) and isinstance(values.get(name), str):
@@ -349,7 +387,7 @@ _FORMS = {
     "db_schema": "lower-case letters, digits and underscores, no digit first",
 }
 """What would be right where a pattern is asked for."""
-_SECRET = frozenset(("index.url", "s3.secret_access_key"))
+_SECRET = frozenset(("index.url", "s3.customer_key", "s3.secret_access_key"))
 
 
 def _fault(error: Any) -> str:

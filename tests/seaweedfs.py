@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -20,6 +21,10 @@ from storage.objects.s3 import S3ObjectStore, S3Settings
 
 ACCESS_KEY_ID = "gateway-tests"
 SECRET_ACCESS_KEY = "gateway-tests-secret"
+ROLE_ARN = "arn:aws:iam::role/Gateway"
+"""A role that the identity may assume, at the server's own STS; it may do everything."""
+DOMAIN = "s3.test"
+"""Requests to BUCKET.s3.test are served as such: virtual-host style."""
 
 
 class SeaweedFS:
@@ -35,6 +40,8 @@ class SeaweedFS:
         self.endpoint_url = f"http://127.0.0.1:{s3}"
         config = folder / "s3.json"
         config.write_text(json.dumps(_identities()))
+        roles = folder / "iam.json"
+        roles.write_text(json.dumps(_roles()))
         self._log_path = folder / "weed.log"
         environment = os.environ | {
             # A new bucket makes one volume at its first object instead of seven.
@@ -57,6 +64,7 @@ class SeaweedFS:
             *(f"-volume.port={volume}", f"-volume.port.grpc={volume_grpc}"),
             *("-filer", f"-filer.port={filer}", f"-filer.port.grpc={filer_grpc}"),
             *("-s3", f"-s3.port={s3}", f"-s3.port.grpc={s3_grpc}", f"-s3.config={config}"),
+            *(f"-s3.iam.config={roles}", f"-s3.domainName={DOMAIN}"),
             # Without these two it takes the fixed port 9101 and dies where that is taken.
             *("-s3.port.iceberg=0", "-s3.port.lance=0", "-metricsPort=0"),
         ]
@@ -138,6 +146,24 @@ def _identities() -> dict[str, object]:
     credentials = [{"accessKey": ACCESS_KEY_ID, "secretKey": SECRET_ACCESS_KEY}]
     actions = ["Admin", "Read", "Write", "List", "Tagging"]
     return {"identities": [{"name": "gateway", "credentials": credentials, "actions": actions}]}
+
+
+def _roles() -> dict[str, object]:
+    anyone = {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": ["sts:AssumeRole"]}
+    everything = {"Effect": "Allow", "Action": ["s3:*"], "Resource": ["*"]}
+    role = {
+        "roleName": "Gateway",
+        "roleArn": ROLE_ARN,
+        "trustPolicy": {"Version": "2012-10-17", "Statement": [anyone]},
+        "attachedPolicies": ["Everything"],
+    }
+    sts = {"issuer": "tests", "signingKey": base64.b64encode(secrets.token_bytes(32)).decode()}
+    return {
+        "sts": {"tokenDuration": "1h", "maxSessionLength": "12h", **sts},
+        "policy": {"defaultEffect": "Deny", "storeType": "memory"},
+        "policies": [{"name": "Everything", "document": {"Version": "2012-10-17", "Statement": [everything]}}],
+        "roles": [role],
+    }
 
 
 def _free_ports(count: int) -> list[int]:

@@ -11,7 +11,7 @@ from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.tracing import Tracer
 from storage.index.base import Commit, Index
 from storage.index.relational import RelationalIndex
-from storage.objects.base import ByteRange, ObjectInfo, ObjectReader, ObjectStore, Segment
+from storage.objects.base import ByteRange, ObjectInfo, ObjectReader, ObjectStore, Piece, Segment
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -59,6 +59,13 @@ class ObservedObjects:
         with self._called("get"):
             found = self._store.get(key, byte_range)
         self._metrics.object_bytes.labels("read").inc(len(found))
+        return found
+
+    def read_at(self, key: str, start: int, length: int) -> Piece:
+        """See ObjectStore."""
+        with self._called("read_at"):
+            found = self._store.read_at(key, start, length)
+        self._metrics.object_bytes.labels("read").inc(len(found.data))
         return found
 
     def head(self, key: str) -> ObjectInfo:

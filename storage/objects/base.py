@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,13 +37,27 @@ class FileSegment:
     length: int
 
 
-Segment = bytes | memoryview | FileSegment
+@dataclass(frozen=True, slots=True)
+class MadeSegment:
+    """Bytes that are made when they are asked for, the same each time: an engine may ask more than once.
+
+    ``blocks`` gives ``length`` bytes in all; each block is valid until the next one is asked for.
+    """
+
+    length: int
+    blocks: Callable[[], Iterator[bytes]]
+
+
+Segment = bytes | memoryview | FileSegment | MadeSegment
 """One piece of an object's body; a body is the pieces in order."""
 
 
 def body_length(body: Sequence[Segment]) -> int:
     """Bytes that the segments have together."""
-    return sum(segment.length if isinstance(segment, FileSegment) else memoryview(segment).nbytes for segment in body)
+    return sum(
+        segment.length if isinstance(segment, FileSegment | MadeSegment) else memoryview(segment).nbytes
+        for segment in body
+    )
 
 
 def body_blocks(body: Sequence[Segment], block_bytes: int) -> Iterator[memoryview]:
@@ -55,10 +69,17 @@ def body_blocks(body: Sequence[Segment], block_bytes: int) -> Iterator[memoryvie
     for segment in body:
         if isinstance(segment, FileSegment):
             yield from _file_blocks(segment, block_bytes)
+        elif isinstance(segment, MadeSegment):
+            for block in segment.blocks():
+                yield from _cut(block, block_bytes)
         else:
-            view = memoryview(segment).cast("B")
-            for start in range(0, view.nbytes, block_bytes):
-                yield view[start : start + block_bytes]
+            yield from _cut(segment, block_bytes)
+
+
+def _cut(data: bytes | memoryview, block_bytes: int) -> Iterator[memoryview]:
+    view = memoryview(data).cast("B")
+    for start in range(0, view.nbytes, block_bytes):
+        yield view[start : start + block_bytes]
 
 
 def _file_blocks(segment: FileSegment, block_bytes: int) -> Iterator[memoryview]:
@@ -82,13 +103,22 @@ class ObjectInfo:
     """What is known of an object without reading it.
 
     ``sha256`` is the lower-case hexadecimal digest of the whole object, None where the engine cannot tell it
-    without reading; ``modified_s`` is seconds since 1970-01-01 UTC by the engine's clock.
+    without reading; ``modified_s`` is seconds since 1970-01-01 UTC by the engine's clock, or by ours when it comes from
+    ``put``.
     """
 
     key: str
     size: int
     sha256: str | None
     modified_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Bytes of an object, and how many it has in all."""
+
+    data: bytes
+    object_size: int
 
 
 class ObjectReader(Protocol):
@@ -131,6 +161,14 @@ class ObjectStore(Protocol):
 
     def get(self, key: str, byte_range: ByteRange | None = None) -> bytes:
         """The bytes of the object or of a range of it, in memory. Errors as ``open``."""
+        ...
+
+    def read_at(self, key: str, start: int, length: int) -> Piece:
+        """At most ``length`` bytes from ``start`` on, in memory: fewer where the object ends before.
+
+        For who does not know the object's size yet, in one step. Raises ObjectNotFound, and ObjectDamaged when the
+        object ends before ``start``.
+        """
         ...
 
     def head(self, key: str) -> ObjectInfo:

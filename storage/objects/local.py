@@ -22,7 +22,7 @@ from io import FileIO
 from pathlib import Path
 
 from storage.errors import ObjectDamaged, ObjectExists, ObjectNotFound, StorageFull, StorageUnavailable
-from storage.objects.base import ByteRange, ObjectInfo, ObjectReader, Segment, body_blocks
+from storage.objects.base import ByteRange, ObjectInfo, ObjectReader, Piece, Segment, body_blocks
 from storage.objects.keys import check_key, check_prefix, check_start_after, is_segment
 
 _BLOCK_BYTES = 1 << 20
@@ -98,6 +98,16 @@ class LocalObjectStore:
         """See ObjectStore."""
         with self.open(key, byte_range) as reader:
             return b"".join(reader.blocks())
+
+    def read_at(self, key: str, start: int, length: int) -> Piece:
+        """See ObjectStore."""
+        with self._open_file(key) as file:
+            with _engine_errors():
+                size = os.fstat(file.fileno()).st_size
+            if start > size:
+                raise ObjectDamaged(f"{key} has {size} bytes, asked for from {start}")
+            wanted = ByteRange(start, min(start + length, size))
+            return Piece(b"".join(_Reader(key, file, wanted).blocks()), size)
 
     def head(self, key: str) -> ObjectInfo:
         """See ObjectStore. The digest is None on file systems without extended attributes."""

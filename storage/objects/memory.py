@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from storage.errors import ObjectDamaged, ObjectExists, ObjectNotFound
-from storage.objects.base import ByteRange, ObjectInfo, ObjectReader, Segment, body_blocks
+from storage.objects.base import ByteRange, ObjectInfo, ObjectReader, Piece, Segment, body_blocks
 from storage.objects.keys import check_key, check_prefix, check_start_after
 
 _BLOCK_BYTES = 1 << 20
@@ -49,6 +49,13 @@ class MemoryObjectStore:
         if byte_range.end > len(data):
             raise ObjectDamaged(f"{key} has {len(data)} bytes, asked for up to {byte_range.end}")
         return data[byte_range.start : byte_range.end]
+
+    def read_at(self, key: str, start: int, length: int) -> Piece:
+        """See ObjectStore."""
+        data = self.get(key)
+        if start > len(data):
+            raise ObjectDamaged(f"{key} has {len(data)} bytes, asked for from {start}")
+        return Piece(data[start : start + length], len(data))
 
     def head(self, key: str) -> ObjectInfo:
         """See ObjectStore."""

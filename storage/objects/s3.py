@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NoReturn
 
-import boto3
 import obstore
 
 from storage.errors import ObjectDamaged, ObjectExists, ObjectNotFound, StorageError, StorageUnavailable
-from storage.objects.base import ByteRange, ObjectInfo, ObjectReader, Segment, body_blocks, body_length
+from storage.objects.base import ByteRange, ObjectInfo, ObjectReader, Piece, Segment, body_blocks, body_length
 from storage.objects.keys import check_key, check_prefix, check_start_after
-from storage.objects.s3_clients import S3Settings, control_client, data_client
+from storage.objects.s3_clients import S3Settings, control_client, data_client, new_session
 from storage.objects.s3_faults import LIBRARY_ERRORS, fault_of, raise_put_fault, raise_unavailable
 from storage.objects.s3_listing import Listing
 from storage.objects.s3_multipart import CONTENT_TYPE, Uploader
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _BLOCK_BYTES = 1 << 20
 _STREAM_BYTES = 256 << 10
+_FIRST_PAUSE_S = 0.1
 
 __all__ = ["S3ObjectStore", "S3Settings"]
 
@@ -40,11 +41,7 @@ class S3ObjectStore:
             check_key(settings.prefix)
         self._settings = settings
         self._prefix = f"{settings.prefix}/" if settings.prefix else ""
-        session = boto3.Session(
-            aws_access_key_id=settings.access_key_id,
-            aws_secret_access_key=settings.secret_access_key,
-            region_name=settings.region,
-        )
+        session = new_session(settings)
         self._client = control_client(session, settings)
         self._store = data_client(session, settings)
         self._listing = Listing(self._client, settings)
@@ -69,13 +66,13 @@ class S3ObjectStore:
         size = body_length(body)
         put_id = secrets.token_hex(16)
         if size <= self._settings.multipart_threshold_bytes:
-            self._put_at_once(key, body, put_id)
+            digest = self._put_at_once(key, body, put_id)
         else:
-            try:
-                self._uploader.put(key, self._prefix + key, body, size, put_id)
-            except LIBRARY_ERRORS as error:
-                self._settle_failed_put(key, put_id, error)
-        # A PUT is not answered with the server's time; and this is the size that the server keeps.
+            digest = None
+            self._put_in_parts(key, body, size, put_id)
+        if digest is not None:
+            return ObjectInfo(key, size, digest, time.time())
+        # Nothing said so far what the server kept.
         info = self.head(key)
         if info.size != size:
             self._remove_damaged(key, f"{info.size} bytes instead of {size}")
@@ -90,22 +87,37 @@ class S3ObjectStore:
             yield _EmptyReader()
         else:
             result, length = self._started(key, byte_range)
-            yield _Reader(key, result, length)
+            yield _Reader(key, result, length, result.attributes.get("sha256") if byte_range is None else None)
 
     def get(self, key: str, byte_range: ByteRange | None = None) -> bytes:
-        """See ObjectStore."""
+        """See ObjectStore. A whole object is compared with its digest."""
         check_key(key)
         if byte_range is not None and byte_range.length == 0:
             self._check_end(key, byte_range)
             return b""
         result, length = self._started(key, byte_range)
-        try:
-            data = bytes(result.bytes())
-        except LIBRARY_ERRORS as error:
-            raise_unavailable(fault_of(error), error)
-        if len(data) != length:
-            raise ObjectDamaged(f"{key}: {len(data)} bytes arrived instead of {length}")
+        data = _all_of(key, result, length)
+        digest = result.attributes.get("sha256") if byte_range is None else None
+        if digest is not None and hashlib.sha256(data).hexdigest() != digest:
+            raise ObjectDamaged(f"{key}: the bytes that arrived do not have its digest")
         return data
+
+    def read_at(self, key: str, start: int, length: int) -> Piece:
+        """See ObjectStore."""
+        check_key(key)
+        try:
+            result = self._get(key, {"range": (start, start + length)})
+        except ObjectDamaged:
+            # No byte of the object is in the range: there is none from its end on.
+            size = self.head(key).size
+            if start <= size:
+                return Piece(b"", size)
+            raise
+        begin, end = result.range
+        size = result.meta["size"]
+        if (begin, end) != (start, min(start + length, size)):
+            raise ObjectDamaged(f"{key}: bytes {begin} to {end} arrived instead of those from {start} on")
+        return Piece(_all_of(key, result, end - begin), size)
 
     def head(self, key: str) -> ObjectInfo:
         """See ObjectStore."""
@@ -152,31 +164,54 @@ class S3ObjectStore:
 
     # Writing
 
-    def _put_at_once(self, key: str, body: Sequence[Segment], put_id: str) -> None:
+    def _put_at_once(self, key: str, body: Sequence[Segment], put_id: str) -> str | None:
+        """The digest when the server's ETag has proven what it kept: a HEAD would double the time of a small put."""
         data = b"".join(bytes(block) for block in body_blocks(body, self._settings.part_bytes))
+        digest = hashlib.sha256(data).hexdigest()
+        attributes = {"Content-Type": CONTENT_TYPE, "sha256": digest, "put-id": put_id}
+        if self._settings.storage_class:
+            attributes["Storage-Class"] = self._settings.storage_class
+        etag = self._send(key, data, attributes, put_id)
+        if not self._settings.checks_etag:
+            return None
+        if (etag or "").strip('"') != hashlib.md5(data, usedforsecurity=False).hexdigest():
+            self._remove_damaged(key, "the ETag is not the MD5 of what was sent")
+        return digest
+
+    def _send(self, key: str, data: bytes, attributes: dict[str, str], put_id: str) -> str | None:
+        """Put an object in one request, again when its connection broke; what the server says is its ETag.
+
+        obstore repeats what the server refused, but no PUT whose outcome it does not know. We can: an object that is
+        there already says by its put-id whether it is ours.
+        """
+        until = time.monotonic() + self._settings.retry_timeout_s
+        attempt = 1
+        while True:
+            try:
+                return obstore.put(
+                    self._store,
+                    self._prefix + key,
+                    data,
+                    attributes=attributes,
+                    tags=self._settings.tags_of(key),
+                    mode="create",
+                    use_multipart=False,
+                )["e_tag"]
+            except LIBRARY_ERRORS as error:
+                again = attempt < self._settings.max_attempts and time.monotonic() < until
+                if not (again and fault_of(error).is_broken_connection):
+                    return self._settle_failed_put(key, put_id, error)
+            time.sleep(_FIRST_PAUSE_S * attempt)
+            attempt += 1
+
+    def _put_in_parts(self, key: str, body: Sequence[Segment], size: int, put_id: str) -> None:
         try:
-            result = obstore.put(
-                self._store,
-                self._prefix + key,
-                data,
-                attributes={
-                    "Content-Type": CONTENT_TYPE,
-                    "sha256": hashlib.sha256(data).hexdigest(),
-                    "put-id": put_id,
-                },
-                mode="create",
-                use_multipart=False,
-            )
+            self._uploader.put(key, self._prefix + key, body, size, put_id)
         except LIBRARY_ERRORS as error:
             self._settle_failed_put(key, put_id, error)
-            return
-        if self._settings.etag_is_md5:
-            md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
-            if (result["e_tag"] or "").strip('"') != md5:
-                self._remove_damaged(key, "the ETag is not the MD5 of what was sent")
 
-    def _settle_failed_put(self, key: str, put_id: str, error: Exception) -> None:
-        """Return when the object is ours after all, else raise.
+    def _settle_failed_put(self, key: str, put_id: str, error: Exception) -> str | None:
+        """The ETag of the object when it is ours after all, else raise.
 
         A repeated request finds the key taken, or the upload gone, when the first one succeeded and only its
         answer was lost.
@@ -184,10 +219,11 @@ class S3ObjectStore:
         fault = fault_of(error)
         if fault.status == 412 or fault.code in ("NoSuchUpload", "AlreadyExists"):
             with suppress(ObjectNotFound):
-                if self._get(key, {"head": True}).attributes.get("put-id") == put_id:
-                    return
-                raise ObjectExists(key) from error
-        raise_put_fault(key, error)
+                found = self._get(key, {"head": True})
+                if found.attributes.get("put-id") != put_id:
+                    raise ObjectExists(key) from error
+                return found.meta["e_tag"]
+        return raise_put_fault(key, error)
 
     def _remove_damaged(self, key: str, what: str) -> NoReturn:
         with suppress(StorageError):
@@ -231,11 +267,24 @@ class S3ObjectStore:
         return True
 
 
+def _all_of(key: str, result: GetResult, length: int) -> bytes:
+    try:
+        data = bytes(result.bytes())
+    except LIBRARY_ERRORS as error:
+        raise_unavailable(fault_of(error), error)
+    if len(data) != length:
+        raise ObjectDamaged(f"{key}: {len(data)} bytes arrived instead of {length}")
+    return data
+
+
 class _Reader:
-    def __init__(self, key: str, result: GetResult, length: int) -> None:
+    """``digest`` is what the bytes are compared with at their end, unless None."""
+
+    def __init__(self, key: str, result: GetResult, length: int, digest: str | None) -> None:
         self._key = key
         self._result = result
         self._length = length
+        self._digest = digest
 
     @property
     def length(self) -> int:
@@ -243,15 +292,20 @@ class _Reader:
 
     def blocks(self) -> Iterator[bytes]:
         missing = self._length
+        found = hashlib.sha256()
         try:
             for block in self._result.stream(min_chunk_size=_STREAM_BYTES):
                 missing -= len(block)
+                if self._digest is not None:
+                    found.update(block)
                 for start in range(0, len(block), _BLOCK_BYTES):
                     yield block[start : start + _BLOCK_BYTES]
         except LIBRARY_ERRORS as error:
             raise_unavailable(fault_of(error), error)
         if missing:
             raise ObjectDamaged(f"{self._key} ends {missing} bytes early")
+        if self._digest is not None and found.hexdigest() != self._digest:
+            raise ObjectDamaged(f"{self._key}: the bytes that arrived do not have its digest")
 
 
 class _EmptyReader:

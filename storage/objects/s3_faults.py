@@ -13,6 +13,7 @@ from storage.errors import StorageFull, StorageUnavailable
 
 LIBRARY_ERRORS = (ObstoreError, FileNotFoundError, ClientError, BotoCoreError)
 _FULL = frozenset({"InsufficientStorage", "QuotaExceeded", "XMinioStorageFull"})
+_BROKEN = frozenset({"Interrupted", "Timeout", "Request"})  # object_store's HttpErrorKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,11 @@ class Fault:
     status: int | None
     code: str | None
     kind: str
+
+    @property
+    def is_broken_connection(self) -> bool:
+        """Whether the request may have been carried out or not."""
+        return self.status is None and self.kind in _BROKEN
 
     @property
     def cause(self) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from storage.errors import ObjectDamaged
 from storage.objects.base import Segment, body_blocks
-from storage.objects.s3_clients import S3Settings
+from storage.objects.s3_clients import S3Settings, part_arguments, upload_arguments
 from storage.objects.s3_faults import LIBRARY_ERRORS, raise_put_fault
 
 CONTENT_TYPE = "application/octet-stream"
@@ -42,7 +42,10 @@ class Uploader:
         where = {"Bucket": self._settings.bucket, "Key": full_key}
         try:
             upload = self._client.create_multipart_upload(
-                **where, ContentType=CONTENT_TYPE, Metadata={"sha256": digest.hexdigest(), "put-id": put_id}
+                **where,
+                **upload_arguments(self._settings, key),
+                ContentType=CONTENT_TYPE,
+                Metadata={"sha256": digest.hexdigest(), "put-id": put_id},
             )
         except LIBRARY_ERRORS as error:
             raise_put_fault(key, error)
@@ -69,8 +72,9 @@ class Uploader:
                 PartNumber=number,
                 Body=part,
                 ContentMD5=base64.b64encode(md5.digest()).decode(),
+                **part_arguments(self._settings),
             )
-            if self._settings.etag_is_md5 and answer["ETag"].strip('"') != md5.hexdigest():
+            if self._settings.checks_etag and answer["ETag"].strip('"') != md5.hexdigest():
                 raise ObjectDamaged(f"{key}: the ETag of part {number} is not the MD5 of what was sent")
             parts.append({"PartNumber": number, "ETag": answer["ETag"]})
         if sent.digest() != digest:

@@ -414,16 +414,26 @@ def test_an_etag_that_is_not_the_digest_is_damage_and_the_object_is_removed(
     assert server.requests == [f"PUT /bucket/{KEY}", f"DELETE /bucket/{KEY}"]
 
 
-def test_an_object_of_another_size_is_damage_and_removed(server: ToldServer, told: S3ObjectStore) -> None:
-    etag = hashlib.md5(b"data", usedforsecurity=False).hexdigest()
+def test_without_an_etag_to_trust_an_object_of_another_size_is_damage_and_removed(
+    server: ToldServer, told: S3ObjectStore
+) -> None:
+    store = S3ObjectStore(dataclasses.replace(told._settings, etag_is_md5=False))
     server.answers = [
-        lambda request: request.tell(200, ETag=f'"{etag}"'),
-        lambda request: request.tell(200, length=3, ETag=f'"{etag}"'),
+        lambda request: request.tell(200, ETag='"e"'),
+        lambda request: request.tell(200, length=3, ETag='"e"'),
         lambda request: request.tell(204),
     ]
     with pytest.raises(ObjectDamaged):
-        told.put(KEY, [b"data"])
+        store.put(KEY, [b"data"])
     assert server.requests[-1] == f"DELETE /bucket/{KEY}"
+    store.close()
+
+
+def test_a_small_put_is_one_request(server: ToldServer, told: S3ObjectStore) -> None:
+    etag = hashlib.md5(b"data", usedforsecurity=False).hexdigest()
+    server.answers = [lambda request: request.tell(200, ETag=f'"{etag}"')]
+    told.put(KEY, [b"data"])
+    assert server.requests == [f"PUT /bucket/{KEY}"]
 
 
 def test_a_put_whose_answer_was_lost_finds_its_own_object(server: ToldServer, told: S3ObjectStore) -> None:
@@ -434,10 +444,17 @@ def test_a_put_whose_answer_was_lost_finds_its_own_object(server: ToldServer, to
         refusal(500, "InternalError")(request)
 
     def head(request: Request) -> None:
-        request.tell(200, length=4, ETag='"e"', x_amz_meta_put_id=put_ids[0])
+        request.tell(200, length=4, ETag=f'"{etag}"', x_amz_meta_put_id=put_ids[-1])
 
+    etag = hashlib.md5(b"data", usedforsecurity=False).hexdigest()
     server.answers = [fail_after_keeping, refusal(412, "PreconditionFailed"), head]
     assert told.put(KEY, [b"data"]).size == 4
+
+    # What the first attempt left is ours, but is it what was sent?
+    etag = "0" * 32
+    server.answers = [fail_after_keeping, refusal(412, "PreconditionFailed"), head, lambda request: request.tell(204)]
+    with pytest.raises(ObjectDamaged):
+        told.put(KEY, [b"data"])
 
 
 def test_a_connection_that_breaks_off_in_the_body_is_unavailable(server: ToldServer, told: S3ObjectStore) -> None:

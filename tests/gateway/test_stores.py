@@ -1,0 +1,94 @@
+"""The object store that settings describe."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+import pytest
+
+from gateway import assembly, config
+from gateway.config import InvalidSettings, Settings
+from gateway.stores import check_keys, key_of, object_store
+from storage.objects.s3 import S3ObjectStore, S3Settings
+from tests.storage.objects.conformance import KEY
+from tests.storage.objects.test_s3 import raw_client
+
+SECRET = b"never to be seen in any message!"
+
+
+def written(folder: Path, text: str) -> Settings:
+    path = folder / "gateway.toml"
+    path.write_text(text, encoding="utf-8")
+    return config.load(path)
+
+
+def s3_section(bucket: S3Settings, more: str) -> str:
+    return f"""
+[storage]
+objects = "s3"
+[s3]
+endpoint_url = "{bucket.endpoint_url}"
+bucket = "{bucket.bucket}"
+access_key_id = "{bucket.access_key_id}"
+secret_access_key = "{bucket.secret_access_key}"
+{more}
+"""
+
+
+def test_encryption_tags_and_timeouts_of_the_file_reach_the_bucket(
+    tmp_path: Path, seaweedfs_bucket: S3Settings
+) -> None:
+    (tmp_path / "customer.key").write_text(base64.b64encode(SECRET).decode() + "\n")
+    more = """
+server_side_encryption = "sse-c"
+customer_key_file = "customer.key"
+tags = { tenant = "{tenant}" }
+read_timeout_s = 7.5
+max_connections = 5
+"""
+    store = object_store(written(tmp_path, s3_section(seaweedfs_bucket, more)))
+    assert isinstance(store, S3ObjectStore)
+    assert (store._settings.read_timeout_s, store._settings.max_connections) == (7.5, 5)
+    store.put(KEY, [b"data"])
+    where = {"Bucket": seaweedfs_bucket.bucket, "Key": KEY}
+    client = raw_client(seaweedfs_bucket)
+    assert client.get_object_tagging(**where)["TagSet"] == [{"Key": "tenant", "Value": "tenant"}]
+    answer = client.get_object(**where, SSECustomerAlgorithm="AES256", SSECustomerKey=SECRET)
+    assert answer["Body"].read() == b"data"
+    store.close()
+
+
+@pytest.mark.parametrize(
+    "form", [SECRET, SECRET.hex().encode(), base64.b64encode(SECRET) + b"\n", b" " + SECRET.hex().upper().encode()]
+)
+def test_a_key_may_be_written_in_three_ways(form: bytes) -> None:
+    assert key_of(form, "here") == SECRET
+
+
+def test_a_key_that_is_none_is_named_by_its_place_and_not_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seaweedfs_bucket: S3Settings
+) -> None:
+    path = tmp_path / "customer.key"
+    more = 'server_side_encryption = "sse-c"\ncustomer_key_file = "customer.key"'
+    settings = written(tmp_path, s3_section(seaweedfs_bucket, more))
+    with pytest.raises(InvalidSettings, match=r"s3\.customer_key_file: .*No such file"):
+        assembly.check(settings)
+    path.write_bytes(SECRET + b"!")
+    with pytest.raises(InvalidSettings, match=r"s3\.customer_key_file: .*not a key of 32 bytes") as raised:
+        check_keys(settings)
+    assert SECRET.decode() not in str(raised.value)
+
+    monkeypatch.setenv("GATEWAY_S3__CUSTOMER_KEY", SECRET.decode() + "?")
+    settings = written(tmp_path, s3_section(seaweedfs_bucket, 'server_side_encryption = "sse-c"'))
+    with pytest.raises(InvalidSettings, match=r"s3\.customer_key: not a key") as raised:
+        check_keys(settings)
+    assert SECRET.decode() not in str(raised.value)
+    assert SECRET.decode() not in repr(settings)
+
+
+def test_what_encryption_and_roles_need_is_asked_for(tmp_path: Path, seaweedfs_bucket: S3Settings) -> None:
+    with pytest.raises(InvalidSettings, match=r"s3\.customer_key_file"):
+        written(tmp_path, s3_section(seaweedfs_bucket, 'server_side_encryption = "sse-c"'))
+    with pytest.raises(InvalidSettings, match=r"s3\.role_arn"):
+        written(tmp_path, s3_section(seaweedfs_bucket, 'web_identity_token_file = "token"'))

@@ -8,7 +8,7 @@ OHIF   := $(VENV)/ohif/.unpacked
 ROUNDS := 200
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format install samples docs faults powercut large fuzz clean
+.PHONY: help demo test check format install samples docs faults powercut grid large fuzz clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -62,8 +62,13 @@ faults: $(STAMP) ## kill -9 at ROUNDS random moments of ingest, then simulated p
 	$(BIN)/python -m tests.faults.kill --rounds $(ROUNDS)
 	$(BIN)/python -m tests.faults.powercut --cuts 10
 
+grid: $(STAMP) ## the interop suite on every pair of engines, with one and with three workers a face
+	for workers in 1 3; do \
+		$(BIN)/python -m pytest -n 2 --dist worksteal tests/interop --face-workers $$workers || exit 1; \
+	done
+
 large: $(STAMP) ## store and read instances of 3 GB; tells the memory that each process took (7 GB of disk)
-	$(BIN)/python -m pytest -n 0 -q -m large tests/interop/test_large_instance.py
+	$(BIN)/python -m pytest -n 0 -q -m large --engines local+sqlite tests/interop/test_large_instance.py
 
 fuzz: $(STAMP) ## the OpenAPI document against a running gateway, FUZZ_EXAMPLES requests an operation
 	FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-100} $(BIN)/python -m pytest -n 0 tests/conformance/test_openapi.py

@@ -13,9 +13,29 @@ import pytest
 
 from storage.index.postgres import PostgresSettings
 from storage.objects.s3 import S3Settings
+from tests import engines as engine_pairs
 from tests import postgres as postgres_server
+from tests.engines import Engines
 from tests.postgres import Postgres, drop_schema, new_schema
 from tests.seaweedfs import SeaweedFS, new_bucket
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of the grid: which engines, and how many workers."""
+    parser.addoption(
+        "--engines",
+        default=",".join(engine_pairs.PAIRS),
+        help="the pairs of engines that the interop suite runs on, with commas between (all of them)",
+    )
+    parser.addoption("--face-workers", default="2", help="worker processes of each face in the interop suite (2)")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """What asks for engines runs on every pair."""
+    for fixture, scope in (("engines", "module"), ("own_engines", "function")):
+        if fixture in metafunc.fixturenames:
+            pairs = metafunc.config.getoption("--engines").split(",")
+            metafunc.parametrize(fixture, pairs, indirect=True, scope=scope)
 
 
 class Server(Protocol):
@@ -91,3 +111,24 @@ def postgres_schema(postgres: str) -> Iterator[PostgresSettings]:
 def seaweedfs_bucket(seaweedfs: str) -> S3Settings:
     """Settings for a fresh, empty bucket of this test's own."""
     return new_bucket(seaweedfs)
+
+
+@pytest.fixture(scope="module")
+def engines(request: pytest.FixtureRequest) -> Iterator[Engines]:
+    """A pair of engines of this module's own."""
+    with engine_pairs.made(request.param, request) as found:
+        yield found
+
+
+@pytest.fixture
+def own_engines(request: pytest.FixtureRequest) -> Iterator[Engines]:
+    """A pair of engines of this test's own."""
+    with engine_pairs.made(request.param, request) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def face_workers(request: pytest.FixtureRequest) -> dict[str, str]:
+    """How many workers each face has, as settings in the environment."""
+    count = request.config.getoption("--face-workers")
+    return {"GATEWAY_HTTP__WORKERS": count, "GATEWAY_DIMSE__WORKERS": count}

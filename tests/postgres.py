@@ -14,7 +14,7 @@ from pathlib import Path
 import psycopg
 
 from storage.index.postgres import PostgresSettings
-from tests.serving import free_port
+from tests.ports import free_port
 
 USER, PASSWORD, DATABASE = "gateway", "gateway-tests-password", "gateway"
 _STARTED_WITHIN_S = 60

@@ -9,7 +9,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ import urllib.request
 from pathlib import Path
 
 from storage.objects.s3 import S3ObjectStore, S3Settings
+from tests.ports import free_ports
 
 ACCESS_KEY_ID = "gateway-tests"
 SECRET_ACCESS_KEY = "gateway-tests-secret"
@@ -35,8 +35,8 @@ class SeaweedFS:
 
     def __init__(self, folder: Path, *, fsync: bool = False, ready_within_s: float = 60.0) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        master, volume, filer, s3 = _free_ports(4)
-        master_grpc, volume_grpc, filer_grpc, s3_grpc = _free_ports(4)
+        master, volume, filer, s3 = free_ports(4)
+        master_grpc, volume_grpc, filer_grpc, s3_grpc = free_ports(4)
         self.endpoint_url = f"http://127.0.0.1:{s3}"
         config = folder / "s3.json"
         config.write_text(json.dumps(_identities()))
@@ -164,12 +164,3 @@ def _roles() -> dict[str, object]:
         "policies": [{"name": "Everything", "document": {"Version": "2012-10-17", "Statement": [everything]}}],
         "roles": [role],
     }
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago, all different: they are held together before any is let go."""
-    with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]

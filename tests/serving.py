@@ -6,28 +6,26 @@ import contextlib
 import http.client
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+
+from storage.objects.base import ObjectStore
+from tests.engines import EMBEDDED, Engines
+from tests.ports import free_port
 
 _START_S = 60.0
 
 
-def free_port() -> int:
-    """A port that was free just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 class Gateway:
-    """``gateway serve`` as a process tree, with two workers a face."""
+    """``gateway serve`` as a process tree, with two workers a face unless ``environment`` says otherwise."""
 
-    def __init__(self, directory: Path, log: Path, **environment: str) -> None:
+    def __init__(self, directory: Path, log: Path, engines: Engines = EMBEDDED, **environment: str) -> None:
         self.directory = directory
-        self._environment = environment
+        self.engines = engines
+        self._environment = engines.environment() | environment
         self.http_port, self.dimse_port = free_port(), free_port()
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
@@ -78,6 +76,17 @@ class Gateway:
     def log(self) -> str:
         """What supervisor and workers have logged so far."""
         return self._log.read_text()
+
+    @contextlib.contextmanager
+    def objects(self) -> Iterator[ObjectStore]:
+        """Its objects, looked at behind its back."""
+        with self.engines.objects(self.directory) as store:
+            yield store
+
+    def object_keys(self) -> list[str]:
+        """The keys of all its objects."""
+        with self.objects() as store:
+            return [info.key for info in store.list("")]
 
     def audit(self) -> str:
         """All lines of the audit trail so far."""

@@ -6,14 +6,17 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.engines import Engines
 from tests.serving import Gateway
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """A running gateway of this module's own, with two workers a face."""
+def running(
+    tmp_path_factory: pytest.TempPathFactory, engines: Engines, face_workers: dict[str, str]
+) -> Iterator[Gateway]:
+    """A running gateway of this module's own."""
     folder = tmp_path_factory.mktemp("gateway")
-    gateway = Gateway(folder / "data", folder / "gateway.log")
+    gateway = Gateway(folder / "data", folder / "gateway.log", engines, **face_workers)
     gateway.start()
     yield gateway
     assert gateway.stop() == 0, gateway.log

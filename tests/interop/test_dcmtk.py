@@ -13,11 +13,11 @@ from pydicom.data import get_testdata_file
 
 from gateway import assembly
 from gateway.assembly import Core
-from gateway.config import DimseSettings, Settings, StorageSettings
 from gateway.dimse.server import DimseServer
 from storage.dicom import file_meta
 from storage.dicom.limits import Limits
 from tests import instances
+from tests.engines import Engines
 from tests.programs import need_program
 from tests.raw_scu import data_set_of, send_file
 
@@ -49,10 +49,8 @@ RAW = [
 
 
 @pytest.fixture
-def core(tmp_path: Path) -> Iterator[Core]:
-    built = assembly.build(
-        Settings(dimse=DimseSettings(port=0), storage=StorageSettings(directory=tmp_path / "data", fsync=False)), "test"
-    )
+def core(tmp_path: Path, own_engines: Engines) -> Iterator[Core]:
+    built = assembly.build(own_engines.settings(tmp_path / "data"), "test")
     yield built
     built.close()
 

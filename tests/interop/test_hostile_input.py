@@ -78,15 +78,15 @@ HOSTILE = {
 @pytest.fixture
 def untouched(running: Gateway) -> Iterator[None]:
     """Afterwards: the same objects, an empty spool, everybody else served, nothing of the patient in the log."""
-    before = sorted((running.directory / "archive" / "objects").rglob("*.dcm"))
+    before = running.object_keys()
     workers = running.workers()
     yield
     started = time.monotonic()
     assert requests.get(running.web.replace("/dicomweb", "/health/ready"), timeout=10).status_code == 200
     subprocess.run(["echoscu", "-aec", "GATEWAY", "127.0.0.1", str(running.dimse_port)], check=True, timeout=10)
     assert time.monotonic() - started < 10
-    assert sorted((running.directory / "archive" / "objects").rglob("*.dcm")) == before
-    assert not list((running.directory / "archive" / "tmp").iterdir())
+    assert running.object_keys() == before
+    assert not list((running.directory / "archive").glob("tmp/*"))
     assert not list((running.directory / "spool").iterdir())
     assert running.workers() == workers
     assert MARK not in running.log
@@ -139,8 +139,9 @@ def test_c_store_refuses_it_for_itself(running: Gateway, case: str) -> None:
 
 def remove(running: Gateway, study_uid: str) -> None:
     """Take the instance that proved the association alive away again, from the bucket too."""
-    for path in (running.directory / "archive" / "objects" / "main" / study_uid).rglob("*.dcm"):
-        path.unlink()
+    with running.objects() as store:
+        for info in list(store.list(f"main/{study_uid}/")):
+            store.delete(info.key)
 
 
 @need_program("echoscu", "dcmtk")

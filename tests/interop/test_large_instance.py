@@ -106,24 +106,29 @@ def stored_and_read(gateway: Gateway, shape: Shape) -> None:
         assert digest_of(frames)[1] == int(frames.headers["Content-Length"])
     with read(url, PART10) as whole:
         digest, _ = digest_of(whole)
-    stored = next((gateway.directory / "archive" / "objects").rglob(f"{sop_uid}.*.dcm"))
-    with stored.open("rb") as stream:
-        assert hashlib.file_digest(stream, "sha256").hexdigest() == digest
+    with gateway.objects() as store:
+        (stored,) = [info for info in store.list("") if f"/{sop_uid}." in info.key]
+        kept = hashlib.sha256()
+        with store.open(stored.key) as reader:
+            for block in reader.blocks():
+                kept.update(block)
+        assert kept.hexdigest() == digest
     with read(url, 'multipart/related; type="application/dicom"') as whole:
-        assert digest_of(whole)[1] == int(whole.headers["Content-Length"]) > stored.stat().st_size
+        assert digest_of(whole)[1] == int(whole.headers["Content-Length"]) > stored.size
     if shape.frames > 1:
         for accept in ("application/dicom; transfer-syntax=1.2.840.10008.1.2.4.201", "application/zip"):
             with read(url, accept) as whole:
                 assert whole.status_code == 200
                 assert digest_of(whole)[1] > 0
-    stored.unlink()
+    with gateway.objects() as store:
+        store.delete(stored.key)
 
 
 @pytest.mark.parametrize("shape", [Shape(128, 1024, 1024), Shape(1, 16384, 8192)], ids=["many frames", "one frame"])
 def test_no_worker_holds_a_large_instance_in_memory(running: Gateway, shape: Shape) -> None:
     stored_and_read(running, shape)
     found = peaks(running)
-    assert len(found) == 5
+    assert {name.split()[0] for name in found} == {"http", "dimse", "background"}
     assert {name: peak for name, peak in found.items() if peak > PEAK_KIB} == {}
 
 

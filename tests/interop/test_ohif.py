@@ -17,6 +17,7 @@ import requests
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
+from tests.engines import Engines
 from tests.instances import data_set, part10_file
 from tests.interop.ohif import DIST, Viewer
 from tests.programs import in_ci, need_program
@@ -71,10 +72,11 @@ def document() -> Any:
 class Site:
     """A gateway with the samples, and the viewer beside it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, engines: Engines, face_workers: dict[str, str]) -> None:
         self.viewer = Viewer()
         origins = json.dumps([self.viewer.url])
-        self.gateway = Gateway(folder / "data", folder / "gateway.log", GATEWAY_HTTP__CORS_ORIGINS=origins)
+        environment = {"GATEWAY_HTTP__CORS_ORIGINS": origins, **face_workers}
+        self.gateway = Gateway(folder / "data", folder / "gateway.log", engines, **environment)
         self.gateway.start()
         self.viewer.look_at(self.gateway.web)
         self.studies: dict[str, str] = {}
@@ -95,10 +97,10 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(tmp_path_factory: pytest.TempPathFactory, engines: Engines, face_workers: dict[str, str]) -> Iterator[Site]:
     if not DIST.is_dir():
         (pytest.fail if in_ci() else pytest.skip)(f"needs @ohif/app in {DIST}: make test puts it there")
-    found = Site(tmp_path_factory.mktemp("ohif"))
+    found = Site(tmp_path_factory.mktemp("ohif"), engines, face_workers)
     yield found
     found.close()
 

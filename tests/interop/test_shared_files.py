@@ -13,7 +13,7 @@ import requests
 
 from storage.dicom import file_meta
 from storage.dicom.limits import Limits
-from storage.objects.local import LocalObjectStore
+from tests.engines import Engines
 from tests.instances import SHARED, extract, uid
 from tests.programs import need_program
 from tests.raw_scu import data_set_of, send_file
@@ -70,12 +70,11 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def objects(gateway: Gateway) -> Iterator[tuple[str, file_meta.FileMeta, bytes]]:
-    store = LocalObjectStore(gateway.directory / "archive")
-    for info in store.list(""):
-        content = store.get(info.key)
-        meta, offset, _ = file_meta.read(io.BytesIO(content), Limits())
-        yield info.key, meta, content[offset:]
-    store.close()
+    with gateway.objects() as store:
+        for info in store.list(""):
+            content = store.get(info.key)
+            meta, offset, _ = file_meta.read(io.BytesIO(content), Limits())
+            yield info.key, meta, content[offset:]
 
 
 @need_program("storescu", "dcmtk")
@@ -115,10 +114,9 @@ def test_every_file_is_taken_from_dcmtk_or_byte_for_byte_and_once_over_both_prot
 
 
 def test_what_lies_in_the_bucket_and_what_comes_back_is_what_was_sent(
-    tmp_path_factory: pytest.TempPathFactory, files: list[Path]
+    tmp_path: Path, files: list[Path], own_engines: Engines, face_workers: dict[str, str]
 ) -> None:
-    folder = tmp_path_factory.mktemp("fresh")
-    gateway = Gateway(folder / "data", folder / "gateway.log")
+    gateway = Gateway(tmp_path / "data", tmp_path / "gateway.log", own_engines, **face_workers)
     gateway.start()
     seen: dict[str, tuple[str, bytes]] = {}
     for path in files:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gateway.access import policy
 from gateway.access.door import Door
@@ -30,8 +28,12 @@ from gateway.telemetry.observed import ObservedObjects, observed_index
 from gateway.telemetry.tracing import Tracer
 from storage.archive import Archive
 from storage.dicom.limits import Limits
+from storage.errors import StorageUnavailable
 from storage.index.base import Conflict, Index
 from storage.index.sqlite import SqliteIndex
+
+if TYPE_CHECKING:
+    from storage.index.postgres import PostgresSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,20 +108,28 @@ def index(settings: Settings, path: Path | None = None, *, any_age: bool = False
     if given.engine == "postgres":
         return _postgres(settings, max_age_s)
     return SqliteIndex(
-        path or _index_path(settings), max_age_s=max_age_s, fsync=storage.fsync, timeout_s=given.timeout_s
+        path or index_path(settings), max_age_s=max_age_s, fsync=storage.fsync, timeout_s=given.timeout_s
     )
 
 
 def _postgres(settings: Settings, max_age_s: float) -> Index:
+    where = postgres_settings(settings)
+    from storage.index.postgres import PostgresIndex  # noqa: PLC0415 - psycopg is an extra
+
+    return PostgresIndex(where, max_age_s=max_age_s, timeout_s=settings.index.timeout_s)
+
+
+def postgres_settings(settings: Settings) -> PostgresSettings:
+    """Where the index is, on PostgreSQL. Raises InvalidSettings."""
     try:
-        from storage.index.postgres import PostgresIndex, PostgresSettings  # noqa: PLC0415 - psycopg is an extra
+        from storage.index.postgres import PostgresSettings  # noqa: PLC0415 - psycopg is an extra
     except ImportError as error:
         raise InvalidSettings(
             ['index.engine: "postgres" needs psycopg: pip install "dicomweb-gateway[postgres]"']
         ) from error
     given = settings.index
     try:
-        where = PostgresSettings(
+        return PostgresSettings(
             conninfo=given.url.get_secret_value(),
             password_file=given.password_file,
             schema=given.db_schema,
@@ -128,16 +138,16 @@ def _postgres(settings: Settings, max_age_s: float) -> Index:
         )
     except ValueError as error:
         raise InvalidSettings([f"index.url: {error}"]) from error
-    return PostgresIndex(where, max_age_s=max_age_s, timeout_s=given.timeout_s)
 
 
-def _index_path(settings: Settings) -> Path:
+def index_path(settings: Settings) -> Path:
+    """The file of an SQLite index."""
     return settings.storage.directory / "index.sqlite"
 
 
 def check_index(settings: Settings) -> None:
     """Refuse to start on objects without an index: they would seem lost. Raises InvalidSettings, StorageUnavailable."""
-    if settings.index.engine != "sqlite" or _index_path(settings).exists():
+    if _has_index(settings):
         return
     objects = object_store(settings)
     try:
@@ -147,31 +157,17 @@ def check_index(settings: Settings) -> None:
         objects.close()
 
 
-@contextmanager
-def rebuilding(settings: Settings) -> Iterator[Archive]:
-    """An archive with an empty index, which takes the place of the old one when the block ends well.
+def _has_index(settings: Settings) -> bool:
+    if settings.index.engine == "sqlite":
+        return index_path(settings).exists()
+    where = postgres_settings(settings)
+    from storage.index.postgres_schemas import Schemas  # noqa: PLC0415 - psycopg is an extra
 
-    The old one is kept beside it under the time's name; an interrupted rebuild leaves it where it was.
-    """
-    path = _index_path(settings)
-    fresh = path.with_name(path.name + ".rebuilding")
-    for suffix in ("", "-wal", "-shm"):
-        fresh.with_name(fresh.name + suffix).unlink(missing_ok=True)
-    archive = Archive(object_store(settings), index(settings, fresh, any_age=True), limits(settings))
     try:
-        yield archive
-    finally:
-        archive.index.close()
-        archive.objects.close()
-    aside = path.with_name(f"{path.name}.{time.strftime('%Y%m%dT%H%M%S')}")
-    for suffix in ("-wal", "-shm", ""):
-        part = path.with_name(path.name + suffix)
-        if part.exists():
-            part.rename(aside.with_name(aside.name + suffix))
-    for suffix in ("-wal", "-shm", ""):
-        part = fresh.with_name(fresh.name + suffix)
-        if part.exists():
-            part.rename(path.with_name(path.name + suffix))
+        with Schemas(where) as schemas:
+            return schemas.exists(where.schema)
+    except StorageUnavailable:
+        return True  # what starts while the database is down becomes ready when it is there
 
 
 def release() -> str:

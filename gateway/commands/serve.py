@@ -6,7 +6,7 @@ import argparse
 import logging
 from collections.abc import Sequence
 
-from gateway import assembly, config, log
+from gateway import assembly, config, log, rebuilding
 from gateway.commands.arguments import Commands, with_config
 from gateway.commands.terminal import OK
 from gateway.config import InvalidSettings, Settings
@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
     assembly.check_index(settings)
     log.configure("supervisor", settings.log.level, settings.log.format)
     stop = stop_signal()
-    with Supervisor(settings, faces) as supervisor:
+    with rebuilding.not_meanwhile(settings), Supervisor(settings, faces) as supervisor:
         logging.getLogger("gateway").info("%s", ", ".join(serving(settings, supervisor)))
         for name in off(settings):
             logging.getLogger("gateway").warning("off: %s", name)

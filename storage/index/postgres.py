@@ -12,7 +12,7 @@ import logging
 import select
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -131,6 +131,40 @@ class PostgresDatabase:
                 self.script("ROLLBACK")
 
 
+def connect(settings: PostgresSettings, session: Mapping[str, object]) -> psycopg.Connection[Found]:
+    """Connect to where the index is, every table in sight; ``session`` are settings of the session."""
+    conninfo = make_conninfo(
+        settings.conninfo,
+        **_password(settings.password_file),
+        application_name=application_name(settings.schema),
+        connect_timeout=settings.connect_timeout_s,
+        # A server that is gone without a word is noticed within seconds, also under what is being sent.
+        keepalives_idle=10,
+        keepalives_interval=5,
+        keepalives_count=3,
+        tcp_user_timeout=15_000,
+    )
+    connection: psycopg.Connection[Found] = psycopg.connect(conninfo, autocommit=True)
+    try:
+        if connection.info.server_version < _OLDEST_SERVER:
+            raise SchemaMismatch("the index needs PostgreSQL 15 or newer")
+        if connection.info.parameter_status("server_encoding") != "UTF8":
+            raise SchemaMismatch("the index needs a database with the encoding UTF8")
+        path = sql.SQL("SET search_path = {}, public").format(sql.Identifier(settings.schema))
+        statements = [path.as_string(connection), "SET jit = off"]
+        statements += [f"SET {name} = {value}" for name, value in session.items()]
+        connection.execute(";".join(statements))
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def application_name(schema: str) -> str:
+    """By what the server's administrator, and a reindex, know the sessions of an index."""
+    return f"gateway {schema}"
+
+
 class PostgresIndex(RelationalIndex):
     """The index in one schema of a PostgreSQL database.
 
@@ -164,32 +198,7 @@ class PostgresIndex(RelationalIndex):
     # Connections
 
     def _connect(self, session: dict[str, object]) -> psycopg.Connection[Found]:
-        settings = self._settings
-        conninfo = make_conninfo(
-            settings.conninfo,
-            **_password(settings.password_file),
-            application_name="gateway",
-            connect_timeout=settings.connect_timeout_s,
-            # A server that is gone without a word is noticed within seconds, also under what is being sent.
-            keepalives_idle=10,
-            keepalives_interval=5,
-            keepalives_count=3,
-            tcp_user_timeout=15_000,
-        )
-        connection: psycopg.Connection[Found] = psycopg.connect(conninfo, autocommit=True)
-        try:
-            if connection.info.server_version < _OLDEST_SERVER:
-                raise SchemaMismatch("the index needs PostgreSQL 15 or newer")
-            if connection.info.parameter_status("server_encoding") != "UTF8":
-                raise SchemaMismatch("the index needs a database with the encoding UTF8")
-            path = sql.SQL("SET search_path = {}, public").format(sql.Identifier(settings.schema))
-            statements = [path.as_string(connection), "SET jit = off"]
-            statements += [f"SET {name} = {value}" for name, value in session.items()]
-            connection.execute(";".join(statements))
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+        return connect(self._settings, session)
 
     def _connect_reader(self) -> PostgresDatabase:
         self._prepare()
@@ -248,7 +257,7 @@ class PostgresIndex(RelationalIndex):
 
     @contextmanager
     def _reader(self) -> Iterator[PostgresDatabase]:
-        with _translated(), self._readers.one() as db:
+        with translated(), self._readers.one() as db:
             yield db
 
     # Writing
@@ -392,7 +401,8 @@ def _ours(error: psycopg.Error) -> StorageError:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
+    """Raise the engine's errors as ours."""
     try:
         yield
     except psycopg.Error as error:

@@ -83,7 +83,7 @@ class RelationalIndex(ABC):
     # Writing
 
     def commit(self, arrival: Arrival) -> Commit:
-        return self._write(lambda writer: self._store(writer, arrival))
+        return self._write(lambda writer: self._store_all(writer, [arrival])[0])
 
     def _store(self, writer: Writer, arrival: Arrival) -> Commit:
         # Looked at inside the transaction: however long the arrival waited for it, who indexes orphans waits longer.
@@ -91,6 +91,11 @@ class RelationalIndex(ABC):
         if age_s > self._max_age_s:
             raise StaleObject(f"received {age_s:.0f} s ago")
         return writer.store(arrival)
+
+    def _store_all(self, writer: Writer, arrivals: Sequence[Arrival]) -> list[Commit]:
+        commits = [self._store(writer, arrival) for arrival in arrivals]
+        writer.revoice()
+        return commits
 
     def quarantine(self, item: Quarantined) -> None:
         self._write(lambda writer: writer.quarantine(_quarantine_values(item)))
@@ -154,7 +159,7 @@ class RelationalIndex(ABC):
         self._write(lambda writer: writer.keep_series_metadata(target, base, generation, body))
 
     def commit_all(self, arrivals: Sequence[Arrival]) -> Sequence[Commit]:
-        return self._write(lambda writer: [self._store(writer, arrival) for arrival in arrivals])
+        return self._write(lambda writer: self._store_all(writer, arrivals))
 
     def withdraw(self, key: ids.InstanceKey, version: ids.Version, quarantined: Quarantined | None = None) -> None:
         def change(writer: Writer) -> None:

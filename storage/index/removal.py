@@ -15,8 +15,6 @@ from storage.index.base import Action, Role
 from storage.index.database import Among, Sql
 from storage.index.writing import Writer, arrange
 
-_SOP_CLASS_UID = "00080016"
-
 
 def delete(writer: Writer, tenant: str, record: str, body: bytes, versions: Sequence[str]) -> None:
     """Turn versions into tombstones; a record that was applied before changes nothing."""
@@ -26,9 +24,9 @@ def delete(writer: Writer, tenant: str, record: str, body: bytes, versions: Sequ
     for version in versions:
         change = writer.transaction.next_change()
         found = writer.db.execute(
-            "UPDATE version SET deleted = ?, deletion_record = ? WHERE version = ? AND deleted IS NULL"
+            "UPDATE version SET deleted = ?, deletion_record = ?, role = ? WHERE version = ? AND deleted IS NULL"
             " RETURNING instance",
-            (change, record, version),
+            (change, record, Role.SUPERSEDED.value, version),
         ).fetchone()
         # Of two deletions at once the later record counts, as it does in the bucket.
         writer.db.write(
@@ -112,7 +110,7 @@ def _has_room(writer: Writer, deleted: _Deleted) -> bool:
     ).fetchone()
     if current is not None:
         there = (study_uid, series_uid, sop_class_uid)
-        if there != (key.study_uid, key.series_uid, json_model.text_of(data_set, _SOP_CLASS_UID)):
+        if there != (key.study_uid, key.series_uid, json_model.text_of(data_set, voices.SOP_CLASS_UID)):
             return False
         if any(version.canonical == deleted.canonical for version in writer.live_versions(deleted.instance)):
             return False
@@ -144,7 +142,7 @@ class _Touched:
         if current is not None and current != before:
             (body,) = db.execute("SELECT metadata FROM document WHERE version = ?", (current,)).fetchone()
             data_set = json_model.loads(rows.unpack(body))
-            values |= voices.instance_values(data_set, json_model.text_of(data_set, _SOP_CLASS_UID))
+            values |= voices.instance_values(data_set, json_model.text_of(data_set, voices.SOP_CLASS_UID))
         if current is not None and before is None:
             values["appeared"] = change
         self._writer.transaction.update("instance", instance, values)
@@ -182,10 +180,7 @@ class _Touched:
         for table in ("name_key", "change"):
             db.write(f"DELETE FROM {table} WHERE study = ?", (study,))
         db.write("DELETE FROM study WHERE id = ?", (study,))
-        db.write(
-            "DELETE FROM patient WHERE id = ? AND NOT EXISTS (SELECT 1 FROM study WHERE patient = ?)",
-            (patient, patient),
-        )
+        _forget_patient(self._writer, patient)
 
     def _keys(self, study: int, series: int) -> tuple[str, str]:
         tenant, study_uid, series_uid = self._writer.db.execute(
@@ -208,6 +203,7 @@ class _Touched:
             for identifier in sorted(identifiers):
                 self._writer.voices.choose(table, identifier, self._change)
             identifiers.clear()
+        self._writer.revoice()
 
 
 def purge_due(writer: Writer, before_s: float) -> list[tuple[str, str]]:
@@ -230,7 +226,7 @@ def purge_due(writer: Writer, before_s: float) -> list[tuple[str, str]]:
 def purged(writer: Writer, versions: Iterable[str]) -> None:
     """Forget what the objects held: nothing but UIDs stays of an instance, and of a study without any other one."""
     db = writer.db
-    series_rows, study_rows = set(), set()
+    touched: dict[str, set[int]] = {"instance": set(), "series": set(), "study": set()}
     for version in versions:
         found = db.execute(
             "UPDATE version SET purge = 'done' WHERE version = ? RETURNING id, instance", (version,)
@@ -241,48 +237,31 @@ def purged(writer: Writer, versions: Iterable[str]) -> None:
         db.write("DELETE FROM document WHERE version = ?", (row,))
         db.write("DELETE FROM frame_chunk WHERE version = ?", (row,))
         series, study = db.execute("SELECT series, study FROM instance WHERE id = ?", (instance,)).fetchone()
-        series_rows.add(series)
-        study_rows.add(study)
-        kept = db.execute(
-            "SELECT 1 FROM version WHERE instance = ? AND coalesce(purge, '') <> 'done'", (instance,)
-        ).fetchone()
-        if kept is None:
-            _blank_instance(writer, instance)
-    for series in series_rows:
+        for table, identifier in (("instance", instance), ("series", series), ("study", study)):
+            touched[table].add(identifier)
+    for instance in sorted(touched["instance"]):
+        (current,) = db.execute("SELECT current_version FROM instance WHERE id = ?", (instance,)).fetchone()
+        if current is None:
+            writer.voices.choose_instance(instance)
+    for series in touched["series"]:
         # The consolidated body is stale, and still holds what was deleted.
         db.write("DELETE FROM series_metadata WHERE series = ?", (series,))
-        if not _holds(writer, "series", series):
-            writer.transaction.update("series", series, voices.series_values({}, ""))
-            writer.voices.keep_items(series, {})
-    for study in study_rows:
-        if not _holds(writer, "study", study):
-            _blank_study(writer, study)
+    change = 0  # nothing begins to live by this
+    for table in ("series", "study"):
+        for identifier in sorted(touched[table]):
+            (patient,) = _patient_of(writer, identifier) if table == "study" else (None,)
+            writer.voices.choose(table, identifier, change)
+            if patient is not None:
+                _forget_patient(writer, patient)
 
 
-def _holds(writer: Writer, table: str, row: int) -> bool:
-    """Whether anything of a series or study is still kept."""
-    found = writer.db.execute(
-        "SELECT 1 FROM instance i JOIN version v ON v.instance = i.id"
-        f" WHERE i.{table} = ? AND coalesce(v.purge, '') <> 'done'",
-        (row,),
-    ).fetchone()
-    return found is not None
+def _patient_of(writer: Writer, study: int) -> tuple[int]:
+    found: tuple[int] = writer.db.execute("SELECT patient FROM study WHERE id = ?", (study,)).fetchone()
+    return found
 
 
-def _blank_instance(writer: Writer, instance: int) -> None:
-    (sop_class_uid,) = writer.db.execute("SELECT sop_class_uid FROM instance WHERE id = ?", (instance,)).fetchone()
-    writer.transaction.update("instance", instance, voices.instance_values({}, sop_class_uid))
-
-
-def _blank_study(writer: Writer, study: int) -> None:
-    """Let an empty study belong to a patient without a name, and remove the one that has no study left."""
-    writer.transaction.update("study", study, voices.study_values({}, ""))
-    writer.voices.keep_names(study, {})
-    tenant, study_uid, patient = writer.db.execute(
-        "SELECT tenant, study_uid, patient FROM study WHERE id = ?", (study,)
-    ).fetchone()
-    nobody = writer.voices.patient_row(tenant, ("", "", study_uid))
-    writer.db.write("UPDATE study SET patient = ? WHERE id = ?", (nobody, study))
+def _forget_patient(writer: Writer, patient: int) -> None:
+    """Remove a patient who has no study left."""
     writer.db.write(
         "DELETE FROM patient WHERE id = ? AND NOT EXISTS (SELECT 1 FROM study WHERE patient = ?)", (patient, patient)
     )
@@ -318,6 +297,7 @@ def bury(writer: Writer, key: ids.InstanceKey, version: str, record: str) -> Non
     )  # fmt: skip
     if current is None:
         writer.settle(instance)
+        writer.revoice()
 
 
 def _row(writer: Writer, change: int, table: str, key: dict[str, object], more: dict[str, object]) -> int:

@@ -2,7 +2,9 @@
 
 A series speaks through its lowest current version. A study speaks through its lowest current version that has a
 Patient ID, and through its lowest one only when none has: modalities send both within one study, and the study is to
-be found by the ID that it has, in whatever order the instances come.
+be found by the ID that it has, in whatever order the instances come. What is deleted speaks on, since scopes are asked
+about it: an instance through its highest version of which anything is kept, a series or study through the lowest of
+those. So what is said is a function of what is kept, however it came to be so.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from storage.dicom.attributes import Level
 from storage.dicom.json_model import JsonDataSet
 from storage.index import rows
 from storage.index.transaction import Transaction
+
+SOP_CLASS_UID = "00080016"
 
 
 class Speaker(NamedTuple):
@@ -69,11 +73,35 @@ class Voices:
             (identifier,),
         ).fetchone()
         if found is None:
-            self._in.update(table, identifier, {"live": False})
+            self._choose_deleted(table, identifier)
             return
         (live,) = self._db.execute(f"SELECT live FROM {table} WHERE id = ?", (identifier,)).fetchone()
         data_set = json_model.loads(rows.unpack(found[1]))
         self._speak(table, identifier, data_set, found[0], {} if live else {"live": True, "appeared": change})
+
+    def _choose_deleted(self, table: str, identifier: int) -> None:
+        """Let what holds nothing live speak through what is kept of it, or say nothing."""
+        place = "s.tenant || '/' || s.study_uid || '/'" + (" || e.series_uid || '/'" if table == "series" else "")
+        order = "i.blank_patient, v.version" if table == "study" else "v.version"
+        found = self._db.execute(
+            "SELECT v.version, d.metadata FROM instance i JOIN study s ON s.id = i.study"
+            " JOIN series e ON e.id = i.series JOIN version v ON v.version = (SELECT max(w.version) FROM version w"
+            " JOIN document k ON k.version = w.id WHERE w.instance = i.id) JOIN document d ON d.version = v.id"
+            f" WHERE i.{table} = ? AND substr(v.object_key, 1, length({place})) = {place} ORDER BY {order} LIMIT 1",
+            (identifier,),
+        ).fetchone()
+        version, data_set = (found[0], json_model.loads(rows.unpack(found[1]))) if found is not None else ("", {})
+        self._speak(table, identifier, data_set, version, {"live": False})
+
+    def choose_instance(self, identifier: int) -> None:
+        """Let an instance without a current version speak through its highest one that is kept, or say nothing."""
+        found = self._db.execute(
+            "SELECT d.metadata FROM version v JOIN document d ON d.version = v.id WHERE v.instance = ?"
+            " ORDER BY v.version DESC LIMIT 1",
+            (identifier,),
+        ).fetchone()
+        data_set = json_model.loads(rows.unpack(found[0])) if found is not None else {}
+        self._in.update("instance", identifier, instance_values(data_set, json_model.text_of(data_set, SOP_CLASS_UID)))
 
     def _speak(self, table: str, identifier: int, data_set: JsonDataSet, version: str, more: dict[str, object]) -> None:
         if table == "series":

@@ -83,6 +83,7 @@ class Writer:
         self.transaction = transaction
         self.db = transaction.db
         self.voices = voices.Voices(transaction)
+        self._unheard: set[tuple[str, int]] = set()
 
     def store(self, arrival: Arrival) -> Commit:
         """Give one arrival its rows, or say why it gets none."""
@@ -131,6 +132,7 @@ class Writer:
     def move(self, instance: int, object_key: str) -> None:
         """Let an instance stand where a version of it belongs: an instance that was deleted may come back elsewhere."""
         key, _ = ids.parse_object_key(object_key)
+        self._noted(instance)
         self.db.write(
             "UPDATE instance SET (study, series) = (SELECT s.id, e.id FROM study s JOIN series e ON e.study = s.id"
             " WHERE s.tenant = ? AND s.study_uid = ? AND e.series_uid = ?) WHERE id = ?",
@@ -138,11 +140,26 @@ class Writer:
         )
 
     def settle(self, instance: int) -> None:
-        """Let a tombstone stand where its latest version did, whatever happened in which order."""
+        """Let a tombstone stand where its latest version did, and speak so, whatever happened in which order."""
         (object_key,) = self.db.execute(
             "SELECT object_key FROM version WHERE instance = ? ORDER BY version DESC LIMIT 1", (instance,)
         ).fetchone()
         self.move(instance, object_key)
+        self.voices.choose_instance(instance)
+        self._noted(instance)
+
+    def _noted(self, instance: int) -> None:
+        """Remember where an instance stands: what it comes to or leaves may have to speak otherwise."""
+        study, series = self.db.execute("SELECT study, series FROM instance WHERE id = ?", (instance,)).fetchone()
+        self._unheard |= {("study", study), ("series", series)}
+
+    def revoice(self) -> None:
+        """Let studies and series that tombstones came to or left, and that hold nothing live, say what is left."""
+        for table, identifier in sorted(self._unheard):
+            found = self.db.execute(f"SELECT live FROM {table} WHERE id = ?", (identifier,)).fetchone()
+            if found is not None and not found[0]:
+                self.voices.choose(table, identifier, 0)
+        self._unheard.clear()
 
     def of_another(self, study: int, patient: tuple[str, str, str]) -> bool:
         """Whether a study is another patient's."""
@@ -310,6 +327,7 @@ class Writer:
             if instance.current is None:
                 # A tombstone that comes back may stand elsewhere now.
                 values |= {"appeared": change, "study": study, "series": series}
+                self._noted(instance.row)
             self.transaction.update("instance", instance.row, values)
         elif not arrival.deletion_record:
             self.transaction.update("instance", instance.row, {"change": change})

@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from storage import reconcile
@@ -23,9 +24,13 @@ from storage.dicom.matching import EVERYTHING
 from storage.dicom.part10 import Extract
 from storage.errors import ObjectNotFound
 from storage.index.base import Conflict, Index, Outcome, Search, Target
+from storage.index.postgres import PostgresIndex, PostgresSettings
+from storage.index.relational import RelationalIndex
 from storage.index.sqlite import SqliteIndex
 from storage.objects.memory import MemoryObjectStore
 from tests.instances import CT, data_set, encode, extract
+from tests.postgres import drop_schema, new_schema
+from tests.storage.reconcile.dump import dump
 
 TENANT = ids.tenant("main")
 STUDIES = (ids.study_uid("1.1"), ids.study_uid("1.2"))
@@ -82,11 +87,10 @@ STEP = st.one_of(
 class History:
     """An archive and what it owes: the contents acknowledged at each place and not deleted since."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, new_index: Callable[[], RelationalIndex]) -> None:
         self.objects = MemoryObjectStore()
-        self._folder = folder
-        self._reindexed = 0
-        self.index = SqliteIndex(folder / "index.sqlite", fsync=False)
+        self._new_index = new_index
+        self.index = new_index()
         self.archive = Archive(self.objects, self.index, Limits())
         self.owed: set[Sent] = set()
         self.deletions: list[tuple[ids.Version, set[Sent]]] = []
@@ -124,12 +128,12 @@ class History:
 
     def reindex(self, _: object) -> None:
         """Go on with an index that was made from the bucket alone, and answers as the one before."""
-        before, self._reindexed = answers(self.index), self._reindexed + 1
+        before = answers(self.index), dump(self.index)
         self.index.close()
-        self.index = SqliteIndex(self._folder / f"index-{self._reindexed}.sqlite", max_age_s=float("inf"), fsync=False)
+        self.index = self._new_index()
         self.archive = Archive(self.objects, self.index, Limits())
         report = reconcile.reindex(self.archive)
-        assert answers(self.index) == before
+        assert (answers(self.index), dump(self.index)) == before
         assert report.removed == 0
         assert report.damaged == []
 
@@ -157,6 +161,20 @@ class History:
             return False
         return True
 
+    def run(self, steps: list[tuple[str, Any]]) -> None:
+        actions: dict[str, Callable[[Any], None]] = {
+            "store": self.store,
+            "delete": self.delete,
+            "delete at once": lambda study: self.delete(study, 2),
+            "undo": self.undo,
+            "purge": self.purge,
+            "reindex": self.reindex,
+        }
+        for name, what in [*steps, ("reindex", None)]:
+            actions[name](what)
+            self.check()
+        self.index.close()
+
 
 def answers(index: Index) -> list[object]:
     """What clients see, without the index's own numbers."""
@@ -177,16 +195,21 @@ def test_nothing_acknowledged_is_lost_and_a_reindex_agrees_whatever_the_history(
     steps: list[tuple[str, Any]],
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        history = History(Path(folder))
-        actions: dict[str, Callable[[Any], None]] = {
-            "store": history.store,
-            "delete": history.delete,
-            "delete at once": lambda study: history.delete(study, 2),
-            "undo": history.undo,
-            "purge": history.purge,
-            "reindex": history.reindex,
-        }
-        for name, what in [*steps, ("reindex", None)]:
-            actions[name](what)
-            history.check()
-        history.index.close()
+        names = (Path(folder) / f"index-{number}.sqlite" for number in count())
+        History(lambda: SqliteIndex(next(names), max_age_s=float("inf"), fsync=False)).run(steps)
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(STEP, min_size=6, max_size=14))
+def test_so_it_is_on_postgresql(postgres: str, steps: list[tuple[str, Any]]) -> None:
+    schemas: list[PostgresSettings] = []
+
+    def new_index() -> PostgresIndex:
+        schemas.append(new_schema(postgres))
+        return PostgresIndex(schemas[-1], max_age_s=float("inf"))
+
+    try:
+        History(new_index).run(steps)
+    finally:
+        for schema in schemas:
+            drop_schema(schema)

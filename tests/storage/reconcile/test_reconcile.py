@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydicom.dataset import Dataset
 
 from storage import reconcile, records
 from storage.archive import Archive, Sender
@@ -18,12 +20,14 @@ from storage.dicom.limits import Limits
 from storage.dicom.matching import EVERYTHING
 from storage.errors import StorageUnavailable
 from storage.index.base import Conflict, Existence, Index, Search, StoredVersion, Target
+from storage.index.postgres import PostgresIndex, PostgresSettings
 from storage.index.sqlite import SqliteIndex
 from storage.objects.base import ObjectInfo, ObjectStore, Segment
 from storage.objects.local import LocalObjectStore
 from storage.objects.memory import MemoryObjectStore
 from storage.objects.s3 import S3ObjectStore, S3Settings
 from tests.instances import CT, data_set, encapsulated, encode, extract, text
+from tests.storage.reconcile.dump import dump
 
 TENANTS = (ids.tenant("main"), ids.tenant("other"))
 
@@ -57,6 +61,8 @@ def fill(archive: Archive) -> None:
     same = {"SOPInstanceUID": "1.1.1", "StudyInstanceUID": "1.1", "SeriesInstanceUID": "1.1.0"}
     for description in ("first", "second", "first"):
         store(archive, StudyDescription=description, **same)
+    request = Dataset()
+    request.ScheduledProcedureStepID, request.RequestedProcedureID = "SPS1", "RP1"
     store(
         archive,
         StudyInstanceUID="1.1",
@@ -64,6 +70,7 @@ def fill(archive: Archive) -> None:
         SOPInstanceUID="1.1.5.1",
         Modality="MR",
         InstanceNumber=2,
+        RequestAttributesSequence=[request],
     )
     store(archive, StudyInstanceUID="9.9", SOPInstanceUID="1.1.1", SeriesInstanceUID="9.9.9")
     store(archive, StudyInstanceUID="1.1", PatientID="somebody else")
@@ -146,16 +153,84 @@ def answers(index: Index) -> list[object]:
 def test_a_reindex_from_the_bucket_alone_gives_the_same_answers(objects: ObjectStore, tmp_path: Path) -> None:
     index = SqliteIndex(tmp_path / "before.sqlite")
     fill(Archive(objects, index, Limits()))
-    before = answers(index)
+    before, everything = answers(index), dump(index)
     index.close()
     assert len(before) > 60
+    assert all(everything.values())
     again = SqliteIndex(tmp_path / "after.sqlite", max_age_s=float("inf"))
-    seen = []
+    seen: list[int] = []
     report = reconcile.reindex(Archive(objects, again, Limits()), lambda so_far: seen.append(so_far.objects))
     assert answers(again) == before
+    assert dump(again) == everything
     assert report.damaged == []
     assert (report.quarantined, report.records) == (2, 9)
-    assert seen == list(range(1, report.objects + 1))
+    assert seen == sorted(seen)
+    assert seen[: report.objects] == list(range(1, report.objects + 1))
+    again.close()
+
+
+def test_a_reindex_into_another_engine_gives_the_same_rows(tmp_path: Path, postgres_schema: PostgresSettings) -> None:
+    objects, index = MemoryObjectStore(), SqliteIndex(tmp_path / "before.sqlite")
+    fill(Archive(objects, index, Limits()))
+    again = PostgresIndex(postgres_schema, max_age_s=float("inf"))
+    reconcile.reindex(Archive(objects, again, Limits()))
+    assert dump(again) == dump(index)
+    assert answers(again) == answers(index)
+    index.close()
+    again.close()
+
+
+def test_a_reindex_read_by_several_processes_gives_the_same_rows(tmp_path: Path) -> None:
+    open_objects = partial(LocalObjectStore, tmp_path / "archive")
+    objects, index = open_objects(), SqliteIndex(tmp_path / "before.sqlite")
+    fill(Archive(objects, index, Limits()))
+    again = SqliteIndex(tmp_path / "after.sqlite", max_age_s=float("inf"))
+    with reconcile.ReadingProcesses(open_objects, Limits(), 3) as readers:
+        report = reconcile.reindex(Archive(objects, again, Limits()), readers=readers)
+    assert report.damaged == []
+    assert dump(again) == dump(index)
+    index.close()
+    again.close()
+    objects.close()
+
+
+def test_a_reindex_that_broke_off_goes_on_where_it_was(tmp_path: Path) -> None:
+    objects, index = MemoryObjectStore(), SqliteIndex(tmp_path / "before.sqlite")
+    archive = Archive(objects, index, Limits())
+    fill(archive)
+    target = Target(TENANTS[0], ids.study_uid("1.5"))
+    for number in range(600):
+        store(archive, StudyInstanceUID="1.5", SeriesInstanceUID="1.5.1", SOPInstanceUID=f"1.5.1.{number}")
+
+    def break_off(report: reconcile.Report) -> None:
+        if report.indexed:
+            raise KeyboardInterrupt
+
+    again = SqliteIndex(tmp_path / "after.sqlite", max_age_s=float("inf"))
+    with pytest.raises(KeyboardInterrupt):
+        reconcile.reindex(Archive(objects, again, Limits()), break_off)
+    # A gateway may have gone on with the old index before the reindex does.
+    deletion = delete(archive, target)
+    archive.restore(TENANTS[0], deletion)
+    delete(archive, Target(TENANTS[0], ids.study_uid("1.1")))
+    report = reconcile.reindex(Archive(objects, again, Limits()))
+    assert 0 < report.known < 600
+    assert report.seen == report.known + report.indexed + report.quarantined
+    assert dump(again) == dump(index)
+    index.close()
+    again.close()
+
+
+def test_what_came_first_keeps_its_place_whatever_the_order_of_the_keys(tmp_path: Path) -> None:
+    """An object that a crash left without a row must not push an acknowledged instance into quarantine."""
+    objects, index = MemoryObjectStore(), SqliteIndex(tmp_path / "index.sqlite", max_age_s=float("inf"))
+    archive = Archive(objects, index, Limits())
+    store(archive, SOPInstanceUID="1.1.1", StudyInstanceUID="9.9")
+    leave_orphan(archive, SOPInstanceUID="1.1.1", StudyInstanceUID="1.1")
+    again = SqliteIndex(tmp_path / "again.sqlite", max_age_s=float("inf"))
+    assert reconcile.reindex(Archive(objects, again, Limits())).quarantined == 1
+    assert again.existence(Target(TENANTS[0], ids.study_uid("9.9")), EVERYTHING) is Existence.LIVE
+    index.close()
     again.close()
 
 

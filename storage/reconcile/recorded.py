@@ -1,0 +1,112 @@
+"""A tenant's records: read in their order, and their deletions, undoings and quarantine applied to an index."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+
+from storage import records
+from storage.archive import Archive
+from storage.dicom import identifiers as ids
+from storage.errors import ObjectDamaged, ObjectNotFound
+from storage.index.base import Index, StoredVersion
+from storage.objects.base import ObjectStore
+from storage.reconcile.report import Report
+
+_BATCH = 500
+_AT_ONCE = 8
+"""Records that are fetched at the same time: a bucket takes its time over each."""
+
+
+@dataclass(slots=True)
+class Recorded:
+    """What a tenant's records come to: of all that name an object, the last one counts."""
+
+    deletions: dict[str, tuple[str, bytes]] = field(default_factory=dict)
+    """Object key to the deletion record, when no later record brought the object back, and its body."""
+    undone: dict[str, bytes] = field(default_factory=dict)
+    """Deletion records of which nothing is left, and their bodies."""
+    restorations: list[tuple[str, bytes, records.Restoration]] = field(default_factory=list)
+    """Record, its body, and what is in it."""
+    quarantines: dict[str, str] = field(default_factory=dict)
+    """Object key to the reason."""
+
+    def take(self, name: str, body: bytes) -> None:
+        """Take note of the next record. Raises ObjectDamaged."""
+        record = records.loads(body)
+        if isinstance(record, records.Quarantine):
+            self.quarantines[record.object_key] = record.reason
+        elif isinstance(record, records.Restoration):
+            self.restorations.append((name, body, record))
+            for key in record.objects:
+                self.deletions.pop(key, None)
+        else:
+            self.undone[name] = body
+            self.deletions.update((key, (name, body)) for key in record.objects)
+
+    def deletion_of(self, object_key: str) -> str:
+        """The record by which an object is deleted; "" when it is not."""
+        return self.deletions.get(object_key, ("", b""))[0]
+
+
+def name_of(record_key: str) -> ids.Version:
+    """A record's own version, from the key of its object."""
+    return ids.Version(record_key.rpartition("/")[2].removesuffix(".json"))
+
+
+def load(objects: ObjectStore, tenant: ids.Tenant, report: Report) -> Recorded:
+    """Read all records of a tenant."""
+    found = Recorded()
+    for key, body in bodies(objects, (info.key for info in objects.list(records.prefix(tenant)))):
+        report.records += 1
+        try:
+            found.take(name_of(key), body)
+        except ObjectDamaged as error:
+            report.damaged.append((key, str(error)))
+    return found
+
+
+def bodies(objects: ObjectStore, keys: Iterator[str]) -> Iterator[tuple[str, bytes]]:
+    """Small objects and what is in them, in the order of the keys, several fetched at the same time."""
+    with ThreadPoolExecutor(_AT_ONCE, "records") as pool:
+        while chunk := list(islice(keys, _BATCH)):
+            yield from zip(chunk, pool.map(objects.get, chunk), strict=True)
+
+
+def apply(index: Index, tenant: ids.Tenant, found: Recorded) -> None:
+    """Apply deletions and undoings; those that were applied before change nothing."""
+    by_record: dict[str, tuple[bytes, list[StoredVersion]]] = {
+        record: (body, []) for record, body in found.undone.items()
+    }
+    for key, (record, _) in found.deletions.items():
+        by_record[record][1].append(StoredVersion(ids.parse_object_key(key)[1], key))
+    known = _known(index, [*by_record, *(record for record, _, _ in found.restorations)])
+    for record, (body, versions) in sorted(by_record.items()):
+        if record not in known:
+            index.delete(tenant, ids.Version(record), body, versions)
+    for record, body, restoration in found.restorations:
+        if record not in known:
+            back = [key for key in restoration.objects if key not in found.deletions]
+            again = [StoredVersion(ids.parse_object_key(key)[1], key) for key in back]
+            index.restore(tenant, ids.Version(record), body, ids.Version(restoration.deletion), again)
+
+
+def _known(index: Index, names: list[str]) -> frozenset[str]:
+    found: frozenset[str] = frozenset()
+    for start in range(0, len(names), _BATCH):
+        found |= index.known_records(names[start : start + _BATCH])
+    return found
+
+
+def bury(archive: Archive, found: Recorded) -> None:
+    """Tombstones for what was deleted so long ago that its object is gone."""
+    gone = list(found.deletions)
+    for start in range(0, len(gone), _BATCH):
+        batch = gone[start : start + _BATCH]
+        for key in sorted(set(batch) - archive.index.known_objects(batch)):
+            try:
+                archive.objects.head(key)
+            except ObjectNotFound:
+                archive.index.bury(*ids.parse_object_key(key), ids.Version(found.deletions[key][0]))

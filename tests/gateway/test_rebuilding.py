@@ -1,0 +1,137 @@
+"""A rebuilt index takes the place of the old one when it is whole, and not under a running gateway."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from gateway import assembly, config, stores
+from gateway.config import InvalidSettings, Settings
+from gateway.rebuilding import not_meanwhile, rebuilding
+from storage import reconcile
+from storage.archive import Archive, Sender
+from storage.dicom import identifiers as ids
+from storage.dicom.matching import EVERYTHING
+from storage.index.base import Conflict, Existence, Target
+from storage.index.postgres import PostgresSettings
+from tests.instances import data_set, encode, extract
+
+TENANT = ids.tenant("main")
+STUDY = ids.study_uid("1.1")
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+    index: dict[str, object] = {"engine": "sqlite"}
+    if request.param == "postgres":
+        where: PostgresSettings = request.getfixturevalue("postgres_schema")
+        index = {"engine": "postgres", "url": where.conninfo, "db_schema": where.schema}
+    return Settings(storage=config.StorageSettings(directory=tmp_path), index=config.IndexSettings(**index))
+
+
+def store(settings: Settings, study: str = STUDY) -> None:
+    archive = Archive(stores.object_store(settings), assembly.index(settings), assembly.limits(settings))
+    body = encode(data_set(StudyInstanceUID=study))
+    archive.store(TENANT, archive.new_version(), extract(body), [body], Sender(), Conflict.VERSION)
+    archive.index.close()
+
+
+def existence(settings: Settings, study: str = STUDY) -> Existence:
+    index = assembly.index(settings)
+    try:
+        return index.existence(Target(TENANT, ids.study_uid(study)), EVERYTHING)
+    finally:
+        index.close()
+
+
+def rebuild(settings: Settings, **options: bool) -> reconcile.Report:
+    with rebuilding(settings, **options) as archive:
+        return reconcile.reindex(archive)
+
+
+def break_off(settings: Settings) -> None:
+    with rebuilding(settings) as archive:
+        reconcile.reindex(archive)
+        raise KeyboardInterrupt
+
+
+def kept(settings: Settings) -> list[str]:
+    """Names of indexes beside the one in use."""
+    if settings.index.engine == "sqlite":
+        return sorted(path.name for path in settings.storage.directory.glob("index.sqlite.2*[0-9]"))
+    with psycopg.connect(settings.index.url.get_secret_value()) as connection:
+        found = connection.execute(
+            "SELECT nspname FROM pg_namespace WHERE starts_with(nspname, %s)", (settings.index.db_schema + "_",)
+        ).fetchall()
+    return sorted(name for (name,) in found)
+
+
+def drop(settings: Settings) -> None:
+    if settings.index.engine == "postgres":
+        with psycopg.connect(settings.index.url.get_secret_value(), autocommit=True) as connection:
+            for name in kept(settings):
+                connection.execute(f'DROP SCHEMA "{name}" CASCADE')
+
+
+def test_a_rebuilt_index_takes_the_place_of_the_old_one_which_is_kept(settings: Settings) -> None:
+    store(settings)
+    assert rebuild(settings).indexed == 1
+    assert existence(settings) is Existence.LIVE
+    assert len(kept(settings)) == 1
+    drop(settings)
+
+
+def test_an_interrupted_rebuild_leaves_the_old_index_and_goes_on_with_the_new_one(settings: Settings) -> None:
+    store(settings)
+    with pytest.raises(KeyboardInterrupt):
+        break_off(settings)
+    store(settings, "2.2")
+    assert existence(settings, "2.2") is Existence.LIVE
+    report = rebuild(settings)
+    assert (report.known, report.indexed) == (1, 1)
+    assert rebuild(settings, anew=True).indexed == 2
+    drop(settings)
+
+
+def test_objects_without_an_index_are_no_reason_to_start(settings: Settings) -> None:
+    assembly.check_index(settings)
+    objects = stores.object_store(settings)
+    objects.put("main/1/2/3.dcm", [b""])
+    objects.close()
+    with pytest.raises(InvalidSettings, match="gateway reindex"):
+        assembly.check_index(settings)
+    rebuild(settings)
+    assembly.check_index(settings)
+    assert kept(settings) == []
+
+
+def test_no_index_is_rebuilt_under_a_gateway_and_no_gateway_starts_on_one_that_is_rebuilt(settings: Settings) -> None:
+    with not_meanwhile(settings), pytest.raises(InvalidSettings, match="stop it first"), rebuilding(settings):
+        pass
+    with rebuilding(settings), pytest.raises(InvalidSettings, match="being rebuilt"), not_meanwhile(settings):
+        pass
+
+
+def test_a_gateway_on_another_host_keeps_its_schema_from_being_rebuilt(
+    tmp_path: Path, postgres_schema: PostgresSettings
+) -> None:
+    where = config.IndexSettings.model_validate(
+        {"engine": "postgres", "url": postgres_schema.conninfo, "db_schema": postgres_schema.schema}
+    )
+    here = Settings(storage=config.StorageSettings(directory=tmp_path / "here"), index=where)
+    there = Settings(storage=config.StorageSettings(directory=tmp_path / "there"), index=where)
+    running = assembly.index(there)
+    running.ping()
+    with pytest.raises(InvalidSettings, match="a gateway runs on schema"):
+        rebuild(here)
+    running.close()
+    with rebuilding(here), pytest.raises(InvalidSettings, match="another reindex"):
+        rebuild(there)
+    running = assembly.index(there)
+    with pytest.raises(InvalidSettings, match="was started"), rebuilding(here):
+        running.ping()
+    running.close()
+    rebuild(here)
+    drop(here)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -208,8 +209,26 @@ class S3Section(_Section):
     """Longer objects go up in parts; shorter ones are held in memory while they do."""
     part_bytes: int = Field(default=8 << 20, ge=5 << 20, le=1 << 30)
     """Size of a part."""
+    cache_bytes: int = Field(default=4 << 30, ge=0)
+    """Room for what was read, in ``cache`` in the storage directory, shared by all processes; 0 keeps nothing."""
     create_bucket: bool = False
     """Make the bucket at start when it is not there."""
+
+
+KeyId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,32}$")]
+
+
+class EncryptionSettings(_Section):
+    """Encryption of objects before they leave the gateway, in a directory and in S3 alike."""
+
+    active_key: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,32}$")] = ""
+    """Id of the master key for new objects; empty leaves them as they are."""
+    keys_directory: Path | None = None
+    """Directory of master keys, each in a file ID.key: 32 bytes, or their base64 or hexadecimal form."""
+    key_variables: dict[KeyId, str] = {}
+    """Environment variables that hold further master keys, by their id."""
+    mixed: bool = True
+    """Take objects without encryption too: those from before it was switched on."""
 
 
 class LimitSettings(_Section):
@@ -294,6 +313,7 @@ class Settings(BaseSettings):
     storage: StorageSettings = StorageSettings()
     index: IndexSettings = IndexSettings()
     s3: S3Section = S3Section()
+    encryption: EncryptionSettings = EncryptionSettings()
     limits: LimitSettings = LimitSettings()
     imaging: ImagingSettings = ImagingSettings()
     access: AccessSettings = AccessSettings()
@@ -320,6 +340,10 @@ class Settings(BaseSettings):
             raise ValueError('s3.bucket: needed for storage.objects = "s3"')
         if self.index.engine == "postgres" and not self.index.url.get_secret_value():
             raise ValueError('index.url: needed for index.engine = "postgres"')
+        if self.s3.cache_bytes and self.s3.cache_bytes < 16 << 20:
+            raise ValueError(f"s3.cache_bytes: 0, or at least {16 << 20}, got {self.s3.cache_bytes}")
+        if not self.encryption.active_key and not self.encryption.mixed:
+            raise ValueError("encryption.active_key: needed where encryption.mixed is false")
         if self.s3.server_side_encryption == "sse-c" and not (self.s3.customer_key_file or self.s3.customer_key):
             raise ValueError("s3.customer_key_file: needed for sse-c")
         if self.s3.web_identity_token_file and not self.s3.role_arn:
@@ -339,6 +363,11 @@ class InvalidSettings(Exception):
     def __init__(self, faults: Sequence[str]) -> None:
         super().__init__("\n".join(faults))
         self.faults = tuple(faults)
+
+
+def variable(name: str) -> str | None:
+    """What an environment variable that a setting names holds."""
+    return os.environ.get(name)
 
 
 def load(path: Path | None) -> Settings:
@@ -374,6 +403,7 @@ def _resolve(found: dict[str, Any], folder: Path) -> None:
         ("s3", "ca_bundle"),
         ("index", "password_file"),
         ("s3", "customer_key_file"),
+        ("encryption", "keys_directory"),
         ("s3", "web_identity_token_file"),
     ):
         values = found.get(section)
@@ -382,6 +412,8 @@ def _resolve(found: dict[str, Any], folder: Path) -> None:
 
 
 _FORMS = {
+    "[key]": "up to 32 letters, digits and ._-",
+    "active_key": "up to 32 letters, digits and ._-",
     "ae_title": "printable ASCII without a backslash",
     "path_prefix": "segments of letters, digits and ._~-, each after a slash",
     "db_schema": "lower-case letters, digits and underscores, no digit first",

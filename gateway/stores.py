@@ -6,30 +6,88 @@ import base64
 import binascii
 from pathlib import Path
 
-from gateway.config import InvalidSettings, S3Section, Settings
+from gateway.config import EncryptionSettings, InvalidSettings, S3Section, Settings, variable
 from storage.objects.base import ObjectStore
+from storage.objects.cached import CachedObjectStore
+from storage.objects.encrypted import EncryptedObjectStore, MasterKeys
 from storage.objects.local import LocalObjectStore
+from storage.objects.read_cache import ReadCache
 from storage.objects.s3 import S3ObjectStore, S3Settings
 from storage.objects.s3_clients import ServerSideEncryption
 
 KEY_BYTES = 32
 
 
-def object_store(settings: Settings) -> ObjectStore:
-    """The engine of the objects. Raises InvalidSettings when a key cannot be had, StorageUnavailable."""
-    storage, s3 = settings.storage, settings.s3
-    if storage.objects == "local":
-        return LocalObjectStore(storage.directory / "archive", fsync=storage.fsync)
-    store = S3ObjectStore(_s3_settings(s3))
-    if s3.create_bucket:
-        store.ensure_bucket()
-    return store
+def object_store(settings: Settings, *, reading_cache: bool = True) -> ObjectStore:
+    """The store of the objects: the engine, a cache where it is far, encryption above both.
+
+    Parameters
+    ----------
+    reading_cache
+        False asks the engine itself for every byte: for who reads everything, or checks what the engine has.
+
+    Raises
+    ------
+    InvalidSettings
+        A key cannot be had.
+    StorageUnavailable
+    """
+    store = _engine(settings, reading_cache)
+    master_keys = _master_keys(settings.encryption)
+    if master_keys is None:
+        return store
+    return EncryptedObjectStore(store, master_keys, mixed=settings.encryption.mixed)
 
 
 def check_keys(settings: Settings) -> None:
     """Read every key that the settings name. Raises InvalidSettings."""
     if settings.storage.objects == "s3":
         _customer_key(settings.s3)
+    _master_keys(settings.encryption)
+
+
+def _engine(settings: Settings, reading_cache: bool) -> ObjectStore:
+    storage, s3 = settings.storage, settings.s3
+    if storage.objects == "local":
+        return LocalObjectStore(storage.directory / "archive", fsync=storage.fsync)
+    store = S3ObjectStore(_s3_settings(s3))
+    if s3.create_bucket:
+        store.ensure_bucket()
+    if not s3.cache_bytes:
+        return store
+    cache = ReadCache(storage.directory / "cache", s3.cache_bytes)
+    return CachedObjectStore(store, cache, reading=reading_cache)
+
+
+def _master_keys(given: EncryptionSettings) -> MasterKeys | None:
+    """Every master key there is; None where nothing is, or ever was, encrypted."""
+    keys: dict[str, bytes] = {}
+    folder = given.keys_directory
+    if folder is not None:
+        if not folder.is_dir():
+            raise InvalidSettings([f"encryption.keys_directory: {folder} is not a directory"])
+        for path in sorted(folder.glob("*.key")):
+            keys[path.stem] = key_in_file(path, "encryption.keys_directory")
+    for name, named in given.key_variables.items():
+        where = f"encryption.key_variables.{name}"
+        written = variable(named)
+        if written is None:
+            raise InvalidSettings([f"{where}: there is no environment variable {named}"])
+        if keys.setdefault(name, key_of(written.encode(), where)) != key_of(written.encode(), where):
+            raise InvalidSettings([f"{where}: {folder} has another key of this id"])
+    if given.active_key and given.active_key not in keys:
+        raise InvalidSettings(
+            [
+                f"encryption.active_key: there is no master key {given.active_key!r}: put it into "
+                f"encryption.keys_directory as {given.active_key}.key, or name its variable in encryption.key_variables"
+            ]
+        )
+    if not keys:
+        return None
+    try:
+        return MasterKeys(given.active_key or None, keys)
+    except ValueError as error:
+        raise InvalidSettings([f"encryption.keys_directory: {error}"]) from error
 
 
 def _s3_settings(s3: S3Section) -> S3Settings:

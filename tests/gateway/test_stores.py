@@ -14,7 +14,7 @@ from storage.objects.s3 import S3ObjectStore, S3Settings
 from tests.storage.objects.conformance import KEY
 from tests.storage.objects.test_s3 import raw_client
 
-SECRET = b"never to be seen in any message!"
+SECRET = b"never to be seen in any message!"  # 32 bytes
 
 
 def written(folder: Path, text: str) -> Settings:
@@ -27,6 +27,7 @@ def s3_section(bucket: S3Settings, more: str) -> str:
     return f"""
 [storage]
 objects = "s3"
+directory = "data"
 [s3]
 endpoint_url = "{bucket.endpoint_url}"
 bucket = "{bucket.bucket}"
@@ -45,6 +46,7 @@ server_side_encryption = "sse-c"
 customer_key_file = "customer.key"
 tags = { tenant = "{tenant}" }
 read_timeout_s = 7.5
+cache_bytes = 0
 max_connections = 5
 """
     store = object_store(written(tmp_path, s3_section(seaweedfs_bucket, more)))
@@ -92,3 +94,73 @@ def test_what_encryption_and_roles_need_is_asked_for(tmp_path: Path, seaweedfs_b
         written(tmp_path, s3_section(seaweedfs_bucket, 'server_side_encryption = "sse-c"'))
     with pytest.raises(InvalidSettings, match=r"s3\.role_arn"):
         written(tmp_path, s3_section(seaweedfs_bucket, 'web_identity_token_file = "token"'))
+
+
+class TestMasterKeys:
+    @pytest.fixture
+    def keys(self, tmp_path: Path) -> Path:
+        keys = tmp_path / "keys"
+        keys.mkdir()
+        (keys / "2025.key").write_bytes(b"o" * 32)
+        (keys / "2026.key").write_text(SECRET.hex())
+        return keys
+
+    def section(self, more: str) -> str:
+        return f'[storage]\ndirectory = "data"\nfsync = false\n[encryption]\nkeys_directory = "keys"\n{more}\n'
+
+    def test_objects_of_a_directory_are_encrypted_under_the_active_key(self, tmp_path: Path, keys: Path) -> None:
+        settings = written(tmp_path, self.section('active_key = "2026"'))
+        assert SECRET.hex() not in repr(settings)
+        assembly.check(settings)
+        store = object_store(settings)
+        store.put(KEY, [b"DOE^JANE"])
+        assert store.get(KEY) == b"DOE^JANE"
+        kept = (settings.storage.directory / "archive" / "objects" / KEY).read_bytes()
+        assert b"DOE" not in kept
+        assert kept[8:12] == b"2026"
+        store.close()
+
+        # Switched off again: new objects are plain, the old ones stay readable.
+        off = object_store(written(tmp_path, self.section("")))
+        off.put("plain", [b"plain"])
+        assert (off.get(KEY), off.get("plain")) == (b"DOE^JANE", b"plain")
+        off.close()
+
+    def test_a_missing_key_is_told_by_check_config(
+        self, tmp_path: Path, keys: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with pytest.raises(InvalidSettings, match=r"encryption\.active_key: there is no master key '2027'.*2027\.key"):
+            assembly.check(written(tmp_path, self.section('active_key = "2027"')))
+        settings = written(tmp_path, self.section('active_key = "2027"\nkey_variables = { 2027 = "IMAGING_KEY" }'))
+        with pytest.raises(InvalidSettings, match=r"key_variables\.2027: there is no environment variable IMAGING_KEY"):
+            assembly.check(settings)
+        monkeypatch.setenv("IMAGING_KEY", base64.b64encode(SECRET).decode())
+        assembly.check(settings)
+        (keys / "2027.key").write_bytes(b"x" * 32)
+        with pytest.raises(InvalidSettings, match="another key of this id"):
+            assembly.check(settings)
+        (keys / "2027.key").write_bytes(b"x" * 31)
+        with pytest.raises(InvalidSettings, match=r"2027\.key: not a key of 32 bytes"):
+            assembly.check(settings)
+
+    def test_plain_objects_can_only_be_refused_where_new_ones_are_encrypted(self, tmp_path: Path, keys: Path) -> None:
+        with pytest.raises(InvalidSettings, match=r"encryption\.active_key"):
+            written(tmp_path, self.section("mixed = false"))
+
+
+def test_a_bucket_is_cached_below_the_encryption(tmp_path: Path, seaweedfs_bucket: S3Settings) -> None:
+    (tmp_path / "1.key").write_bytes(SECRET + b"")
+    more = 'cache_bytes = 20000000\n[encryption]\nkeys_directory = "."\nactive_key = "1"'
+    text = s3_section(seaweedfs_bucket, more)
+    store = object_store(written(tmp_path, text))
+    store.put(KEY, [b"DOE^JANE"])
+    assert store.get(KEY) == b"DOE^JANE"
+    raw_client(seaweedfs_bucket).delete_object(Bucket=seaweedfs_bucket.bucket, Key=KEY)
+    assert store.get(KEY) == b"DOE^JANE"
+    (block,) = (tmp_path / "data" / "cache").glob("??/*-0")
+    assert b"DOE" not in block.read_bytes()
+    store.delete(KEY)
+    assert not block.exists()
+    store.close()
+    with pytest.raises(InvalidSettings, match=r"s3\.cache_bytes: 0, or at least"):
+        written(tmp_path, text.replace("20000000", "2000"))

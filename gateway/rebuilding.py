@@ -104,7 +104,7 @@ def _refuse(when: bool, why: str) -> None:
 
 
 def _filled(settings: Settings, index: Index) -> Iterator[Archive]:
-    archive = Archive(stores.object_store(settings), index, assembly.limits(settings))
+    archive = Archive(stores.object_store(settings, reading_cache=False), index, assembly.limits(settings))
     try:
         yield archive
     finally:

@@ -32,6 +32,7 @@ _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 2.0
 _STEADY_S = 10.0
 _KILL_MARGIN_S = 5.0
+_BACKGROUND_DRAIN_S = 20.0
 _BACKLOG = 512
 METRICS = "metrics"
 
@@ -281,8 +282,12 @@ class Supervisor:
         """Stop accepting, let what is under way end, then end every worker. Idempotent."""
         self._stopping.set()
         self._close_sockets()
-        longest_s = max(self._settings.http.drain_s, self._settings.dimse.drain_s) + _KILL_MARGIN_S
-        deadline_s = time.monotonic() + longest_s
+        drains = {
+            Face.HTTP: self._settings.http.drain_s,
+            Face.DIMSE: self._settings.dimse.drain_s,
+            Face.BACKGROUND: _BACKGROUND_DRAIN_S,
+        }
+        deadline_s = time.monotonic() + max(drains[slot.face] for slot in self._slots) + _KILL_MARGIN_S
         for slot in self._slots:
             self._signal(slot, signal.SIGTERM)
         for slot in self._slots:

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Literal
 
 import pytest
+import structlog
 from aiohttp.http_exceptions import BadHttpMessage
 
 from gateway import log
@@ -36,8 +37,10 @@ def lines(form: Form) -> Iterator[Lines]:
     assert isinstance(ours, logging.StreamHandler)
     assert ours.stream is sys.stderr
     stream = io.StringIO()
+    structlog.contextvars.clear_contextvars()
     ours.setStream(stream)
     yield lambda: stream.getvalue().split("\n")[:-1]
+    structlog.contextvars.clear_contextvars()
     root.removeHandler(ours)
     for handler in handlers:
         root.addHandler(handler)

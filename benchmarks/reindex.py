@@ -120,6 +120,7 @@ def main() -> None:
     print(f"{count} instances, {len(os.sched_getaffinity(0))} processors, load {os.getloadavg()[0]:.1f}")
     for workers in (1, 2, 3):
         timed(options.directory, count, "reindex", "--anew", f"--workers={workers}")
+    timed(options.directory, count, "verify")
 
 
 if __name__ == "__main__":

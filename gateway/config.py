@@ -123,6 +123,8 @@ class StorageSettings(_Section):
     """Engine of the objects: a local directory or an S3-compatible store."""
     directory: Path = Path("data")
     """Directory of the local engines and the spool."""
+    archive_directory: Path | None = None
+    """Directory of the objects, with the local engine; ``archive`` in the storage directory when absent."""
     conflict: Literal["version", "reject"] = "version"
     """What to do with a known SOP Instance UID and other content: keep both, the newer current; or refuse."""
     grace_s: float = Field(default=86_400.0, ge=60)
@@ -398,6 +400,7 @@ def load(path: Path | None) -> Settings:
 def _resolve(found: dict[str, Any], folder: Path) -> None:
     for section, name in (
         ("storage", "directory"),
+        ("storage", "archive_directory"),
         ("access", "policy_file"),
         ("audit", "directory"),
         ("s3", "ca_bundle"),

@@ -12,19 +12,22 @@ from storage.objects.cached import CachedObjectStore
 from storage.objects.encrypted import EncryptedObjectStore, MasterKeys
 from storage.objects.local import LocalObjectStore
 from storage.objects.read_cache import ReadCache
+from storage.objects.read_only import ReadOnlyObjectStore
 from storage.objects.s3 import S3ObjectStore, S3Settings
 from storage.objects.s3_clients import ServerSideEncryption
 
 KEY_BYTES = 32
 
 
-def object_store(settings: Settings, *, reading_cache: bool = True) -> ObjectStore:
+def object_store(settings: Settings, *, reading_cache: bool = True, read_only: bool = False) -> ObjectStore:
     """The store of the objects: the engine, a cache where it is far, encryption above both.
 
     Parameters
     ----------
     reading_cache
         False asks the engine itself for every byte: for who reads everything, or checks what the engine has.
+    read_only
+        Nothing can be written to it.
 
     Raises
     ------
@@ -32,11 +35,16 @@ def object_store(settings: Settings, *, reading_cache: bool = True) -> ObjectSto
         A key cannot be had.
     StorageUnavailable
     """
-    store = _engine(settings, reading_cache)
+    store = _engine(settings, reading_cache, read_only)
     master_keys = _master_keys(settings.encryption)
     if master_keys is None:
         return store
     return EncryptedObjectStore(store, master_keys, mixed=settings.encryption.mixed)
+
+
+def archive_directory(settings: Settings) -> Path:
+    """Where the objects are, with the local engine."""
+    return settings.storage.archive_directory or settings.storage.directory / "archive"
 
 
 def check_keys(settings: Settings) -> None:
@@ -46,13 +54,14 @@ def check_keys(settings: Settings) -> None:
     _master_keys(settings.encryption)
 
 
-def _engine(settings: Settings, reading_cache: bool) -> ObjectStore:
+def _engine(settings: Settings, reading_cache: bool, read_only: bool) -> ObjectStore:
     storage, s3 = settings.storage, settings.s3
     if storage.objects == "local":
-        return LocalObjectStore(storage.directory / "archive", fsync=storage.fsync)
-    store = S3ObjectStore(_s3_settings(s3))
-    if s3.create_bucket:
-        store.ensure_bucket()
+        return LocalObjectStore(archive_directory(settings), fsync=storage.fsync, read_only=read_only)
+    bucket = S3ObjectStore(_s3_settings(s3))
+    store: ObjectStore = ReadOnlyObjectStore(bucket) if read_only else bucket
+    if s3.create_bucket and not read_only:
+        bucket.ensure_bucket()
     if not s3.cache_bytes:
         return store
     cache = ReadCache(storage.directory / "cache", s3.cache_bytes)

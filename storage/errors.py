@@ -17,6 +17,7 @@ StorageError
 ├── ObjectDamaged                bytes read differ from what was written
 ├── StorageFull                  the engine has no room left
 ├── StorageUnavailable           the engine does not answer now; the same call may succeed later
+├── ReadOnly                     the archive may only be read from here
 ├── SchemaMismatch               the index was written by an incompatible release
 └── StaleObject                  the object is too old to be committed by who received it
 
@@ -106,6 +107,10 @@ class StorageFull(StorageError):
 
 class StorageUnavailable(StorageError):
     """The engine cannot be reached or answers with a passing fault; retrying may succeed."""
+
+
+class ReadOnly(StorageError):
+    """The archive may only be read from here; another gateway writes to it."""
 
 
 class SchemaMismatch(StorageError):

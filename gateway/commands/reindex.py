@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
             worklist.fill(archive.objects, report, lambda so_far: meter.update(so_far.objects))
         readers: reconcile.Readers = reconcile.OneReader(archive.objects, archive.limits)
         if options.workers > 1:
-            open_objects = partial(stores.object_store, settings)
+            open_objects = partial(stores.object_store, settings, reading_cache=False)
             readers = held.enter_context(reconcile.ReadingProcesses(open_objects, archive.limits, options.workers))
         with terminal.progress("indexing", worklist.instances) as meter:
             reconcile.reindex(

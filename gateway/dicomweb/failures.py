@@ -34,6 +34,7 @@ REASONS: dict[type[Exception], FailureReason] = {
     storage.Unreadable: FailureReason.CANNOT_UNDERSTAND,
     storage.StorageFull: FailureReason.OUT_OF_RESOURCES,
     storage.StorageUnavailable: FailureReason.OUT_OF_RESOURCES,
+    storage.ReadOnly: FailureReason.OUT_OF_RESOURCES,
     storage.StaleObject: FailureReason.OUT_OF_RESOURCES,
     storage.StorageError: FailureReason.PROCESSING_FAILURE,
 }

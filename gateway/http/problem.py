@@ -51,6 +51,8 @@ STATUS: dict[type[Exception], HTTPStatus] = {
     storage.ObjectDamaged: HTTPStatus.INTERNAL_SERVER_ERROR,
     storage.StorageFull: HTTPStatus.INSUFFICIENT_STORAGE,
     storage.StorageUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    # Not 503: trying again here would never help.
+    storage.ReadOnly: HTTPStatus.FORBIDDEN,
     storage.SchemaMismatch: HTTPStatus.INTERNAL_SERVER_ERROR,
     storage.StaleObject: HTTPStatus.SERVICE_UNAVAILABLE,
 }

@@ -110,6 +110,12 @@ def version_time_s(value: Version) -> float:
     return number / 1000
 
 
+def before_time(time_s: float) -> str:
+    """A text that comes after every version given before a time, and before every one given since."""
+    number = int(time_s * 1000)
+    return "".join(_CROCKFORD[(number >> shift) & 31] for shift in range(45, -1, -5))
+
+
 @dataclass(frozen=True, slots=True)
 class InstanceKey:
     """Where an instance stands in the hierarchy tenant, study, series, instance."""

@@ -21,7 +21,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 
-from storage.errors import ObjectDamaged, ObjectExists, ObjectNotFound, StorageFull, StorageUnavailable
+from storage.errors import ObjectDamaged, ObjectExists, ObjectNotFound, ReadOnly, StorageFull, StorageUnavailable
 from storage.objects.base import ByteRange, ObjectInfo, ObjectReader, Piece, Segment, body_blocks
 from storage.objects.keys import check_key, check_prefix, check_start_after, is_segment
 
@@ -52,35 +52,49 @@ class LocalObjectStore:
         Created where missing. Temporary files in it that nobody wrote to for an hour are removed.
     fsync
         False gives up durability against power loss, for benchmarks and tests.
+    read_only
+        Nothing is made, written or removed, and the directory may be mounted so; ReadOnly from what would.
     """
 
-    def __init__(self, root: Path, *, fsync: bool = True) -> None:
+    def __init__(self, root: Path, *, fsync: bool = True, read_only: bool = False) -> None:
         self._fsync = fsync
-        with _engine_errors():
-            root.mkdir(mode=_DIRECTORY_MODE, parents=True, exist_ok=True)
-            for name in ("objects", "tmp"):
-                (root / name).mkdir(mode=_DIRECTORY_MODE, exist_ok=True)
-            if fsync:
-                for folder in (root, root.parent):
-                    with _directory_handle(folder) as handle:
-                        os.fsync(handle)
-            self._temporary = _Directory(os.open(root / "tmp", _OPEN_DIRECTORY))
-            self._objects = _Directory(os.open(root / "objects", _OPEN_DIRECTORY))
-            self._remove_stale_files()
         self._durable: OrderedDict[str, _Directory] = OrderedDict()
         self._durable_lock = threading.Lock()
+        self._temporary: _Directory | None = None
+        with _engine_errors():
+            if not read_only:
+                self._temporary = self._make(root)
+                self._remove_stale_files(self._temporary)
+            self._objects = _Directory(os.open(root / "objects", _OPEN_DIRECTORY))
+
+    def _make(self, root: Path) -> _Directory:
+        """Make what is not there, durably; the directory of what is being written."""
+        root.mkdir(mode=_DIRECTORY_MODE, parents=True, exist_ok=True)
+        for name in ("objects", "tmp"):
+            (root / name).mkdir(mode=_DIRECTORY_MODE, exist_ok=True)
+        if self._fsync:
+            for folder in (root, root.parent):
+                with _directory_handle(folder) as handle:
+                    os.fsync(handle)
+        return _Directory(os.open(root / "tmp", _OPEN_DIRECTORY))
+
+    def _writable(self) -> _Directory:
+        if self._temporary is None:
+            raise ReadOnly("the objects may only be read from here")
+        return self._temporary
 
     def put(self, key: str, body: Sequence[Segment]) -> ObjectInfo:
         """See ObjectStore. ObjectDamaged when a file segment of the body cannot be read in full."""
         check_key(key)
+        temporary = self._writable()
         with _engine_errors():
             name = f"{os.getpid()}.{secrets.token_hex(16)}"
             try:
-                info = self._write_temporary(name, key, body)
-                self._publish(name, key)
+                info = self._write_temporary(temporary, name, key, body)
+                self._publish(temporary, name, key)
             finally:
                 with suppress(OSError):
-                    os.unlink(name, dir_fd=self._temporary.handle)
+                    os.unlink(name, dir_fd=temporary.handle)
         return info
 
     @contextmanager
@@ -118,6 +132,7 @@ class LocalObjectStore:
     def delete(self, key: str) -> None:
         """See ObjectStore. Parent directories that become empty go as well."""
         check_key(key)
+        self._writable()
         folder, _, name = key.rpartition("/")
         with _engine_errors(), suppress(FileNotFoundError, NotADirectoryError):
             with self._walk(folder) as handle:
@@ -134,42 +149,48 @@ class LocalObjectStore:
         return self._list(prefix.rpartition("/")[0], prefix, start_after)
 
     def ping(self) -> None:
-        """See ObjectStore."""
+        """See ObjectStore. Where nothing may be written, the directory is looked at."""
         name = f"{os.getpid()}.{secrets.token_hex(16)}"
+        temporary = self._temporary
+        if temporary is None:
+            with _engine_errors(), os.scandir(self._objects.handle) as entries:
+                next(entries, None)
+            return
         try:
             with _engine_errors():
-                self._write_temporary(name, "ping", [b"ping"])
+                self._write_temporary(temporary, name, "ping", [b"ping"])
         except StorageFull as error:
             raise StorageUnavailable("no room to write") from error
         finally:
             with suppress(OSError):
-                os.unlink(name, dir_fd=self._temporary.handle)
+                os.unlink(name, dir_fd=temporary.handle)
 
     def close(self) -> None:
         """See ObjectStore. The store cannot be used afterwards."""
         with self._durable_lock:
             self._durable.clear()
         self._objects.close()
-        self._temporary.close()
+        if self._temporary is not None:
+            self._temporary.close()
 
     def _sync(self, handle: int) -> None:
         if self._fsync:
             os.fsync(handle)
 
-    def _remove_stale_files(self) -> None:
+    def _remove_stale_files(self, temporary: _Directory) -> None:
         before = time.time() - _STALE_AFTER_S
-        with os.scandir(self._temporary.handle) as entries:
+        with os.scandir(temporary.handle) as entries:
             for entry in entries:
                 # Another process may be clearing up as well.
                 with suppress(FileNotFoundError):
                     if entry.stat(follow_symlinks=False).st_mtime < before:
-                        os.unlink(entry.name, dir_fd=self._temporary.handle)
+                        os.unlink(entry.name, dir_fd=temporary.handle)
 
     # Writing
 
-    def _write_temporary(self, name: str, key: str, body: Sequence[Segment]) -> ObjectInfo:
+    def _write_temporary(self, temporary: _Directory, name: str, key: str, body: Sequence[Segment]) -> ObjectInfo:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        handle = os.open(name, flags, _FILE_MODE, dir_fd=self._temporary.handle)
+        handle = os.open(name, flags, _FILE_MODE, dir_fd=temporary.handle)
         with FileIO(handle, "wb") as file:
             digest = hashlib.sha256()
             for block in body_blocks(body, _BLOCK_BYTES):
@@ -182,13 +203,13 @@ class LocalObjectStore:
             status = os.fstat(file.fileno())
         return ObjectInfo(key, status.st_size, digest.hexdigest(), status.st_mtime)
 
-    def _publish(self, temporary: str, key: str) -> None:
+    def _publish(self, temporary: _Directory, written: str, key: str) -> None:
         folder, _, name = key.rpartition("/")
         for _ in range(_PUBLISH_ATTEMPTS):
             try:
                 directory = self._durable_directory(folder)
                 os.link(
-                    temporary, name, src_dir_fd=self._temporary.handle, dst_dir_fd=directory.handle,
+                    written, name, src_dir_fd=temporary.handle, dst_dir_fd=directory.handle,
                     follow_symlinks=False,
                 )  # fmt: skip
             except FileNotFoundError:

@@ -1,9 +1,10 @@
-"""Bringing bucket and index together: reindex, rows for objects that have none, removal of what was deleted."""
+"""Bringing bucket and index together: reindex, rows for objects without one, removal of the deleted, verification."""
 
 from storage.reconcile.orphans import adopt_orphans, purge
 from storage.reconcile.readers import GARBAGE_THRESHOLD, OneReader, Readers, ReadingProcesses
 from storage.reconcile.rebuilding import reindex
 from storage.reconcile.report import Report
+from storage.reconcile.verifying import Selection, Verification, find_without_row, verify
 from storage.reconcile.worklist import Worklist
 
 __all__ = [
@@ -12,8 +13,12 @@ __all__ = [
     "Readers",
     "ReadingProcesses",
     "Report",
+    "Selection",
+    "Verification",
     "Worklist",
     "adopt_orphans",
+    "find_without_row",
     "purge",
     "reindex",
+    "verify",
 ]

@@ -198,7 +198,7 @@ def build(settings: Settings, worker: str, *, any_age: bool = False) -> Core:
     bounds = limits(settings)
     metrics, tracer = Metrics(), tracing.tracer(settings.traces, worker, release())
     archive = Archive(
-        ObservedObjects(object_store(settings), metrics, tracer),
+        object_store(settings, observe=lambda store, name: ObservedObjects(store, name, metrics, tracer)),
         observed_index(index(settings, any_age=any_age), metrics, tracer),
         bounds,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Callable
 from pathlib import Path
 
 from gateway.config import EncryptionSettings, InvalidSettings, S3Section, Settings, variable
@@ -19,7 +20,17 @@ from storage.objects.s3_clients import ServerSideEncryption
 KEY_BYTES = 32
 
 
-def object_store(settings: Settings, *, reading_cache: bool = True, read_only: bool = False) -> ObjectStore:
+Observe = Callable[[ObjectStore, str], ObjectStore]
+"""Puts an observer around a store that has a name: "objects", the engine, or "cache", what is read through."""
+
+
+def object_store(
+    settings: Settings,
+    *,
+    reading_cache: bool = True,
+    read_only: bool = False,
+    observe: Observe = lambda store, _: store,
+) -> ObjectStore:
     """The store of the objects: the engine, a cache where it is far, encryption above both.
 
     Parameters
@@ -28,6 +39,8 @@ def object_store(settings: Settings, *, reading_cache: bool = True, read_only: b
         False asks the engine itself for every byte: for who reads everything, or checks what the engine has.
     read_only
         Nothing can be written to it.
+    observe
+        Called with each layer that is of interest by itself.
 
     Raises
     ------
@@ -35,7 +48,7 @@ def object_store(settings: Settings, *, reading_cache: bool = True, read_only: b
         A key cannot be had.
     StorageUnavailable
     """
-    store = _engine(settings, reading_cache, read_only)
+    store = _engine(settings, reading_cache, read_only, observe)
     master_keys = _master_keys(settings.encryption)
     if master_keys is None:
         return store
@@ -54,18 +67,19 @@ def check_keys(settings: Settings) -> None:
     _master_keys(settings.encryption)
 
 
-def _engine(settings: Settings, reading_cache: bool, read_only: bool) -> ObjectStore:
+def _engine(settings: Settings, reading_cache: bool, read_only: bool, observe: Observe) -> ObjectStore:
     storage, s3 = settings.storage, settings.s3
     if storage.objects == "local":
-        return LocalObjectStore(archive_directory(settings), fsync=storage.fsync, read_only=read_only)
+        local = LocalObjectStore(archive_directory(settings), fsync=storage.fsync, read_only=read_only)
+        return observe(local, "objects")
     bucket = S3ObjectStore(_s3_settings(s3))
-    store: ObjectStore = ReadOnlyObjectStore(bucket) if read_only else bucket
     if s3.create_bucket and not read_only:
         bucket.ensure_bucket()
+    store = observe(ReadOnlyObjectStore(bucket) if read_only else bucket, "objects")
     if not s3.cache_bytes:
         return store
     cache = ReadCache(storage.directory / "cache", s3.cache_bytes)
-    return CachedObjectStore(store, cache, reading=reading_cache)
+    return observe(CachedObjectStore(store, cache, reading=reading_cache), "cache")
 
 
 def _master_keys(given: EncryptionSettings) -> MasterKeys | None:

@@ -73,7 +73,9 @@ class Metrics:
         self._engine_errors = Counter(
             "gateway_engine_errors", "Failed engine calls", ["engine", "operation", "error"], registry=registry
         )
-        self.object_bytes = Counter("gateway_object_bytes", "Bytes of objects", ["direction"], registry=registry)
+        self.object_bytes = Counter(
+            "gateway_object_bytes", "Bytes of objects", ["engine", "direction"], registry=registry
+        )
         self.commits = Counter("gateway_index_commits", "Arrivals committed", ["outcome"], registry=registry)
         self.group_size = Histogram(
             "gateway_index_group_size", "Changes per transaction", buckets=_GROUPS, registry=registry

@@ -20,23 +20,24 @@ _PLAIN = ("close",)
 
 
 class ObservedObjects:
-    """An object store whose calls are observed; ``open`` up to the first byte."""
+    """An object store whose calls are observed under a name; ``open`` up to the first byte."""
 
-    def __init__(self, store: ObjectStore, metrics: Metrics, tracer: Tracer) -> None:
+    def __init__(self, store: ObjectStore, name: str, metrics: Metrics, tracer: Tracer) -> None:
         self._store = store
+        self._name = name
         self._metrics = metrics
         self._tracer = tracer
 
     @contextmanager
     def _called(self, operation: str) -> Iterator[None]:
-        with self._tracer.stage(f"objects {operation}"), self._metrics.called("objects", operation):
+        with self._tracer.stage(f"{self._name} {operation}"), self._metrics.called(self._name, operation):
             yield
 
     def put(self, key: str, body: Sequence[Segment]) -> ObjectInfo:
         """See ObjectStore."""
         with self._called("put"):
             info = self._store.put(key, body)
-        self._metrics.object_bytes.labels("written").inc(info.size)
+        self._metrics.object_bytes.labels(self._name, "written").inc(info.size)
         return info
 
     @contextmanager
@@ -46,7 +47,7 @@ class ObservedObjects:
         with self._called("open"):
             reader = opened.__enter__()
         try:
-            self._metrics.object_bytes.labels("read").inc(reader.length)
+            self._metrics.object_bytes.labels(self._name, "read").inc(reader.length)
             yield reader
         except BaseException as error:
             if not opened.__exit__(type(error), error, error.__traceback__):
@@ -58,14 +59,14 @@ class ObservedObjects:
         """See ObjectStore."""
         with self._called("get"):
             found = self._store.get(key, byte_range)
-        self._metrics.object_bytes.labels("read").inc(len(found))
+        self._metrics.object_bytes.labels(self._name, "read").inc(len(found))
         return found
 
     def read_at(self, key: str, start: int, length: int) -> Piece:
         """See ObjectStore."""
         with self._called("read_at"):
             found = self._store.read_at(key, start, length)
-        self._metrics.object_bytes.labels("read").inc(len(found.data))
+        self._metrics.object_bytes.labels(self._name, "read").inc(len(found.data))
         return found
 
     def head(self, key: str) -> ObjectInfo:

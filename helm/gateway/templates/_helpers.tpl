@@ -48,6 +48,7 @@ helm.sh/chart: {{ printf "%s-%s" (index . 0).Chart.Name (index . 0).Chart.Versio
   "index" $index
   "access" (dict "policy_file" "/etc/gateway-policy/policy.toml")
 }}
+{{- if .Values.encryption.existingSecret }}{{ $_ := set $fixed "encryption" (dict "keys_directory" "/etc/gateway-keys") }}{{ end }}
 {{- toToml (mergeOverwrite (deepCopy .Values.settings) $fixed) -}}
 {{- end }}
 
@@ -134,6 +135,7 @@ spec:
               name: {{ $root.Values.objects.existingSecret }}
               key: {{ $root.Values.objects.secretAccessKeyKey }}
         {{- end }}
+        {{- with $root.Values.extraEnv }}{{ toYaml . | nindent 8 }}{{ end }}
       ports:
         {{- if eq $face "dimse" }}
         - {name: dimse, containerPort: 11112, protocol: TCP}
@@ -172,6 +174,9 @@ spec:
         {{- if $root.Values.index.existingSecret }}
         - {name: index, mountPath: /etc/gateway-index, readOnly: true}
         {{- end }}
+        {{- if $root.Values.encryption.existingSecret }}
+        - {name: keys, mountPath: /etc/gateway-keys, readOnly: true}
+        {{- end }}
         {{- if $root.Values.ca.existingConfigMap }}
         - {name: ca, mountPath: /etc/gateway-ca, readOnly: true}
         {{- end }}
@@ -209,6 +214,12 @@ spec:
         defaultMode: 0440
         items:
           - {key: {{ $root.Values.index.passwordKey }}, path: password}
+    {{- end }}
+    {{- if $root.Values.encryption.existingSecret }}
+    - name: keys
+      secret:
+        secretName: {{ $root.Values.encryption.existingSecret }}
+        defaultMode: 0440
     {{- end }}
     {{- if $root.Values.ca.existingConfigMap }}
     - name: ca

@@ -25,7 +25,7 @@ def metrics() -> Metrics:
 
 @pytest.fixture
 def objects(metrics: Metrics) -> ObservedObjects:
-    return ObservedObjects(MemoryObjectStore(), metrics, NoTracer())
+    return ObservedObjects(MemoryObjectStore(), "objects", metrics, NoTracer())
 
 
 @pytest.fixture
@@ -46,13 +46,14 @@ def test_objects_go_in_and_out_as_without_an_observer(objects: ObservedObjects, 
         assert b"".join(reader.blocks()) == b"12345"
     assert objects.head("a/b").size == 5
     assert [info.key for info in objects.list("")] == ["a/b"]
+    assert objects.read_at("a/b", 4, 9).data == b"5"
     objects.ping()
     objects.delete("a/b")
-    for operation in ("put", "get", "open", "head", "ping", "delete"):
+    for operation in ("put", "get", "open", "read_at", "head", "ping", "delete"):
         labels = {"engine": "objects", "operation": operation}
         assert count(metrics, "gateway_engine_operation_seconds_count", **labels) == 1
-    assert count(metrics, "gateway_object_bytes_total", direction="written") == 5
-    assert count(metrics, "gateway_object_bytes_total", direction="read") == 7
+    assert count(metrics, "gateway_object_bytes_total", engine="objects", direction="written") == 5
+    assert count(metrics, "gateway_object_bytes_total", engine="objects", direction="read") == 8
 
 
 def test_errors_come_out_as_they_are_and_are_counted_by_name(objects: ObservedObjects, metrics: Metrics) -> None:

@@ -240,6 +240,7 @@ def check(settings: Settings) -> None:
     """Validate what the settings point to, without starting anything. Raises InvalidSettings."""
     policy.load(settings.access.policy_file)
     check_keys(settings)
+    tracing.check(settings.traces)
     directory = settings.storage.directory
     existing = next(parent for parent in (directory, *directory.absolute().parents) if parent.exists())
     if not existing.is_dir():

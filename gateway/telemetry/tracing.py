@@ -125,18 +125,28 @@ class _Open:
             self._span.set_status(StatusCode.ERROR)
 
 
+def check(settings: TracesSettings) -> None:
+    """Raises InvalidSettings when traces are wanted and OpenTelemetry is not installed."""
+    if settings.endpoint is None:
+        return
+    try:
+        import opentelemetry.exporter.otlp.proto.http.trace_exporter  # noqa: PLC0415 - an extra
+        import opentelemetry.sdk.trace  # noqa: F401, PLC0415
+    except ImportError as error:
+        raise InvalidSettings(['traces.endpoint: needs OpenTelemetry: pip install "dicomweb-gateway[otel]"']) from error
+
+
 def tracer(settings: TracesSettings, worker: str, version: str) -> Tracer:
     """The tracer of one process. Raises InvalidSettings when traces are wanted and OpenTelemetry is not installed."""
     if settings.endpoint is None:
         return NoTracer()
-    try:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 - an extra
-        from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
-        from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
-        from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
-        from opentelemetry.sdk.trace.sampling import TraceIdRatioBased  # noqa: PLC0415
-    except ImportError as error:
-        raise InvalidSettings(['traces.endpoint: needs OpenTelemetry: pip install "dicomweb-gateway[otel]"']) from error
+    check(settings)
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 - an extra
+    from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
+    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
+    from opentelemetry.sdk.trace.sampling import TraceIdRatioBased  # noqa: PLC0415
+
     provider = TracerProvider(
         # By the trace id alone, and not by the caller's flag: the same in every process, and nobody can ask for more.
         sampler=TraceIdRatioBased(settings.sample_ratio),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE
 from pynetdicom.sop_class import CTImageStorage  # type: ignore[attr-defined]
 
+from gateway import cli
 from gateway.config import TracesSettings
 from gateway.telemetry import tracing
 from tests.instances import data_set, part10_file
@@ -136,3 +138,13 @@ def test_a_receiver_that_is_not_there_holds_nobody_up(receiver: Receiver) -> Non
         pass
     assert time.monotonic() - started_s < 1
     tracer.close()
+
+
+def test_traces_without_opentelemetry_are_refused_before_anything_starts(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GATEWAY_TRACES__ENDPOINT", "http://127.0.0.1:4318/v1/traces")
+    assert cli.main(["check-config"]) == 0
+    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
+    assert cli.main(["check-config"]) == 1
+    assert "dicomweb-gateway[otel]" in capsys.readouterr().err

@@ -21,7 +21,7 @@ from gateway.services.query import QueryService
 from gateway.services.render import RenderService
 from gateway.services.retrieve import RetrieveService
 from gateway.services.spool import Spool
-from gateway.stores import check_keys, object_store
+from gateway.stores import archive_directory, check_keys, object_store
 from gateway.telemetry import tracing
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.observed import ObservedObjects, observed_index
@@ -147,8 +147,8 @@ def index_path(settings: Settings) -> Path:
 
 def check_index(settings: Settings) -> None:
     """Refuse to start on objects without an index: they would seem lost. Raises InvalidSettings, StorageUnavailable."""
-    if _has_index(settings):
-        return
+    if settings.storage.read_only or _has_index(settings):
+        return  # an index that follows comes by itself
     objects = object_store(settings)
     try:
         if next(iter(objects.list("")), None) is not None:
@@ -226,7 +226,7 @@ def build(settings: Settings, worker: str, *, any_age: bool = False) -> Core:
         spool=spool,
         composer=Composer(spool, bounds),
         pool=pool,
-        ingest=IngestService(archive, door, bounds, Conflict(storage.conflict)),
+        ingest=IngestService(archive, door, bounds, Conflict(storage.conflict), read_only=storage.read_only),
         query=QueryService(archive.index, door, settings.search),
         retrieve=retrieve,
         render=RenderService(retrieve, pool, imaging.animation_frames),
@@ -245,5 +245,8 @@ def check(settings: Settings) -> None:
     existing = next(parent for parent in (directory, *directory.absolute().parents) if parent.exists())
     if not existing.is_dir():
         raise InvalidSettings([f"storage.directory: {existing} is not a directory"])
+    archive = archive_directory(settings)
+    if settings.storage.read_only and settings.storage.objects == "local" and not (archive / "objects").is_dir():
+        raise InvalidSettings([f"storage.archive_directory: {archive} is no archive; is it mounted?"])
     if settings.index.engine == "postgres":
         _postgres(settings, 0.0).close()

@@ -125,6 +125,10 @@ class StorageSettings(_Section):
     """Directory of the local engines and the spool."""
     archive_directory: Path | None = None
     """Directory of the objects, with the local engine; ``archive`` in the storage directory when absent."""
+    read_only: bool = False
+    """Nothing is written to the objects, which another gateway writes; the index here follows them."""
+    follow_interval_s: float = Field(default=60.0, ge=0.1)
+    """With ``read_only``: pause between two looks at what is new; each lists all objects."""
     conflict: Literal["version", "reject"] = "version"
     """What to do with a known SOP Instance UID and other content: keep both, the newer current; or refuse."""
     grace_s: float = Field(default=86_400.0, ge=60)

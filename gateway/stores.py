@@ -38,7 +38,7 @@ def object_store(
     reading_cache
         False asks the engine itself for every byte: for who reads everything, or checks what the engine has.
     read_only
-        Nothing can be written to it.
+        Nothing can be written to it; so with ``storage.read_only`` in any case.
     observe
         Called with each layer that is of interest by itself.
 
@@ -48,7 +48,7 @@ def object_store(
         A key cannot be had.
     StorageUnavailable
     """
-    store = _engine(settings, reading_cache, read_only, observe)
+    store = _engine(settings, reading_cache, read_only or settings.storage.read_only, observe)
     master_keys = _master_keys(settings.encryption)
     if master_keys is None:
         return store
@@ -71,7 +71,7 @@ def _engine(settings: Settings, reading_cache: bool, read_only: bool, observe: O
     storage, s3 = settings.storage, settings.s3
     if storage.objects == "local":
         local = LocalObjectStore(archive_directory(settings), fsync=storage.fsync, read_only=read_only)
-        return observe(local, "objects")
+        return observe(ReadOnlyObjectStore(local) if read_only else local, "objects")
     bucket = S3ObjectStore(_s3_settings(s3))
     if s3.create_bucket and not read_only:
         bucket.ensure_bucket()

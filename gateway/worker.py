@@ -17,7 +17,7 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from functools import partial
 
@@ -141,12 +141,25 @@ def run_background(core: assembly.Core, ready: Callable[[], None], stop: Stop) -
     duties = (
         _Duty("complete studies", metrics, tick_s, partial(_complete_studies, core)),
         _Duty("answer commitments", metrics, tick_s, partial(_answer_commitments, core)),
-        _Duty("purge deletions", metrics, storage.reap_interval_s, partial(_purge, core)),
-        _Duty("adopt orphans", metrics, storage.reap_interval_s, partial(_adopt_orphans, core)),
+        *_of_objects(core, stop),
     )
     while not stop.event.wait(max(0.0, min(duty.due_s for duty in duties) - time.monotonic())):
         for duty in duties:
             duty.run_if_due()
+
+
+def _of_objects(core: assembly.Core, stop: Stop) -> Sequence[_Duty]:
+    """What is to be done with the objects: to look after them, or to follow who does."""
+    storage, metrics = core.settings.storage, core.metrics
+    if not storage.read_only:
+        return (
+            _Duty("purge deletions", metrics, storage.reap_interval_s, partial(_purge, core)),
+            _Duty("adopt orphans", metrics, storage.reap_interval_s, partial(_adopt_orphans, core)),
+        )
+    follower = reconcile.Follower(core.archive, storage.directory)
+    follow = _Duty("follow objects", metrics, storage.follow_interval_s, partial(_follow, core, follower, stop))
+    follow.due_s = time.monotonic()
+    return (follow,)
 
 
 class _Duty:
@@ -187,6 +200,15 @@ def _purge(core: assembly.Core) -> None:
     if removed:
         _log.info("%d deleted versions were removed for good", removed)
     core.metrics.background_items.labels("versions purged").inc(removed)
+
+
+def _follow(core: assembly.Core, follower: reconcile.Follower, stop: Stop) -> None:
+    report = follower.follow(stop.event.is_set)
+    done = report.indexed, report.quarantined, report.removed, report.records
+    if any(done):
+        _log.info("followed the objects: %d indexed, %d quarantined, %d removed, %d records", *done)
+    for result, count in zip(("indexed", "quarantined", "removed", "records"), done, strict=True):
+        core.metrics.background_items.labels(f"followed {result}").inc(count)
 
 
 def _adopt_orphans(core: assembly.Core) -> None:

@@ -13,6 +13,7 @@ StorageError
 ├── InvalidCondition             a search or policy condition that no attribute can satisfy
 ├── SearchTooBroad               a search that would cost more than it may
 ├── ObjectNotFound               no object under this key
+│   └── ObjectRemoved            the gateway that writes the bucket removed it; the index has yet to follow
 ├── ObjectExists                 the key is taken; objects are never rewritten
 ├── ObjectDamaged                bytes read differ from what was written
 ├── StorageFull                  the engine has no room left
@@ -91,6 +92,10 @@ class SearchTooBroad(StorageError):
 
 class ObjectNotFound(StorageError):
     """There is no object under this key."""
+
+
+class ObjectRemoved(ObjectNotFound):
+    """The gateway that writes the bucket removed the object, and the index here has yet to follow."""
 
 
 class ObjectExists(StorageError):

@@ -21,6 +21,8 @@ from tests.ports import free_ports
 
 ACCESS_KEY_ID = "gateway-tests"
 SECRET_ACCESS_KEY = "gateway-tests-secret"
+READER_ACCESS_KEY_ID = "gateway-tests-reader"
+READER_SECRET_ACCESS_KEY = "gateway-tests-reader-secret"
 ROLE_ARN = "arn:aws:iam::role/Gateway"
 """A role that the identity may assume, at the server's own STS; it may do everything."""
 DOMAIN = "s3.test"
@@ -145,7 +147,13 @@ def _weed() -> str:
 def _identities() -> dict[str, object]:
     credentials = [{"accessKey": ACCESS_KEY_ID, "secretKey": SECRET_ACCESS_KEY}]
     actions = ["Admin", "Read", "Write", "List", "Tagging"]
-    return {"identities": [{"name": "gateway", "credentials": credentials, "actions": actions}]}
+    reader = [{"accessKey": READER_ACCESS_KEY_ID, "secretKey": READER_SECRET_ACCESS_KEY}]
+    return {
+        "identities": [
+            {"name": "gateway", "credentials": credentials, "actions": actions},
+            {"name": "reader", "credentials": reader, "actions": ["Read", "List"]},
+        ]
+    }
 
 
 def _roles() -> dict[str, object]:

@@ -124,6 +124,15 @@ class Gateway:
         while any(Path(f"/proc/{pid}").exists() for pid in workers) and time.monotonic() < deadline_s:
             time.sleep(0.02)
 
+    def run_to_end(self) -> int:
+        """Run one that refuses to start; the exit status."""
+        environment = {**os.environ, "GATEWAY_STORAGE__DIRECTORY": str(self.directory), **self._environment}
+        command = [sys.executable, "-m", "gateway.cli", "serve"]
+        with self._log.open("ab") as log:
+            return subprocess.run(
+                command, env=environment, stdout=log, stderr=log, timeout=_START_S, check=False
+            ).returncode
+
     def stop(self) -> int:
         """SIGTERM; the exit status."""
         assert self._process is not None

@@ -52,6 +52,7 @@ def run(options: argparse.Namespace) -> int:
                 worklist=worklist,
                 report=report,
                 readers=readers,
+                writes=not settings.storage.read_only,
             )
     _tell(report, time.monotonic() - started_s, as_json=options.json)
     return terminal.FAILED if report.damaged else terminal.OK

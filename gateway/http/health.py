@@ -18,12 +18,13 @@ async def live(_request: web.Request) -> web.StreamResponse:
 
 
 async def ready(request: web.Request) -> web.StreamResponse:
-    """Index and objects answer; 503 otherwise."""
+    """Index and objects answer; 503 otherwise. Says so where the archive is only read."""
     try:
         await request.app[OFFLOAD].run(Lane.LONG, request.app[CORE].ping)
     except StorageError as error:
         return problem.body(HTTPStatus.SERVICE_UNAVAILABLE, str(error), request[REQUEST_ID])
-    return web.json_response({"status": "ready"})
+    reading = {"read_only": True} if request.app[CORE].settings.storage.read_only else {}
+    return web.json_response({"status": "ready", **reading})
 
 
 def routes() -> list[Route]:

@@ -47,6 +47,7 @@ STATUS: dict[type[Exception], HTTPStatus] = {
     storage.InvalidCondition: HTTPStatus.BAD_REQUEST,
     storage.SearchTooBroad: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     storage.ObjectNotFound: HTTPStatus.INTERNAL_SERVER_ERROR,
+    storage.ObjectRemoved: HTTPStatus.GONE,
     storage.ObjectExists: HTTPStatus.INTERNAL_SERVER_ERROR,
     storage.ObjectDamaged: HTTPStatus.INTERNAL_SERVER_ERROR,
     storage.StorageFull: HTTPStatus.INSUFFICIENT_STORAGE,

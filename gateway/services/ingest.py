@@ -16,7 +16,7 @@ from storage.dicom import identifiers as ids
 from storage.dicom.attributes import Level
 from storage.dicom.limits import Limits
 from storage.dicom.matching import EVERYTHING, matches
-from storage.errors import MissingAttribute
+from storage.errors import MissingAttribute, ReadOnly
 from storage.index import rows
 from storage.index.base import Conflict, Existence, Outcome, Target
 
@@ -45,15 +45,21 @@ class Identified(Exception):
 class IngestService:
     """Reads, checks and keeps instances."""
 
-    def __init__(self, archive: Archive, door: Door, limits: Limits, conflict: Conflict) -> None:
+    def __init__(
+        self, archive: Archive, door: Door, limits: Limits, conflict: Conflict, *, read_only: bool = False
+    ) -> None:
         self._archive = archive
         self._door = door
         self._limits = limits
         self._conflict = conflict
+        self._read_only = read_only
 
     def enter(self, caller: Caller, subject: tuple[str, ...] = ()) -> Decision:
-        """Ask to store; one decision serves all instances of a request or association."""
-        return self._door.enter(caller, Action.STORE, subject)
+        """Ask to store; one decision serves all instances of a request or association. Raises ReadOnly."""
+        decision = self._door.enter(caller, Action.STORE, subject)
+        if self._read_only:
+            raise ReadOnly("this gateway only reads; send to the one that writes the archive")
+        return decision
 
     def store(
         self,

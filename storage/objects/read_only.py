@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 
-from storage.errors import ReadOnly
+from storage.errors import ObjectNotFound, ObjectRemoved, ReadOnly
 from storage.objects.base import ByteRange, ObjectInfo, ObjectReader, ObjectStore, Piece, Segment
 
 
 class ReadOnlyObjectStore:
-    """Another store without its ways to write: ReadOnly from ``put`` and ``delete``."""
+    """Another store without its ways to write: ReadOnly from ``put`` and ``delete``.
+
+    Somebody else may write to it and remove what is found here: ObjectRemoved in place of ObjectNotFound.
+    """
 
     def __init__(self, objects: ObjectStore) -> None:
         self._objects = objects
@@ -23,21 +26,26 @@ class ReadOnlyObjectStore:
         """Raises ReadOnly."""
         raise ReadOnly("the objects may only be read from here")
 
-    def open(self, key: str, byte_range: ByteRange | None = None) -> AbstractContextManager[ObjectReader]:
-        """See ObjectStore."""
-        return self._objects.open(key, byte_range)
+    @contextmanager
+    def open(self, key: str, byte_range: ByteRange | None = None) -> Iterator[ObjectReader]:
+        """See ObjectStore. Raises ObjectRemoved."""
+        with _removed(), self._objects.open(key, byte_range) as reader:
+            yield reader
 
     def get(self, key: str, byte_range: ByteRange | None = None) -> bytes:
-        """See ObjectStore."""
-        return self._objects.get(key, byte_range)
+        """See ObjectStore. Raises ObjectRemoved."""
+        with _removed():
+            return self._objects.get(key, byte_range)
 
     def read_at(self, key: str, start: int, length: int) -> Piece:
-        """See ObjectStore."""
-        return self._objects.read_at(key, start, length)
+        """See ObjectStore. Raises ObjectRemoved."""
+        with _removed():
+            return self._objects.read_at(key, start, length)
 
     def head(self, key: str) -> ObjectInfo:
-        """See ObjectStore."""
-        return self._objects.head(key)
+        """See ObjectStore. Raises ObjectRemoved."""
+        with _removed():
+            return self._objects.head(key)
 
     def list(self, prefix: str, start_after: str = "") -> Iterator[ObjectInfo]:
         """See ObjectStore."""
@@ -45,8 +53,18 @@ class ReadOnlyObjectStore:
 
     def ping(self) -> None:
         """Return when the engine lists: a store that may not be written to cannot be asked by writing."""
-        next(iter(self._objects.list(".ping/")), None)
+        next(iter(self._objects.list("")), None)
 
     def close(self) -> None:
         """See ObjectStore."""
         self._objects.close()
+
+
+@contextmanager
+def _removed() -> Iterator[None]:
+    try:
+        yield
+    except ObjectRemoved:
+        raise
+    except ObjectNotFound as error:
+        raise ObjectRemoved("the object was removed since it was found") from error

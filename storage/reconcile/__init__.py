@@ -1,5 +1,6 @@
 """Bringing bucket and index together: reindex, rows for objects without one, removal of the deleted, verification."""
 
+from storage.reconcile.following import Follower
 from storage.reconcile.orphans import adopt_orphans, purge
 from storage.reconcile.readers import GARBAGE_THRESHOLD, OneReader, Readers, ReadingProcesses
 from storage.reconcile.rebuilding import reindex
@@ -9,6 +10,7 @@ from storage.reconcile.worklist import Worklist
 
 __all__ = [
     "GARBAGE_THRESHOLD",
+    "Follower",
     "OneReader",
     "Readers",
     "ReadingProcesses",

@@ -20,13 +20,15 @@ _TRANSACTION = 250
 class Indexing:
     """Gives objects their rows.
 
-    ``recorded`` holds each tenant's records. The archive's index takes objects of any age.
+    ``recorded`` holds each tenant's records. The archive's index takes objects of any age. Without ``writes`` the
+    bucket is another's: what it would have to decide about is left, and counted as waiting.
     """
 
     archive: Archive
     recorded: Mapping[ids.Tenant, Recorded]
     conflict: Conflict
     report: Report
+    writes: bool = True
 
     def without_known(self, keys: list[str]) -> list[str]:
         """The keys of a batch that have no row and are not in quarantine, in their order; the others are seen to."""
@@ -68,7 +70,9 @@ class Indexing:
 
     def _after(self, arrival: Arrival, commit: Commit) -> None:
         object_key = arrival.key.object_key(arrival.version)
-        if commit.outcome is Outcome.MISPLACED:
+        if not self.writes and commit.outcome in (Outcome.MISPLACED, Outcome.REJECTED, Outcome.DUPLICATE):
+            self.report.waiting += 1
+        elif commit.outcome is Outcome.MISPLACED:
             self.archive.quarantine(Quarantined(arrival.key, arrival.version, object_key, commit.reason))
             self.report.quarantined += 1
         elif commit.outcome is Outcome.REJECTED:

@@ -20,6 +20,7 @@ def reindex(
     worklist: Worklist | None = None,
     report: Report | None = None,
     readers: Readers | None = None,
+    writes: bool = True,
 ) -> Report:
     """Fill an index from the bucket alone.
 
@@ -37,13 +38,15 @@ def reindex(
         What ``Worklist.fill`` gave, when it was filled before.
     readers
         Who reads the objects; this process when not given.
+    writes
+        False when the bucket is another's: no second copy is removed, and nothing is put in quarantine anew.
     """
     report = report or Report()
     if worklist is None:
         worklist = Worklist()
         worklist.fill(archive.objects, report, progress)
     known = {tenant: recorded.load(archive.objects, tenant, report) for tenant in sorted(worklist.tenants)}
-    indexing = Indexing(archive, known, Conflict.VERSION, report)
+    indexing = Indexing(archive, known, Conflict.VERSION, report, writes=writes)
     reading = readers or OneReader(archive.objects, archive.limits)
     for _ in indexing.take(reading.read(_unknown(worklist, indexing))):
         progress(report)

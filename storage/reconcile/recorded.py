@@ -61,11 +61,16 @@ def load(objects: ObjectStore, tenant: ids.Tenant, report: Report) -> Recorded:
     found = Recorded()
     for key, body in bodies(objects, (info.key for info in objects.list(records.prefix(tenant)))):
         report.records += 1
-        try:
-            found.take(name_of(key), body)
-        except ObjectDamaged as error:
-            report.damaged.append((key, str(error)))
+        take(found, key, body, report)
     return found
+
+
+def take(found: Recorded, record_key: str, body: bytes, report: Report) -> None:
+    """Take note of the next record, or report that it is damaged."""
+    try:
+        found.take(name_of(record_key), body)
+    except ObjectDamaged as error:
+        report.damaged.append((record_key, str(error)))
 
 
 def bodies(objects: ObjectStore, keys: Iterator[str]) -> Iterator[tuple[str, bytes]]:

@@ -10,7 +10,7 @@ class Report:
     """What a run did. ``damaged`` names objects that could not be read or kept, with the reason.
 
     ``objects`` were listed, records and foreign ones included; ``seen`` instances have been gone through; ``known`` of
-    those had their row already.
+    those had their row already; ``waiting`` ones are for the gateway that writes the bucket to decide about.
     """
 
     objects: int = 0
@@ -20,4 +20,5 @@ class Report:
     quarantined: int = 0
     records: int = 0
     removed: int = 0
+    waiting: int = 0
     damaged: list[tuple[str, str]] = field(default_factory=list)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import heapq
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
 from storage import records
 from storage.dicom import identifiers as ids
 from storage.errors import InvalidIdentifier
-from storage.objects.base import ObjectStore
+from storage.objects.base import ObjectInfo, ObjectStore
 from storage.reconcile.report import Report
 
 _RUN = 200_000
@@ -44,15 +44,32 @@ class Worklist:
         """List a bucket. What is not of the archive's form is reported, and not in the list."""
         for info in objects.list(""):
             report.objects += 1
-            try:
-                tenant = ids.tenant(info.key.partition("/")[0])
-                self.tenants.add(tenant)
-                if not records.is_record(info.key):
-                    _, version = ids.parse_object_key(info.key)
-                    self._add(f"{version} {info.size} {info.key}\n")
-            except InvalidIdentifier as error:
-                report.damaged.append((info.key, str(error)))
+            version = self._version_of(info.key, report)
+            if version is not None:
+                self._add(f"{version} {info.size} {info.key}\n")
             progress(report)
+
+    def add_unknown(
+        self, infos: Iterable[ObjectInfo], known: Callable[[Sequence[str]], frozenset[str]], report: Report
+    ) -> None:
+        """Take those of some objects, no more than fit into memory, that are not known."""
+        found = {
+            info.key: (version, info.size)
+            for info in infos
+            if (version := self._version_of(info.key, report)) is not None
+        }
+        for key in found.keys() - known(list(found)):
+            version, size = found[key]
+            self._add(f"{version} {size} {key}\n")
+
+    def _version_of(self, key: str, report: Report) -> ids.Version | None:
+        """The version of an instance's object; None for a record, and for a foreign object, which is reported."""
+        try:
+            self.tenants.add(ids.tenant(key.partition("/")[0]))
+            return None if records.is_record(key) else ids.parse_object_key(key)[1]
+        except InvalidIdentifier as error:
+            report.damaged.append((key, str(error)))
+            return None
 
     def _add(self, line: str) -> None:
         self.instances += 1

@@ -12,6 +12,7 @@ from gateway.access.door import Door
 from gateway.audit.trail import AuditTrail
 from gateway.config import InvalidSettings, Settings
 from gateway.imaging.pool import ImagingPool
+from gateway.services.ahead import ReadAhead
 from gateway.services.commitment import CommitmentService
 from gateway.services.compose import Composer
 from gateway.services.delete import DeleteService
@@ -65,6 +66,7 @@ class Core:
 
     def close(self) -> None:
         """Let go of engines and processes."""
+        self.retrieve.close()
         self.pool.close()
         self.archive.index.close()
         self.archive.objects.close()
@@ -213,7 +215,8 @@ def build(settings: Settings, worker: str, *, any_age: bool = False) -> Core:
         working=metrics.working,
     )
     storage = settings.storage
-    retrieve = RetrieveService(archive, door, pool, bounds)
+    far = storage.objects == "s3" and settings.s3.read_ahead > 0
+    retrieve = RetrieveService(archive, door, pool, bounds, ReadAhead(settings.s3.read_ahead) if far else None)
     spool = Spool(storage.directory / "spool", storage.spool_memory_bytes, storage.max_instance_bytes)
     return Core(
         settings=settings,

@@ -5,16 +5,24 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
+
+from gateway.services.ahead import ReadAhead, Span, begun
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """``read(start, length)`` gives the bytes from ``start``, counted from 0, in blocks; nothing is held meanwhile."""
+    """``read(start, length)`` gives the bytes from ``start``, counted from 0, in blocks; nothing is held meanwhile.
+
+    ``ahead`` may begin a read before its turn, in another thread.
+    """
 
     size: int
     read: Callable[[int, int], Iterator[bytes]]
+    ahead: ReadAhead | None = None
 
 
 def held(data: bytes) -> Content:
@@ -31,15 +39,21 @@ def joined(sizes: Sequence[int], piece: Callable[[int], Content]) -> Content:
     ends = array("Q", accumulate(sizes))
     size = ends[-1] if ends else 0
 
-    def read(start: int, length: int) -> Iterator[bytes]:
+    def spans(start: int, length: int) -> Iterator[Span]:
         end = start + length
         number = bisect_right(ends, start)
         while start < end:
             begin = ends[number - 1] if number else 0
             until = min(end, ends[number])
             if until > start:
-                yield from piece(number).read(start - begin, until - start)
+                content = piece(number)
+                yield Span(until - start, partial(content.read, start - begin, until - start), content.ahead)
             start, number = until, number + 1
+
+    def read(start: int, length: int) -> Iterator[bytes]:
+        with closing(begun(spans(start, length))) as pieces:
+            for blocks in pieces:
+                yield from blocks
 
     return Content(size, read)
 

@@ -13,6 +13,7 @@ from gateway.imaging.description import PixelDescription
 from gateway.imaging.encode import encoded_description
 from gateway.imaging.errors import ImagingError
 from gateway.imaging.pool import ImagingPool
+from gateway.services.ahead import ReadAhead
 from gateway.services.content import Content, cut
 from storage.archive import Archive
 from storage.dicom import file_meta, json_model
@@ -56,9 +57,15 @@ class FrameReader:
     """
 
     def __init__(
-        self, archive: Archive, pool: ImagingPool, located: Located, data_set: Callable[[], JsonDataSet]
+        self,
+        archive: Archive,
+        pool: ImagingPool,
+        located: Located,
+        data_set: Callable[[], JsonDataSet],
+        ahead: ReadAhead | None = None,
     ) -> None:
         self._archive = archive
+        self._ahead = ahead
         self._pool = pool
         self._located = located
         self._data_set = data_set
@@ -187,7 +194,7 @@ class FrameReader:
             begin, end = wanted[0][0], wanted[-1][0] + wanted[-1][1]
             yield from _picked(self._archive.data_set(self._located, begin, end - begin), begin, wanted)
 
-        return Content(size, read)
+        return Content(size, read, self._ahead)
 
     def _native(self, number: int, size: int) -> Content:
         table = self.layout.frames
@@ -200,7 +207,7 @@ class FrameReader:
             return _aligned(blocks, shift, bits) if shift or bits % 8 else blocks
 
         if self._located.transfer_syntax_uid != file_meta.EXPLICIT_VR_BIG_ENDIAN:
-            return Content(size, plain)
+            return Content(size, plain, self._ahead)
         return swapped(Content(size, plain), self._word_bytes())
 
     def _word_bytes(self) -> int:

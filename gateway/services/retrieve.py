@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, starmap
 
 from gateway.access.door import Decision, Door
 from gateway.access.policy import Action
@@ -15,6 +16,7 @@ from gateway.errors import Gone, NotFound
 from gateway.imaging.encode import ENCODERS
 from gateway.imaging.errors import ImagingError
 from gateway.imaging.pool import ImagingPool
+from gateway.services.ahead import ReadAhead, Span, begun
 from gateway.services.content import Content, joined
 from gateway.services.frames import FrameReader, swapped
 from gateway.services.package import file_ids, zipped
@@ -53,11 +55,19 @@ class Found:
 class RetrieveService:
     """Reads the archive for those who may."""
 
-    def __init__(self, archive: Archive, door: Door, pool: ImagingPool, limits: Limits) -> None:
+    def __init__(
+        self, archive: Archive, door: Door, pool: ImagingPool, limits: Limits, ahead: ReadAhead | None = None
+    ) -> None:
         self._archive = archive
+        self._ahead = ahead
         self._door = door
         self._pool = pool
         self._limits = limits
+
+    def close(self) -> None:
+        """End what reads ahead."""
+        if self._ahead is not None:
+            self._ahead.close()
 
     def locate(
         self,
@@ -114,7 +124,7 @@ class RetrieveService:
 
     def stored(self, located: Located) -> Content:
         """An instance as the Part 10 file that it is stored as."""
-        return Content(located.size, lambda start, length: self._archive.blocks(located, start, length))
+        return Content(located.size, lambda start, length: self._archive.blocks(located, start, length), self._ahead)
 
     def part10(self, located: Located, transfer_syntax_uid: str) -> Iterator[bytes]:
         """An instance as a Part 10 file in a transfer syntax that is offered; a frame at a time is in memory.
@@ -156,13 +166,21 @@ class RetrieveService:
         """Instances, each in a transfer syntax that is offered, as a ZIP of a file-set with its DICOMDIR at the end."""
         directory = Directory()
 
+        def span(located: Located, wanted: str) -> Span:
+            if wanted != located.transfer_syntax_uid:
+                return Span(0, lambda: iter(()))  # read while it is transcoded
+            return Span(located.size, lambda: self._archive.blocks(located), self._ahead)
+
         def files() -> Iterator[tuple[str, Iterator[bytes]]]:
             names = file_ids([located for located, _ in chosen])
-            for (located, wanted), file_id in zip(chosen, names, strict=True):
-                syntax, blocks = self.part10_or_stored(located, wanted)
-                sop_uid = served_sop_uid(located, syntax)
-                directory.add(Member(file_id, located.sop_class_uid, sop_uid, syntax, self.data_set(located)))
-                yield "/".join(file_id), blocks
+            with closing(begun(starmap(span, chosen))) as reads:
+                for (located, wanted), file_id, blocks in zip(chosen, names, reads, strict=True):
+                    syntax = wanted
+                    if wanted != located.transfer_syntax_uid:
+                        syntax, blocks = self.part10_or_stored(located, wanted)  # noqa: PLW2901
+                    sop_uid = served_sop_uid(located, syntax)
+                    directory.add(Member(file_id, located.sop_class_uid, sop_uid, syntax, self.data_set(located)))
+                    yield "/".join(file_id), blocks
             seed = " ".join(f"{located.version} {syntax}" for located, syntax in chosen)
             yield FILE_ID, iter((directory.dumps(seed),))
 
@@ -170,7 +188,7 @@ class RetrieveService:
 
     def frames(self, located: Located) -> FrameReader:
         """A reader of an instance's frames."""
-        return FrameReader(self._archive, self._pool, located, lambda: self.data_set(located))
+        return FrameReader(self._archive, self._pool, located, lambda: self.data_set(located), self._ahead)
 
     def data_set(self, located: Located) -> json_model.JsonDataSet:
         """An instance's metadata, BulkDataURIs relative."""

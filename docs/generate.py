@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any, cast
+from typing import Any, cast, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le
 from pydantic import BaseModel, SecretStr
@@ -72,18 +72,20 @@ def settings() -> str:
         "ends the start with a message that names it; `gateway check-config -c FILE` checks without starting. Lists\n"
         'are given in the environment as JSON, such as `["https://viewer.example.org"]`.\n'
     ]
-    for section, field in Settings.model_fields.items():
-        model = field.annotation
+    for name, field in Settings.model_fields.items():
+        section, model = name, cast(Any, field.annotation)
+        if get_origin(model) is dict:
+            section, model = f"{name}.NAME", get_args(model)[1]
         assert isinstance(model, type)
         assert issubclass(model, BaseModel)
         head = ("Name", "Environment", "Type", "Default", "What it is")
-        rows = [_setting(section, name, each) for name, each in model.model_fields.items()]
+        rows = [_setting(section, key, each) for key, each in model.model_fields.items()]
         parts.append(f"\n## {section}\n\n{_plain(inspect.getdoc(model))}\n\n{table(head, rows)}")
     return "".join(parts)
 
 
 def _setting(section: str, name: str, field: FieldInfo) -> tuple[str, ...]:
-    environment = f"GATEWAY_{section}__{name}".upper()
+    environment = f"GATEWAY_{section}__{name}".upper().replace(".", "__")
     return (
         _code(f"{section}.{name}"),
         _code(environment),

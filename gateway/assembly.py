@@ -21,8 +21,9 @@ from gateway.services.ingest import IngestService
 from gateway.services.query import QueryService
 from gateway.services.render import RenderService
 from gateway.services.retrieve import RetrieveService
+from gateway.services.room import Place, Quota, Room
 from gateway.services.spool import Spool
-from gateway.stores import archive_directory, check_keys, object_store
+from gateway.stores import archive_directory, check_keys, check_places, object_store
 from gateway.telemetry import tracing
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.observed import ObservedObjects, observed_index
@@ -30,7 +31,7 @@ from gateway.telemetry.tracing import Tracer
 from storage.archive import Archive
 from storage.dicom.limits import Limits
 from storage.errors import StorageUnavailable
-from storage.index.base import Conflict, Index
+from storage.index.base import Conflict, Conflicts, Index
 from storage.index.sqlite import SqliteIndex
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class Core:
     delete: DeleteService
     feed: FeedService
     commitment: CommitmentService
+    room: Room
 
     def ping(self) -> None:
         """Return when every engine answers; raise its error when one does not."""
@@ -101,6 +103,31 @@ def limits(settings: Settings) -> Limits:
         max_metadata_bytes=given.max_metadata_bytes,
         max_inflate_ratio=given.max_inflate_ratio,
     )
+
+
+def conflicts(settings: Settings) -> Conflicts:
+    """What each tenant does with a known SOP Instance UID and other content."""
+    own = {name: Conflict(given.conflict) for name, given in settings.tenants.items() if given.conflict}
+    return Conflicts(Conflict(settings.storage.conflict), own)
+
+
+def quotas(settings: Settings) -> dict[str, Quota]:
+    """The tenants that have a quota."""
+    return {
+        name: Quota(given.quota_instances, given.quota_bytes)
+        for name, given in settings.tenants.items()
+        if given.quota_instances is not None or given.quota_bytes is not None
+    }
+
+
+def places(settings: Settings) -> list[Place]:
+    """Directories that need room for what arrives; the spool's disk has the index in SQLite and the cache too."""
+    found = [Place("spool", settings.storage.directory)]
+    if settings.storage.objects == "local":
+        found.append(Place("objects", archive_directory(settings)))
+        own = {name: given.archive_directory for name, given in settings.tenants.items()}
+        found += [Place(f"objects of {name}", directory) for name, directory in own.items() if directory]
+    return [*found, Place("audit trail", audit_directory(settings))]
 
 
 def index(settings: Settings, path: Path | None = None, *, any_age: bool = False) -> Index:
@@ -149,6 +176,7 @@ def index_path(settings: Settings) -> Path:
 
 def check_index(settings: Settings) -> None:
     """Refuse to start on objects without an index: they would seem lost. Raises InvalidSettings, StorageUnavailable."""
+    check_places(settings)
     if settings.storage.read_only or _has_index(settings):
         return  # an index that follows comes by itself
     objects = object_store(settings)
@@ -218,6 +246,7 @@ def build(settings: Settings, worker: str, *, any_age: bool = False) -> Core:
     far = storage.objects == "s3" and settings.s3.read_ahead > 0
     retrieve = RetrieveService(archive, door, pool, bounds, ReadAhead(settings.s3.read_ahead) if far else None)
     spool = Spool(storage.directory / "spool", storage.spool_memory_bytes, storage.max_instance_bytes)
+    room = Room(archive.index, quotas(settings), places(settings), storage.min_free_bytes)
     return Core(
         settings=settings,
         metrics=metrics,
@@ -229,13 +258,14 @@ def build(settings: Settings, worker: str, *, any_age: bool = False) -> Core:
         spool=spool,
         composer=Composer(spool, bounds),
         pool=pool,
-        ingest=IngestService(archive, door, bounds, Conflict(storage.conflict), read_only=storage.read_only),
+        ingest=IngestService(archive, door, bounds, conflicts(settings), room, read_only=storage.read_only),
         query=QueryService(archive.index, door, settings.search),
         retrieve=retrieve,
         render=RenderService(retrieve, pool, imaging.animation_frames),
         delete=DeleteService(archive, door, storage.undo_s),
         feed=FeedService(archive.index, door),
         commitment=CommitmentService(archive, door),
+        room=room,
     )
 
 

@@ -139,6 +139,8 @@ class StorageSettings(_Section):
     """How long a deletion can be undone; afterwards its objects are removed for good."""
     study_quiet_s: float = Field(default=300.0, gt=0)
     """A study in which nothing happened for so long is complete, and the change feed says so."""
+    min_free_bytes: int = Field(default=256 << 20, ge=0)
+    """With less free on the disk of the spool, the objects or the audit trail nothing is stored; 0 does not look."""
     spool_memory_bytes: int = Field(default=1 << 20, ge=0)
     """Instances up to this size are held in memory while they arrive, longer ones in the spool."""
     max_instance_bytes: int = Field(default=8 << 30, ge=1 << 20)
@@ -274,6 +276,35 @@ class AccessSettings(_Section):
     """The policy; without one, callers on this machine may do everything and nobody else anything."""
 
 
+TenantName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$")]
+
+
+class TenantSettings(_Section):
+    """What is different for one tenant; the tenants themselves are named in the policy file.
+
+    Each stands under its name: ``[tenants.radiology]``, or ``GATEWAY_TENANTS__RADIOLOGY__BUCKET``.
+    """
+
+    archive_directory: Path | None = None
+    """With the local engine: a directory of its own for its objects, which is made when absent."""
+    bucket: str = ""
+    """With S3: a bucket of its own for its objects, at the store of ``s3.endpoint_url``; empty for the common one."""
+    prefix: str = ""
+    """With S3: put before every key of the tenant, which begins with the tenant's name in any case."""
+    access_key_id: str = ""
+    """Keys for its bucket alone; empty for those of ``s3``."""
+    secret_access_key: SecretStr = SecretStr("")
+    """Give it by the environment rather than in the file."""
+    role_arn: str = ""
+    """Role to assume for its bucket; empty for that of ``s3``."""
+    conflict: Literal["version", "reject"] | None = None
+    """As ``storage.conflict``, for this tenant."""
+    quota_bytes: int | None = Field(default=None, ge=0)
+    """Most bytes of objects; beyond it nothing more is stored. Deleted ones count until they are removed for good."""
+    quota_instances: int | None = Field(default=None, ge=0)
+    """Most objects, as for ``quota_bytes``: every version of an instance is one."""
+
+
 class AuditSettings(_Section):
     """The audit trail."""
 
@@ -325,6 +356,7 @@ class Settings(BaseSettings):
     limits: LimitSettings = LimitSettings()
     imaging: ImagingSettings = ImagingSettings()
     access: AccessSettings = AccessSettings()
+    tenants: dict[TenantName, TenantSettings] = {}
     audit: AuditSettings = AuditSettings()
     log: LogSettings = LogSettings()
     metrics: MetricsSettings = MetricsSettings()
@@ -356,6 +388,8 @@ class Settings(BaseSettings):
             raise ValueError("s3.customer_key_file: needed for sse-c")
         if self.s3.web_identity_token_file and not self.s3.role_arn:
             raise ValueError("s3.role_arn: needed with s3.web_identity_token_file")
+        for tenant, given in self.tenants.items():
+            self._check_tenant(tenant, given)
         beyond = [face for face in ("http", "dimse") if getattr(self, face).host not in LOOPBACK]
         if beyond and self.access.policy_file is None:
             raise ValueError(
@@ -363,6 +397,26 @@ class Settings(BaseSettings):
                 "see docs/operations.md"
             )
         return self
+
+    def _check_tenant(self, tenant: str, given: TenantSettings) -> None:
+        of_s3 = [name for name in ("bucket", "prefix", "access_key_id", "role_arn") if getattr(given, name)]
+        if of_s3 and self.storage.objects != "s3":
+            raise ValueError(f'tenants.{tenant}.{of_s3[0]}: only with storage.objects = "s3"')
+        if given.archive_directory and self.storage.objects != "local":
+            raise ValueError(f'tenants.{tenant}.archive_directory: only with storage.objects = "local"')
+        if bool(given.access_key_id) != bool(given.secret_access_key.get_secret_value()):
+            raise ValueError(f"tenants.{tenant}.access_key_id: to be given together with secret_access_key")
+        if of_s3 and given.bucket in ("", self.s3.bucket) and _nested(given.prefix, self.s3.prefix):
+            raise ValueError(
+                f"tenants.{tenant}.prefix: a place of its own in the common bucket lies beside s3.prefix, "
+                "which must not be empty then"
+            )
+
+
+def _nested(one: str, other: str) -> bool:
+    """Whether one of two prefixes is that of a part of what the other is that of."""
+    first, second = (f"{prefix}/" if prefix else "" for prefix in (one, other))
+    return first.startswith(second) or second.startswith(first)
 
 
 class InvalidSettings(Exception):
@@ -416,8 +470,15 @@ def _resolve(found: dict[str, Any], folder: Path) -> None:
         ("s3", "web_identity_token_file"),
     ):
         values = found.get(section)
-        if isinstance(values, dict) and isinstance(values.get(name), str):
-            values[name] = str(folder / values[name])
+        _resolve_in(values, name, folder)
+    tenants = found.get("tenants")
+    for values in tenants.values() if isinstance(tenants, dict) else ():
+        _resolve_in(values, "archive_directory", folder)
+
+
+def _resolve_in(values: object, name: str, folder: Path) -> None:
+    if isinstance(values, dict) and isinstance(values.get(name), str):
+        values[name] = str(folder / values[name])
 
 
 _FORMS = {
@@ -428,7 +489,7 @@ _FORMS = {
     "db_schema": "lower-case letters, digits and underscores, no digit first",
 }
 """What would be right where a pattern is asked for."""
-_SECRET = frozenset(("index.url", "s3.customer_key", "s3.secret_access_key"))
+_SECRET = frozenset(("url", "customer_key", "secret_access_key"))
 
 
 def _fault(error: Any) -> str:
@@ -443,5 +504,5 @@ def _fault(error: Any) -> str:
         return f"{where}: at most {context['max_length']} characters, got {len(str(given))}"
     if kind == "string_pattern_mismatch":
         return f"{where}: {_FORMS[where.rpartition('.')[2]]}, got {given!r}"
-    shown = "" if isinstance(given, dict) or where in _SECRET else f", got {given!r}"
+    shown = "" if isinstance(given, dict) or where.rpartition(".")[2] in _SECRET else f", got {given!r}"
     return f"{where}: {error['msg'][0].lower()}{error['msg'][1:]}{shown}"

@@ -16,6 +16,7 @@ GatewayError
 ├── NotAcceptable            no representation that the caller accepts
 ├── UnsupportedMediaType     the body is of a type that is not taken
 ├── PayloadTooLarge          a configured bound on a request or instance
+├── QuotaExceeded            the tenant has no room left
 ├── Busy                     a bounded resource is used up; try again later
 └── AuditUnavailable         the decision cannot be recorded, so it is not carried out
 
@@ -87,6 +88,10 @@ class UnsupportedMediaType(GatewayError):
 
 class PayloadTooLarge(GatewayError):
     """A request or instance exceeds a configured bound."""
+
+
+class QuotaExceeded(GatewayError):
+    """The tenant's quota is used up; reading and deleting go on."""
 
 
 class Busy(GatewayError):

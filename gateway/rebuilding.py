@@ -37,6 +37,7 @@ def rebuilding(settings: Settings, *, anew: bool = False) -> Iterator[Archive]:
     InvalidSettings
         A gateway runs on the index, or another rebuild.
     """
+    stores.check_places(settings)
     with _held(settings, fcntl.LOCK_EX, "a gateway runs on this directory, or another reindex; stop it first"):
         yield from (_sqlite if settings.index.engine == "sqlite" else _postgres)(settings, anew)
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-from gateway.config import EncryptionSettings, InvalidSettings, S3Section, Settings, variable
+from gateway.config import EncryptionSettings, InvalidSettings, S3Section, Settings, TenantSettings, variable
 from storage.objects.base import ObjectStore
 from storage.objects.cached import CachedObjectStore
 from storage.objects.encrypted import EncryptedObjectStore, MasterKeys
 from storage.objects.local import LocalObjectStore
 from storage.objects.read_cache import ReadCache
 from storage.objects.read_only import ReadOnlyObjectStore
+from storage.objects.routed import RoutedObjectStore
 from storage.objects.s3 import S3ObjectStore, S3Settings
 from storage.objects.s3_clients import ServerSideEncryption
 
@@ -60,6 +62,25 @@ def archive_directory(settings: Settings) -> Path:
     return settings.storage.archive_directory or settings.storage.directory / "archive"
 
 
+def check_places(settings: Settings) -> None:
+    """Refuse to work where the common place has objects of a tenant with a place of its own: nobody would see them.
+
+    Raises InvalidSettings, StorageUnavailable.
+    """
+    names = tenants_with_own(settings)
+    if not names:
+        return
+    common = _place(settings, None, read_only=settings.storage.read_only)
+    try:
+        for name in names:
+            if next(iter(common.list(f"{name}/")), None) is not None:
+                raise InvalidSettings(
+                    [f"tenants.{name}: the common place still has objects below {name}/; move them to the tenant's own"]
+                )
+    finally:
+        common.close()
+
+
 def check_keys(settings: Settings) -> None:
     """Read every key that the settings name. Raises InvalidSettings."""
     if settings.storage.objects == "s3":
@@ -67,19 +88,47 @@ def check_keys(settings: Settings) -> None:
     _master_keys(settings.encryption)
 
 
+def tenants_with_own(settings: Settings) -> list[str]:
+    """Tenants whose objects are in a place of their own, and not in the common one."""
+    return [
+        name
+        for name, given in settings.tenants.items()
+        if given.archive_directory or given.bucket or given.prefix or given.access_key_id or given.role_arn
+    ]
+
+
 def _engine(settings: Settings, reading_cache: bool, read_only: bool, observe: Observe) -> ObjectStore:
     storage, s3 = settings.storage, settings.s3
-    if storage.objects == "local":
-        local = LocalObjectStore(archive_directory(settings), fsync=storage.fsync, read_only=read_only)
-        return observe(ReadOnlyObjectStore(local) if read_only else local, "objects")
-    bucket = S3ObjectStore(_s3_settings(s3))
-    if s3.create_bucket and not read_only:
-        bucket.ensure_bucket()
-    store = observe(ReadOnlyObjectStore(bucket) if read_only else bucket, "objects")
-    if not s3.cache_bytes:
+    own = {name: _place(settings, settings.tenants[name], read_only) for name in tenants_with_own(settings)}
+    common = _place(settings, None, read_only)
+    routed = RoutedObjectStore(common, own) if own else common
+    store = observe(ReadOnlyObjectStore(routed) if read_only else routed, "objects")
+    if storage.objects == "local" or not s3.cache_bytes:
         return store
     cache = ReadCache(storage.directory / "cache", s3.cache_bytes)
     return observe(CachedObjectStore(store, cache, reading=reading_cache), "cache")
+
+
+def _place(settings: Settings, tenant: TenantSettings | None, read_only: bool) -> ObjectStore:
+    """The engine where a tenant's objects are; the common one without a tenant."""
+    if settings.storage.objects == "local":
+        directory = (tenant.archive_directory if tenant else None) or archive_directory(settings)
+        return LocalObjectStore(directory, fsync=settings.storage.fsync, read_only=read_only)
+    given = _s3_settings(settings.s3)
+    if tenant is not None:
+        given = _s3_of_tenant(given, tenant)
+    bucket = S3ObjectStore(given)
+    if settings.s3.create_bucket and not read_only:
+        bucket.ensure_bucket()
+    return bucket
+
+
+def _s3_of_tenant(common: S3Settings, tenant: TenantSettings) -> S3Settings:
+    found = replace(common, bucket=tenant.bucket or common.bucket, prefix=tenant.prefix)
+    if tenant.access_key_id:
+        keys = tenant.access_key_id, tenant.secret_access_key.get_secret_value()
+        found = replace(found, access_key_id=keys[0], secret_access_key=keys[1], role_arn=None)
+    return replace(found, role_arn=tenant.role_arn) if tenant.role_arn else found
 
 
 def _master_keys(given: EncryptionSettings) -> MasterKeys | None:

@@ -184,7 +184,8 @@ class Supervisor:
         listening = self._sockets.get(METRICS)
         if listening is not None:
             directory = assembly.metrics_directory(self._settings)
-            host = HostCollector(assembly.release(), self._settings.storage.directory, self._workers)
+            places = {place.name: place.directory for place in assembly.places(self._settings)}
+            host = HostCollector(assembly.release(), self._settings.storage.directory, self._workers, places)
             self._exposition = Exposition(listening, directory, host, self._fault)
 
     def _workers(self) -> dict[str, Workers]:

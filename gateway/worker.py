@@ -34,11 +34,11 @@ from gateway.telemetry import sharing
 from gateway.telemetry.metrics import Metrics
 from storage import reconcile
 from storage.errors import StorageError
-from storage.index.base import Conflict
 
 _log = logging.getLogger("gateway.worker")
 
 _TICK_S = 5.0
+_USAGE_EVERY_S = 30.0
 _LEFT_BEHIND_S = 600.0
 """A commitment request without a result for so long has lost its worker."""
 
@@ -141,6 +141,7 @@ def run_background(core: assembly.Core, ready: Callable[[], None], stop: Stop) -
     duties = (
         _Duty("complete studies", metrics, tick_s, partial(_complete_studies, core)),
         _Duty("answer commitments", metrics, tick_s, partial(_answer_commitments, core)),
+        _Duty("measure usage", metrics, _USAGE_EVERY_S, partial(_measure_usage, core)),
         *_of_objects(core, stop),
     )
     while not stop.event.wait(max(0.0, min(duty.due_s for duty in duties) - time.monotonic())):
@@ -195,6 +196,15 @@ def _answer_commitments(core: assembly.Core) -> None:
     core.metrics.background_items.labels("commitments answered").inc(answered)
 
 
+def _measure_usage(core: assembly.Core) -> None:
+    for tenant, used in core.archive.index.usage().items():
+        core.metrics.tenant_objects.labels(tenant).set(used.objects)
+        core.metrics.tenant_bytes.labels(tenant).set(used.bytes)
+    for name, quota in assembly.quotas(core.settings).items():
+        if quota.bytes is not None:
+            core.metrics.tenant_quota_bytes.labels(name).set(quota.bytes)
+
+
 def _purge(core: assembly.Core) -> None:
     removed = reconcile.purge(core.archive, core.settings.storage.undo_s)
     if removed:
@@ -213,7 +223,7 @@ def _follow(core: assembly.Core, follower: reconcile.Follower, stop: Stop) -> No
 
 def _adopt_orphans(core: assembly.Core) -> None:
     storage = core.settings.storage
-    report = reconcile.adopt_orphans(core.archive, storage.grace_s, Conflict(storage.conflict))
+    report = reconcile.adopt_orphans(core.archive, storage.grace_s, assembly.conflicts(core.settings))
     done = report.indexed, report.quarantined, report.removed, len(report.damaged)
     _log.info("objects without a row: %d indexed, %d quarantined, %d removed, %d left alone", *done)
     for result, count in zip(("indexed", "quarantined", "removed"), done, strict=False):

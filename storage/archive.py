@@ -8,7 +8,7 @@ caller hears of success after both. What a crash leaves between the two is an ob
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from storage import records
@@ -51,6 +51,7 @@ class Archive:
         data_set: Sequence[Segment],
         sender: Sender,
         conflict: Conflict,
+        admit: Callable[[], None] = lambda: None,
     ) -> Commit:
         """Keep an instance; returns when it is durable and findable, or refused.
 
@@ -62,6 +63,8 @@ class Archive:
             Of this very data set.
         data_set
             The bytes as received, without File Meta Information.
+        admit
+            Called before anything is written, unless the content is there already; may raise.
 
         Raises
         ------
@@ -71,6 +74,7 @@ class Archive:
         key = ids.InstanceKey(tenant, extract.study_uid, extract.series_uid, extract.sop_uid)
         if self.index.holds(key, extract.canonical_digest):
             return Commit(Outcome.DUPLICATE)
+        admit()
         prefix = file_meta.write(
             file_meta.FileMeta(
                 transfer_syntax_uid=extract.transfer_syntax_uid,

@@ -23,6 +23,8 @@ ACCESS_KEY_ID = "gateway-tests"
 SECRET_ACCESS_KEY = "gateway-tests-secret"
 READER_ACCESS_KEY_ID = "gateway-tests-reader"
 READER_SECRET_ACCESS_KEY = "gateway-tests-reader-secret"
+TENANT_BUCKETS = ("tenant-red", "tenant-blue")
+"""Buckets that have an identity each, which may use that one alone; a test makes them."""
 ROLE_ARN = "arn:aws:iam::role/Gateway"
 """A role that the identity may assume, at the server's own STS; it may do everything."""
 DOMAIN = "s3.test"
@@ -152,8 +154,21 @@ def _identities() -> dict[str, object]:
         "identities": [
             {"name": "gateway", "credentials": credentials, "actions": actions},
             {"name": "reader", "credentials": reader, "actions": ["Read", "List"]},
+            *map(_tenant_identity, TENANT_BUCKETS),
         ]
     }
+
+
+def tenant_keys(bucket: str) -> tuple[str, str]:
+    """The keys of the identity that may use one of TENANT_BUCKETS, and no other bucket."""
+    return f"{bucket}-key", f"{bucket}-secret-key"
+
+
+def _tenant_identity(bucket: str) -> dict[str, object]:
+    access_key, secret_key = tenant_keys(bucket)
+    actions = [f"{action}:{bucket}" for action in ("Read", "Write", "List", "Tagging")]
+    credentials = [{"accessKey": access_key, "secretKey": secret_key}]
+    return {"name": bucket, "credentials": credentials, "actions": actions}
 
 
 def _roles() -> dict[str, object]:

@@ -30,9 +30,9 @@ class Gateway:
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
-        """Start and wait until it is ready; retried while the ports of a killed one are still held."""
-        environment = {
+    def environment(self) -> dict[str, str]:
+        """The environment of its processes, for a command beside it."""
+        return {
             **os.environ,
             "GATEWAY_HTTP__PORT": str(self.http_port),
             "GATEWAY_DIMSE__PORT": str(self.dimse_port),
@@ -41,6 +41,10 @@ class Gateway:
             "GATEWAY_DIMSE__DRAIN_S": "1",
             **self._environment,
         }
+
+    def start(self) -> None:
+        """Start and wait until it is ready; retried while the ports of a killed one are still held."""
+        environment = self.environment()
         deadline_s = time.monotonic() + _START_S
         while time.monotonic() < deadline_s:
             started = self._log.stat().st_size if self._log.exists() else 0

@@ -27,6 +27,7 @@ REASONS: dict[type[Exception], FailureReason] = {
     errors.Misplaced: FailureReason.DATA_SET_MISMATCH,
     errors.StudyMismatch: FailureReason.DATA_SET_MISMATCH,
     errors.PayloadTooLarge: FailureReason.OUT_OF_RESOURCES,
+    errors.QuotaExceeded: FailureReason.OUT_OF_RESOURCES,
     errors.Busy: FailureReason.OUT_OF_RESOURCES,
     errors.AuditUnavailable: FailureReason.OUT_OF_RESOURCES,
     errors.GatewayError: FailureReason.PROCESSING_FAILURE,

@@ -9,6 +9,7 @@ from gateway.access.policy import Action
 from gateway.audit.events import AuditEvent
 from gateway.context import Caller
 from gateway.errors import DuplicateRefused, Forbidden, Misplaced, StudyMismatch
+from gateway.services.room import Room
 from gateway.services.spool import Spooled
 from storage.archive import Archive, Sender
 from storage.dicom import file_meta, part10
@@ -18,7 +19,7 @@ from storage.dicom.limits import Limits
 from storage.dicom.matching import EVERYTHING, matches
 from storage.errors import MissingAttribute, ReadOnly
 from storage.index import rows
-from storage.index.base import Conflict, Existence, Outcome, Target
+from storage.index.base import Conflicts, Existence, Outcome, Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,19 +47,21 @@ class IngestService:
     """Reads, checks and keeps instances."""
 
     def __init__(
-        self, archive: Archive, door: Door, limits: Limits, conflict: Conflict, *, read_only: bool = False
+        self, archive: Archive, door: Door, limits: Limits, conflicts: Conflicts, room: Room, *, read_only: bool = False
     ) -> None:
         self._archive = archive
         self._door = door
         self._limits = limits
-        self._conflict = conflict
+        self._conflicts = conflicts
+        self._room = room
         self._read_only = read_only
 
     def enter(self, caller: Caller, subject: tuple[str, ...] = ()) -> Decision:
-        """Ask to store; one decision serves all instances of a request or association. Raises ReadOnly."""
+        """Ask to store; one decision serves all instances of a request or association. Raises ReadOnly, StorageFull."""
         decision = self._door.enter(caller, Action.STORE, subject)
         if self._read_only:
             raise ReadOnly("this gateway only reads; send to the one that writes the archive")
+        self._room.check_disks()
         return decision
 
     def store(
@@ -87,6 +90,7 @@ class IngestService:
             When they could not.
         """
         try:
+            self._room.check_disks()
             extract, offset = self._read(spooled, announced)
         except MissingAttribute as error:
             self._refused(decision, error, (error.sop_uid,) if error.sop_uid else ())
@@ -151,14 +155,16 @@ class IngestService:
         if decision.scope != EVERYTHING:
             self._check_place(decision, extract)
         source = decision.caller.source
-        commit = self._archive.store(
-            decision.tenant,
-            self._archive.new_version(),
-            extract,
-            spooled.segments(offset),
-            Sender(source.calling_ae_title, source.called_ae_title),
-            self._conflict,
-        )
+        with self._room.arriving(decision.tenant, spooled.size) as admit:
+            commit = self._archive.store(
+                decision.tenant,
+                self._archive.new_version(),
+                extract,
+                spooled.segments(offset),
+                Sender(source.calling_ae_title, source.called_ae_title),
+                self._conflicts.of(decision.tenant),
+                admit,
+            )
         subject = (extract.study_uid, extract.series_uid, extract.sop_uid)
         if commit.outcome is Outcome.REJECTED:
             raise DuplicateRefused(commit.reason)

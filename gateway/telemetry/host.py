@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -25,10 +26,17 @@ class Workers:
 class HostCollector(Collector):
     """Asked anew for each scrape."""
 
-    def __init__(self, version: str, directory: Path, workers: Callable[[], Mapping[str, Workers]]) -> None:
+    def __init__(
+        self,
+        version: str,
+        directory: Path,
+        workers: Callable[[], Mapping[str, Workers]],
+        places: Mapping[str, Path] = MappingProxyType({}),
+    ) -> None:
         self._version = version
         self._directory = directory
         self._workers = workers
+        self._places = places
 
     def collect(self) -> Iterable[Metric]:
         """See Collector."""
@@ -54,6 +62,11 @@ class HostCollector(Collector):
         sizes = list(_sizes(self._directory / "spool"))
         yield GaugeMetricFamily("gateway_spool_files", "Instances that arrive, on disk", len(sizes))
         yield GaugeMetricFamily("gateway_spool_bytes", "Bytes of instances that arrive, on disk", sum(sizes))
+        free = GaugeMetricFamily("gateway_place_free_bytes", "Free for what arrives", labels=["place"])
+        for name, directory in self._places.items():
+            if directory.exists():
+                free.add_metric([name], shutil.disk_usage(directory).free)
+        yield free
         usage = shutil.disk_usage(self._directory)
         yield GaugeMetricFamily("gateway_disk_free_bytes", "Free on the storage directory's disk", usage.free)
         yield GaugeMetricFamily("gateway_disk_bytes", "Size of the storage directory's disk", usage.total)

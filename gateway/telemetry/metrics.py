@@ -107,6 +107,23 @@ class Metrics:
             "gateway_background_seconds", "Durations of duties", ["duty"], buckets=_SECONDS, registry=registry
         )
         self.background_items = Counter("gateway_background_items", "What duties did", ["result"], registry=registry)
+        self.tenant_objects = Gauge(
+            "gateway_tenant_objects", "Objects by tenant", ["tenant"], multiprocess_mode="max", registry=registry
+        )
+        self.tenant_bytes = Gauge(
+            "gateway_tenant_bytes",
+            "Bytes of objects by tenant",
+            ["tenant"],
+            multiprocess_mode="max",
+            registry=registry,
+        )
+        self.tenant_quota_bytes = Gauge(
+            "gateway_tenant_quota_bytes",
+            "Quota by tenant",
+            ["tenant"],
+            multiprocess_mode="max",
+            registry=registry,
+        )
         self.orphans_left = Gauge(
             "gateway_orphans_left_alone",
             "Objects without a row that could not be taken in",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -29,6 +29,18 @@ class Conflict(StrEnum):
 
     VERSION = "version"  # the newer becomes current, the older is kept
     REJECT = "reject"
+
+
+@dataclass(frozen=True, slots=True)
+class Conflicts:
+    """The tenants' policies: ``common``, and those that have one of their own."""
+
+    common: Conflict = Conflict.VERSION
+    own: Mapping[str, Conflict] = field(default_factory=dict)
+
+    def of(self, tenant: Tenant) -> Conflict:
+        """A tenant's policy."""
+        return self.own.get(tenant, self.common)
 
 
 class Role(StrEnum):
@@ -294,6 +306,14 @@ class Holding:
     deleted: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Objects of a tenant, and their bytes: all versions, deleted ones too until they are removed for good."""
+
+    objects: int = 0
+    bytes: int = 0
+
+
 class Index(Protocol):
     """The index. Every method is synchronous and safe to call from several threads, and may raise StorageUnavailable.
 
@@ -444,6 +464,10 @@ class Index(Protocol):
 
     def open_commitments(self, before_s: float) -> Sequence[tuple[Tenant, str]]:
         """Requests asked before a time that have no result."""
+        ...
+
+    def usage(self) -> Mapping[Tenant, Usage]:
+        """What each tenant has stored; what is in quarantine is not counted."""
         ...
 
     def known_objects(self, object_keys: Sequence[str]) -> frozenset[str]:

@@ -13,8 +13,8 @@ from storage.index import refilling
 from storage.index.database import Database
 from storage.index.transaction import Transaction
 
-SCHEMA_VERSION = 3
-OLDEST_COMPATIBLE = 3
+SCHEMA_VERSION = 5
+OLDEST_COMPATIBLE = 5
 """The oldest release's schema version that may still work on a database of ``SCHEMA_VERSION``."""
 _FILLED_SINCE = 2
 """Rows of an older schema lack columns that this release fills from the stored metadata."""

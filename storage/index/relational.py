@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TypeVar
 
@@ -30,6 +30,7 @@ from storage.index.base import (
     State,
     StoredVersion,
     Target,
+    Usage,
 )
 from storage.index.database import Among, Database, Found, Sql
 from storage.index.group_commit import GroupCommit, Observer
@@ -338,6 +339,10 @@ class RelationalIndex(ABC):
             "SELECT tenant, transaction_uid FROM commitment WHERE result IS NULL AND asked_at < ?", before_s
         )
         return [(ids.Tenant(str(tenant)), str(uid)) for tenant, uid in self._read(statement)]
+
+    def usage(self) -> Mapping[ids.Tenant, Usage]:
+        found = self._read(Sql().add("SELECT tenant, objects, bytes FROM tenant_usage"))
+        return {ids.Tenant(str(tenant)): Usage(int(str(objects)), int(str(size))) for tenant, objects, size in found}
 
     def known_objects(self, object_keys: Sequence[str]) -> frozenset[str]:
         versions = {}

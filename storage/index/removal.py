@@ -229,11 +229,14 @@ def purged(writer: Writer, versions: Iterable[str]) -> None:
     touched: dict[str, set[int]] = {"instance": set(), "series": set(), "study": set()}
     for version in versions:
         found = db.execute(
-            "UPDATE version SET purge = 'done' WHERE version = ? RETURNING id, instance", (version,)
+            "UPDATE version SET purge = 'done' WHERE version = ? AND coalesce(purge, '') <> 'done'"
+            " RETURNING id, instance, size, object_key",
+            (version,),
         ).fetchone()
         if found is None:
             continue
-        row, instance = found
+        row, instance, size, object_key = found
+        writer.transaction.used(ids.parse_object_key(object_key)[0].tenant, -1, -size)
         db.write("DELETE FROM document WHERE version = ?", (row,))
         db.write("DELETE FROM frame_chunk WHERE version = ?", (row,))
         series, study = db.execute("SELECT series, study FROM instance WHERE id = ?", (instance,)).fetchone()
@@ -313,13 +316,15 @@ def withdraw(writer: Writer, tenant: str, version: str) -> None:
     """Take a version's row back, and those of what it stood in as far as nothing else does."""
     db = writer.db
     found = db.execute(
-        "SELECT v.id, v.instance, i.study, i.series, i.current_version FROM version v"
+        "SELECT v.id, v.instance, i.study, i.series, i.current_version, v.size, v.purge FROM version v"
         " JOIN instance i ON i.id = v.instance WHERE v.version = ? AND i.tenant = ?",
         (version, tenant),
     ).fetchone()
     if found is None:
         return
-    row, instance, study, series, current = found
+    row, instance, study, series, current, size, purge = found
+    if purge != "done":
+        writer.transaction.used(tenant, -1, -size)
     change = writer.transaction.next_change()
     if current == row:
         db.write("UPDATE instance SET current_version = NULL WHERE id = ?", (instance,))

@@ -173,12 +173,14 @@ class SqliteIndex(RelationalIndex):
     def _apply(self, connection: sqlite3.Connection, writer: Writer, change: Change) -> object:
         """One change in a savepoint: a defect in one arrival must not take the group along."""
         connection.execute("SAVEPOINT change")
+        usage = dict(writer.transaction.usage)
         try:
             result = change(writer)
         except sqlite3.OperationalError:
             raise
         except Exception as error:
             connection.execute("ROLLBACK TO change")
+            writer.transaction.usage = usage
             result = error
         connection.execute("RELEASE change")
         return result

@@ -257,6 +257,7 @@ class Writer:
                 "deletion_record": arrival.deletion_record or None,
             },
         )
+        self.transaction.used(arrival.key.tenant, 1, arrival.size)
         document = {"metadata": rows.pack(extract.metadata), "layout": rows.layout_document(extract)}
         self.transaction.insert("document", {"version": change, **document})
         self.db.write(

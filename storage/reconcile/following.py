@@ -17,7 +17,7 @@ from storage.archive import Archive
 from storage.dicom import identifiers as ids
 from storage.dicom.matching import EVERYTHING
 from storage.errors import ObjectNotFound, StorageUnavailable
-from storage.index.base import Conflict, Quarantined, StoredVersion
+from storage.index.base import Conflicts, Quarantined, StoredVersion
 from storage.reconcile import recorded
 from storage.reconcile.indexing import Indexing
 from storage.reconcile.readers import OneReader
@@ -68,7 +68,7 @@ class Follower:
                 recorded.apply(self._archive.index, tenant, found)
             self._put_in_quarantine(report)
             self._forget(gone, report)
-            indexing = Indexing(self._archive, self._recorded, Conflict.VERSION, report, writes=False)
+            indexing = Indexing(self._archive, self._recorded, Conflicts(), report, writes=False)
             reader = OneReader(self._archive.objects, self._archive.limits)
             for _ in indexing.take(reader.read(self._wanted(new))):
                 if stopped():

@@ -8,7 +8,7 @@ from itertools import islice
 
 from storage.archive import Archive
 from storage.dicom import identifiers as ids
-from storage.index.base import Arrival, Commit, Conflict, Outcome, Quarantined
+from storage.index.base import Arrival, Commit, Conflicts, Outcome, Quarantined
 from storage.reconcile.reading import Unfit
 from storage.reconcile.recorded import Recorded
 from storage.reconcile.report import Report
@@ -26,7 +26,7 @@ class Indexing:
 
     archive: Archive
     recorded: Mapping[ids.Tenant, Recorded]
-    conflict: Conflict
+    conflicts: Conflicts
     report: Report
     writes: bool = True
 
@@ -66,7 +66,7 @@ class Indexing:
     def _told(self, arrival: Arrival) -> Arrival:
         """An arrival with what the records say of it."""
         deletion = self.recorded[arrival.key.tenant].deletion_of(arrival.key.object_key(arrival.version))
-        return replace(arrival, conflict=self.conflict, deletion_record=deletion)
+        return replace(arrival, conflict=self.conflicts.of(arrival.key.tenant), deletion_record=deletion)
 
     def _after(self, arrival: Arrival, commit: Commit) -> None:
         object_key = arrival.key.object_key(arrival.version)

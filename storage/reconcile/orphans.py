@@ -9,7 +9,7 @@ from itertools import islice
 from storage.archive import Archive
 from storage.dicom import identifiers as ids
 from storage.errors import InvalidIdentifier
-from storage.index.base import Conflict
+from storage.index.base import Conflicts
 from storage.objects.base import ObjectStore
 from storage.reconcile import recorded
 from storage.reconcile.indexing import Indexing
@@ -35,7 +35,7 @@ def purge(archive: Archive, grace_s: float, now_s: float | None = None) -> int:
     return removed
 
 
-def adopt_orphans(archive: Archive, grace_s: float, conflict: Conflict, now_s: float | None = None) -> Report:
+def adopt_orphans(archive: Archive, grace_s: float, conflicts: Conflicts, now_s: float | None = None) -> Report:
     """Give every object that has had no row for the grace time its row, or remove it when its content is there.
 
     A crash between object and row leaves such objects, and so does an index that was restored from an older copy:
@@ -46,7 +46,7 @@ def adopt_orphans(archive: Archive, grace_s: float, conflict: Conflict, now_s: f
     ----------
     archive
         Its index takes objects of any age.
-    conflict
+    conflicts
         As for arrivals: an orphan that the policy would have refused is reported and left alone.
     """
     report = Report()
@@ -62,7 +62,7 @@ def adopt_orphans(archive: Archive, grace_s: float, conflict: Conflict, now_s: f
         # Before any orphan is looked at: on an older index what was deleted is still live, and what came after it
         # would be taken for a second copy. It also completes a deletion that a crash cut off after its record.
         recorded.apply(archive.index, tenant, found)
-    indexing = Indexing(archive, known, conflict, report)
+    indexing = Indexing(archive, known, conflicts, report)
     batches = (indexing.without_known(orphans[start : start + _BATCH]) for start in range(0, len(orphans), _BATCH))
     for _ in indexing.take(OneReader(archive.objects, archive.limits).read(batches)):
         pass

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from storage.archive import Archive
-from storage.index.base import Conflict
+from storage.index.base import Conflicts
 from storage.reconcile import recorded
 from storage.reconcile.indexing import Indexing
 from storage.reconcile.readers import OneReader, Readers
@@ -46,7 +46,7 @@ def reindex(
         worklist = Worklist()
         worklist.fill(archive.objects, report, progress)
     known = {tenant: recorded.load(archive.objects, tenant, report) for tenant in sorted(worklist.tenants)}
-    indexing = Indexing(archive, known, Conflict.VERSION, report, writes=writes)
+    indexing = Indexing(archive, known, Conflicts(), report, writes=writes)
     reading = readers or OneReader(archive.objects, archive.limits)
     for _ in indexing.take(reading.read(_unknown(worklist, indexing))):
         progress(report)

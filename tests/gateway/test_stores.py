@@ -164,3 +164,37 @@ def test_a_bucket_is_cached_below_the_encryption(tmp_path: Path, seaweedfs_bucke
     store.close()
     with pytest.raises(InvalidSettings, match=r"s3\.cache_bytes: 0, or at least"):
         written(tmp_path, text.replace("20000000", "2000"))
+
+
+def test_a_tenant_with_a_directory_of_its_own_has_its_objects_there(tmp_path: Path) -> None:
+    store = object_store(written(tmp_path, '[storage]\ndirectory = "data"\n[tenants.blue]\narchive_directory = "blue"'))
+    store.put("blue/1", [b"blue"])
+    store.put("red/1", [b"red"])
+    assert [info.key for info in store.list("")] == ["blue/1", "red/1"]
+    assert (tmp_path / "blue" / "objects" / "blue" / "1").read_bytes() == b"blue"
+    assert (tmp_path / "data" / "archive" / "objects" / "red" / "1").read_bytes() == b"red"
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("section", "fault"),
+    [
+        ('bucket = "b"', 'tenants.blue.bucket: only with storage.objects = "s3"'),
+        ('access_key_id = "a"', 'tenants.blue.access_key_id: only with storage.objects = "s3"'),
+        ("quota_bytes = -1", "tenants.blue.quota_bytes: input should be greater than or equal to 0, got -1"),
+        ('secret_access_key = ["shown?"]', "tenants.blue.secret_access_key: input should be a valid string"),
+    ],
+)
+def test_a_fault_in_a_tenants_settings_is_told_without_its_secret(tmp_path: Path, section: str, fault: str) -> None:
+    with pytest.raises(InvalidSettings) as caught:
+        written(tmp_path, f"[tenants.blue]\n{section}")
+    assert fault in str(caught.value)
+    assert "shown?" not in str(caught.value)
+
+
+def test_a_tenants_own_place_in_the_common_bucket_lies_beside_the_others(tmp_path: Path) -> None:
+    s3 = '[storage]\nobjects = "s3"\n[s3]\nbucket = "b"\nprefix = "{}"\n[tenants.blue]\nprefix = "{}"'
+    for common, own in (("", "blue"), ("all", "all/blue"), ("all/others", "all")):
+        with pytest.raises(InvalidSettings, match=r"lies beside s3\.prefix"):
+            written(tmp_path, s3.format(common, own))
+    assert written(tmp_path, s3.format("all", "blue")).tenants["blue"].prefix == "blue"

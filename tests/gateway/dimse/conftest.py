@@ -18,7 +18,7 @@ from gateway.dimse.server import DimseServer
 from gateway.services.ingest import IngestService
 from gateway.services.query import QueryService
 from storage.archive import Archive
-from storage.index.base import Conflict, Index
+from storage.index.base import Conflicts, Index
 from storage.objects.base import ObjectStore
 
 STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
@@ -58,7 +58,7 @@ def with_engines(core: Core, *, objects: ObjectStore | None = None, index: Index
     return dataclasses.replace(
         core,
         archive=archive,
-        ingest=IngestService(archive, core.door, core.limits, Conflict.VERSION),
+        ingest=IngestService(archive, core.door, core.limits, Conflicts(), core.room),
         query=QueryService(archive.index, core.door, core.settings.search),
     )
 

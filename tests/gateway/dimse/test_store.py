@@ -21,7 +21,7 @@ from storage.dicom.identifiers import StudyUid, Tenant
 from storage.dicom.limits import Limits
 from storage.dicom.matching import EVERYTHING
 from storage.errors import StorageUnavailable
-from storage.index.base import Conflict, Located, Target
+from storage.index.base import Conflict, Conflicts, Located, Target
 from tests import instances
 from tests.gateway.dimse.conftest import Engine, Serve, eventually, with_engines
 from tests.raw_scu import RawScu
@@ -231,7 +231,9 @@ def test_a_known_uid_in_another_study_is_quarantined(scu: RawScu) -> None:
 
 
 def test_other_content_is_a_duplicate_where_the_tenant_keeps_the_first(core: Core, serve: Serve) -> None:
-    rejecting = dataclasses.replace(core, ingest=IngestService(core.archive, core.door, core.limits, Conflict.REJECT))
+    rejecting = dataclasses.replace(
+        core, ingest=IngestService(core.archive, core.door, core.limits, Conflicts(Conflict.REJECT), core.room)
+    )
     found = instances.data_set()
     with serve(rejecting) as server, RawScu(server.address, CT, EXPLICIT) as scu:
         assert scu.store(found.SOPInstanceUID, instances.encode(found))
@@ -258,7 +260,7 @@ def test_only_what_the_policy_allows_is_stored(
     )
     door = Door(load(file), core.trail)
     limited = dataclasses.replace(
-        core, door=door, ingest=IngestService(core.archive, door, core.limits, Conflict.VERSION)
+        core, door=door, ingest=IngestService(core.archive, door, core.limits, Conflicts(), core.room)
     )
     found = instances.data_set()
     with serve(limited) as server, RawScu(server.address, CT, EXPLICIT) as scu:

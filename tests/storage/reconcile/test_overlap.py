@@ -12,7 +12,7 @@ from storage.archive import Archive, Sender
 from storage.dicom import identifiers as ids
 from storage.dicom.limits import Limits
 from storage.errors import StorageUnavailable
-from storage.index.base import Arrival, Commit, Conflict
+from storage.index.base import Arrival, Commit, Conflict, Conflicts
 from storage.index.sqlite import SqliteIndex
 from storage.objects.memory import MemoryObjectStore
 from tests.instances import data_set, encode, extract
@@ -52,7 +52,7 @@ def test_two_that_take_in_the_same_object_leave_it_where_it_is(tmp_path: Path) -
     reports: list[reconcile.Report] = []
 
     def adopt(archive: Archive) -> None:
-        reports.append(reconcile.adopt_orphans(archive, 60.0, Conflict.VERSION, time.time() + 3600))
+        reports.append(reconcile.adopt_orphans(archive, 60.0, Conflicts(), time.time() + 3600))
 
     threads = [threading.Thread(target=adopt, args=(archive,)) for archive in archives]
     for thread in threads:

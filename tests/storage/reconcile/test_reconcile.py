@@ -19,7 +19,7 @@ from storage.dicom.attributes import Computed, Level
 from storage.dicom.limits import Limits
 from storage.dicom.matching import EVERYTHING
 from storage.errors import StorageUnavailable
-from storage.index.base import Conflict, Existence, Index, Search, StoredVersion, Target
+from storage.index.base import Conflict, Conflicts, Existence, Index, Search, StoredVersion, Target
 from storage.index.postgres import PostgresIndex, PostgresSettings
 from storage.index.sqlite import SqliteIndex
 from storage.objects.base import ObjectInfo, ObjectStore, Segment
@@ -273,7 +273,7 @@ def archive(tmp_path: Path) -> Iterator[Archive]:
 
 
 def later(archive: Archive, conflict: Conflict = Conflict.VERSION) -> reconcile.Report:
-    return reconcile.adopt_orphans(archive, 3600, conflict, now_s=time.time() + 3601)
+    return reconcile.adopt_orphans(archive, 3600, Conflicts(conflict), now_s=time.time() + 3601)
 
 
 def leave_orphan(archive: Archive, **values: Any) -> str:
@@ -289,7 +289,7 @@ def leave_orphan(archive: Archive, **values: Any) -> str:
 
 def test_an_object_without_a_row_is_left_alone_for_the_grace_time_and_then_indexed(archive: Archive) -> None:
     leave_orphan(archive, StudyInstanceUID="6.6")
-    assert reconcile.adopt_orphans(archive, 3600, Conflict.VERSION).indexed == 0
+    assert reconcile.adopt_orphans(archive, 3600, Conflicts()).indexed == 0
     report = later(archive)
     assert (report.indexed, report.removed) == (1, 0)
     assert archive.index.existence(Target(TENANTS[0], ids.study_uid("6.6")), EVERYTHING) is Existence.LIVE

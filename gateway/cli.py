@@ -8,13 +8,13 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
-from gateway.commands import check_config, demo, reindex, serve, terminal, verify
+from gateway.commands import check_config, demo, import_files, reindex, serve, terminal, verify
 from gateway.config import InvalidSettings
 from gateway.errors import GatewayError
 from gateway.supervisor import StartFailed
 from storage.errors import StorageError
 
-_COMMANDS = (serve, check_config, reindex, verify, demo)
+_COMMANDS = (serve, check_config, import_files, reindex, verify, demo)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

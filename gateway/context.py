@@ -21,6 +21,7 @@ class PrincipalKind(StrEnum):
     LOOPBACK = "loopback"
     API_KEY = "api_key"
     AE = "ae"
+    COMMAND_LINE = "command_line"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class Principal:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a request came from. ``protocol`` is "DIMSE" or "DICOMweb"; AE titles are of DIMSE only."""
+    """Where a request came from. ``protocol`` is "DIMSE", "DICOMweb" or a command's; AE titles are of DIMSE only."""
 
     protocol: str
     address: str
@@ -48,3 +49,8 @@ class Caller:
 
     principal: Principal
     source: Source
+
+
+def command_line(protocol: str) -> Caller:
+    """Whoever gives a command on the gateway's host: no policy knows it, and it may read every file there is anyhow."""
+    return Caller(Principal("command line", PrincipalKind.COMMAND_LINE), Source(protocol, "localhost"))

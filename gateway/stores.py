@@ -190,6 +190,21 @@ def _s3_settings(s3: S3Section) -> S3Settings:
     )
 
 
+def source_bucket(settings: Settings, bucket: str, endpoint_url: str | None, *, own_keys: bool) -> S3Settings:
+    """Another system's bucket, to read from: where the settings' own is unless told otherwise.
+
+    ``own_keys`` False leaves the settings' keys and role out, and boto3 looks for credentials by its own chain.
+    """
+    found = replace(
+        _s3_settings(settings.s3), bucket=bucket, prefix="", server_side_encryption=ServerSideEncryption.NONE, tags=()
+    )
+    if endpoint_url is not None:
+        found = replace(found, endpoint_url=endpoint_url)
+    if own_keys:
+        return found
+    return replace(found, access_key_id=None, secret_access_key=None, role_arn=None, web_identity_token_file=None)
+
+
 def _customer_key(s3: S3Section) -> bytes | None:
     if s3.server_side_encryption != "sse-c":
         return None

@@ -70,6 +70,8 @@ class PrincipalRule(BaseModel):
             ids.tenant(self.tenant)
         except InvalidIdentifier as error:
             raise ValueError(str(error)) from error
+        if self.kind is PrincipalKind.COMMAND_LINE:
+            raise ValueError(f'kind: "{self.kind}" is for commands on the host, which ask no policy')
         if (self.kind is PrincipalKind.API_KEY) != (self.api_key_sha256 is not None):
             raise ValueError('api_key_sha256: to be given for kind = "api_key", and only there')
         if (self.kind is PrincipalKind.AE) != (self.ae_title is not None):

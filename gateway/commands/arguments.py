@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from storage.errors import InvalidIdentifier
+
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 else:
@@ -31,6 +33,18 @@ def with_workers(parser: argparse.ArgumentParser, what: str = "processes that re
     """``--workers``: as many as there are processors unless told otherwise."""
     count = len(os.sched_getaffinity(0))
     parser.add_argument("--workers", type=_workers, default=count, metavar="N", help=f"{what} ({count} here)")
+
+
+def checked(check: Callable[[str], str]) -> Callable[[str], str]:
+    """An argument that has to be an identifier; argparse tells what is wrong with it."""
+
+    def of(text: str) -> str:
+        try:
+            return check(text)
+        except InvalidIdentifier as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return of
 
 
 def _workers(text: str) -> int:

@@ -81,34 +81,40 @@ class Meter:
         self.title = title
         self.total = total
         self.done = 0
+        self.detail = ""
         self._started_s = time.monotonic()
 
-    def update(self, done: int, total: int | None = None) -> None:
-        """``done`` of ``total`` are done."""
+    @property
+    def passed_s(self) -> float:
+        """Seconds since it began."""
+        return max(time.monotonic() - self._started_s, 1e-3)
+
+    def update(self, done: int, total: int | None = None, detail: str = "") -> None:
+        """``done`` of ``total`` are done; ``detail`` is told beside them."""
         self.done = done
+        self.detail = detail
         if total is not None:
             self.total = total
 
     def line(self) -> str:
         """The state as a line: done, rate, time left."""
-        passed_s = max(time.monotonic() - self._started_s, 1e-3)
-        rate = self.done / passed_s
+        rate = self.done / self.passed_s
         text = f"{self.title}: {self.done}" + (f" of {self.total}" if self.total is not None else "")
         text += f", {rate:.0f}/s"
         if self.total and rate:
             text += f", {max(self.total - self.done, 0) / rate:.0f} s left"
-        return text
+        return text + (f", {self.detail}" if self.detail else "")
 
 
 class _Bar(Meter):
     def __init__(self, title: str, total: int | None, progress: Progress) -> None:
         super().__init__(title, total)
         self._progress = progress
-        self._task = progress.add_task(title, total=total)
+        self._task = progress.add_task(title, total=total, detail="")
 
-    def update(self, done: int, total: int | None = None) -> None:
-        super().update(done, total)
-        self._progress.update(self._task, completed=done, total=self.total)
+    def update(self, done: int, total: int | None = None, detail: str = "") -> None:
+        super().update(done, total, detail)
+        self._progress.update(self._task, completed=done, total=self.total, detail=detail)
 
 
 class _Lines(Meter):
@@ -116,8 +122,8 @@ class _Lines(Meter):
         super().__init__(title, total)
         self._next_s = time.monotonic() + _LINE_EVERY_S
 
-    def update(self, done: int, total: int | None = None) -> None:
-        super().update(done, total)
+    def update(self, done: int, total: int | None = None, detail: str = "") -> None:
+        super().update(done, total, detail)
         if time.monotonic() >= self._next_s:
             self._next_s = time.monotonic() + _LINE_EVERY_S
             err().print(escape(self.line()))
@@ -135,7 +141,7 @@ def progress(title: str, total: int | None = None) -> Iterator[Meter]:
     console = err()
     if console.is_terminal:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
-        with Progress(*columns, console=console) as bars:
+        with Progress(*columns, TextColumn("{task.fields[detail]}"), console=console) as bars:
             yield _Bar(title, total, bars)
         return
     lines = _Lines(title, total)

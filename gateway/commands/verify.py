@@ -11,11 +11,10 @@ from datetime import UTC, datetime
 
 from gateway import assembly, config, stores
 from gateway.commands import terminal
-from gateway.commands.arguments import Commands, with_config, with_json, with_workers
+from gateway.commands.arguments import Commands, checked, with_config, with_json, with_workers
 from storage import reconcile
 from storage.archive import Archive
 from storage.dicom import identifiers as ids
-from storage.errors import InvalidIdentifier
 from storage.index.base import Holding
 
 _NAMED = 10_000
@@ -31,12 +30,12 @@ def add(commands: Commands) -> None:
         "a row. Changes nothing, and may run beside the gateway. Exit status 1 when an object is missing or damaged.",
     )
     with_workers(parser, "threads that read at the same time")
-    parser.add_argument("--tenant", type=_checked(ids.tenant), help="of this tenant only")
+    parser.add_argument("--tenant", type=checked(ids.tenant), help="of this tenant only")
     parser.add_argument(
         "--since", type=parse_since, metavar="DATE", help="stored since then: 2026-01-31 or 2026-01-31T08:00Z"
     )
     parser.add_argument("--sample", type=parse_sample, metavar="N%", help="so many of them, chosen by chance")
-    parser.add_argument("--after", type=_checked(ids.version), metavar="VERSION", help="go on after this version")
+    parser.add_argument("--after", type=checked(ids.version), metavar="VERSION", help="go on after this version")
     with_json(parser)
     with_config(parser, run)
 
@@ -128,16 +127,6 @@ def _tell(found: reconcile.Verification, seconds: float, *, complete: bool, as_j
     terminal.answer(
         f"{found.checked} objects of {found.checked_bytes / 1e6:.1f} MB read, {len(found.wrong)} of them wrong"
     )
-
-
-def _checked(check: Callable[[str], str]) -> Callable[[str], str]:
-    def checked(text: str) -> str:
-        try:
-            return check(text)
-        except InvalidIdentifier as error:
-            raise argparse.ArgumentTypeError(str(error)) from error
-
-    return checked
 
 
 def parse_since(text: str) -> float:

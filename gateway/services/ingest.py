@@ -64,6 +64,19 @@ class IngestService:
         self._room.check_disks()
         return decision
 
+    def enter_by_command(self, caller: Caller, tenant: ids.Tenant) -> Decision:
+        """Store into a tenant by a command of the command line. Raises ReadOnly."""
+        decision = self._door.enter_by_command(caller, Action.STORE, tenant)
+        if self._read_only:
+            raise ReadOnly("this gateway only reads; import where the one that writes the archive is")
+        return decision
+
+    def holds(self, tenant: ids.Tenant, spooled: Spooled) -> bool:
+        """Whether an instance that has arrived is known already; keeps nothing. Raises storage.errors.Unreadable."""
+        extract, _ = self._read(spooled, None)
+        key = ids.InstanceKey(tenant, extract.study_uid, extract.series_uid, extract.sop_uid)
+        return self._archive.index.holds(key, extract.canonical_digest)
+
     def store(
         self,
         decision: Decision,

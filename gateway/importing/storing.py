@@ -13,7 +13,7 @@ from pathlib import Path
 from gateway import assembly
 from gateway.config import Settings
 from gateway.context import command_line
-from gateway.errors import AuditUnavailable, Busy, GatewayError, Misplaced
+from gateway.errors import AuditUnavailable, Busy, GatewayError, Misplaced, QuotaExceeded
 from gateway.importing.items import Fate, Item, Source, Told
 from gateway.services.ingest import Identified
 from gateway.services.spool import Spool, Spooled
@@ -138,7 +138,7 @@ def _fault(error: Exception) -> tuple[Fate, str]:
         error = error.reason
     if isinstance(error, Misplaced):
         return Fate.QUARANTINED, str(error)
-    if isinstance(error, StorageUnavailable | StorageFull | AuditUnavailable | Busy | ReadOnly):
+    if isinstance(error, StorageUnavailable | StorageFull | QuotaExceeded | AuditUnavailable | Busy | ReadOnly):
         return Fate.STOPPED, str(error)
     if isinstance(error, OSError):
         return Fate.UNREADABLE, error.strerror or str(error)

@@ -8,13 +8,14 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
-from gateway.commands import check_config, demo, import_files, reindex, serve, terminal, verify
+from gateway.backups.manifest import BackupError
+from gateway.commands import backup, check_config, demo, import_files, reindex, restore, serve, terminal, verify
 from gateway.config import InvalidSettings
 from gateway.errors import GatewayError
 from gateway.supervisor import StartFailed
 from storage.errors import StorageError
 
-_COMMANDS = (serve, check_config, import_files, reindex, verify, demo)
+_COMMANDS = (serve, check_config, import_files, reindex, verify, backup, restore, demo)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         terminal.error(f"{error.filename}: {error.strerror}" if error.filename else str(error))
-    except (StorageError, GatewayError, StartFailed) as error:
+    except (StorageError, GatewayError, BackupError, StartFailed) as error:
         terminal.error(str(error))
     return terminal.FAILED
 

@@ -432,6 +432,11 @@ def variable(name: str) -> str | None:
     return os.environ.get(name)
 
 
+def variables_set() -> list[str]:
+    """Names of the environment variables that are settings, and set."""
+    return sorted(name for name in os.environ if name.upper().startswith("GATEWAY_"))
+
+
 def load(path: Path | None) -> Settings:
     """Settings from a file, if any, and the environment.
 

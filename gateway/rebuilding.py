@@ -26,6 +26,13 @@ def not_meanwhile(settings: Settings) -> Iterator[None]:
 
 
 @contextmanager
+def alone(settings: Settings) -> Iterator[None]:
+    """Keep gateways and rebuilds of the index away as long as the block runs. Raises InvalidSettings."""
+    with _held(settings, fcntl.LOCK_EX, "a gateway runs on this directory, or a reindex; stop it first"):
+        yield
+
+
+@contextmanager
 def rebuilding(settings: Settings, *, anew: bool = False) -> Iterator[Archive]:
     """An archive with a new index, which takes the place of the old one when the block ends well.
 

@@ -1,0 +1,51 @@
+"""``gateway backup``: keep what is neither in the objects nor made from them."""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import closing
+from pathlib import Path
+
+from gateway import assembly, config
+from gateway.audit.events import AuditEvent
+from gateway.audit.trail import AuditTrail
+from gateway.backups import writing
+from gateway.commands import terminal
+from gateway.commands.arguments import Commands, with_config, with_json
+from gateway.context import command_line
+
+
+def add(commands: Commands) -> None:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "backup",
+        help="back up settings, policy, audit trail and commitments",
+        description="Back up what is neither in the objects nor made from them: settings, policy, audit files, and "
+        "requests for storage commitment. May run beside the gateway. The objects need a backup of their own.",
+    )
+    parser.add_argument("target", type=Path, metavar="DIR|FILE.tar", help="a new directory, or a new tar file")
+    parser.add_argument("--with-keys", action="store_true", help="with the keys of encryption at rest, and of sse-c")
+    parser.add_argument("--with-index", action="store_true", help="with the index, when it is in SQLite")
+    with_json(parser)
+    with_config(parser, run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Back up."""
+    settings = config.load(options.config)
+    with terminal.interruptible(), closing(AuditTrail(assembly.audit_directory(settings), "backup")) as trail:
+        trail.write(AuditEvent("backup", "allowed", command_line("backup")))
+        made = writing.write(
+            settings, options.config, options.target, with_keys=options.with_keys, with_index=options.with_index
+        )
+    size = sum(part.bytes for part in made.parts.values())
+    if options.json:
+        parts = {name: {"bytes": part.bytes, "sha256": part.sha256} for name, part in made.parts.items()}
+        terminal.report({"made": made.made, "parts": parts, "variables": made.variables})
+        return terminal.OK
+    if made.variables:
+        terminal.note(f"set in the environment, and not in the backup: {', '.join(made.variables)}")
+    if not options.with_keys and (settings.encryption.keys_directory or settings.s3.customer_key_file):
+        terminal.note("the keys are not in the backup: keep them elsewhere, for without them nothing can be read")
+    terminal.answer(f"{len(made.parts)} files of {size / 1e6:.1f} MB in {options.target}")
+    return terminal.OK

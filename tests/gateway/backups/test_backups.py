@@ -1,0 +1,217 @@
+"""Backup and restore: what is kept, from beside a gateway at work, and what a host that was lost gets back."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import stat
+import tarfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gateway import assembly, cli, config
+from gateway.assembly import Core
+from gateway.audit.trail import AuditTrail
+from gateway.context import Caller, Principal, PrincipalKind, Source, command_line
+from gateway.services.commitment import Reference, Result
+from storage.dicom import identifiers as ids
+from tests.engines import Engines
+from tests.instances import CT, data_set, part10_file
+
+ASKER = Caller(Principal("this-machine", PrincipalKind.LOOPBACK), Source("DICOMweb", "127.0.0.1"))
+POLICY = '[[principal]]\nname = "this-machine"\nkind = "loopback"\nactions = ["search", "read", "store"]\n'
+
+
+def store(core: Core, **attributes: str) -> str:
+    found = data_set(**attributes)
+    spooling = core.spool.begin()
+    spooling.write(part10_file(found))
+    decision = core.ingest.enter_by_command(command_line("test"), ids.tenant("main"))
+    with spooling.finish() as spooled:
+        core.ingest.store(decision, spooled)
+    return str(found.SOPInstanceUID)
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A settings file with a policy beside it; its data directory is empty."""
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "policy.toml").write_text(POLICY)
+    file = tmp_path / "etc" / "gateway.toml"
+    file.write_text('[storage]\ndirectory = "../data"\nfsync = false\n[access]\npolicy_file = "policy.toml"\n')
+    return file
+
+
+def audit_lines(directory: Path) -> set[str]:
+    return {line for path in (directory / "audit").glob("*.jsonl") for line in path.read_text().splitlines()}
+
+
+def loaded(core: Core) -> tuple[Callable[[], None], threading.Thread]:
+    """Instances that arrive until told otherwise."""
+    stop = threading.Event()
+
+    def work() -> None:
+        while not stop.is_set():
+            store(core)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    return stop.set, thread
+
+
+def test_a_lost_host_gets_its_state_back_from_objects_and_backup(
+    place: Path,
+    tmp_path: Path,
+    own_engines: Engines,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name, value in own_engines.environment().items():
+        monkeypatch.setenv(name, value)
+    core = assembly.build(config.load(place), "test-1")
+    sop_uid = store(core)
+    tenant = core.commitment.ask(ASKER, "1.2.3.1", [Reference(CT, sop_uid), Reference(CT, "1.2.9")])
+    answered = core.commitment.fulfil(tenant, "1.2.3.1")
+    core.commitment.ask(ASKER, "1.2.3.2", [Reference(CT, sop_uid)])
+    before = audit_lines(tmp_path / "data")
+    stop, thread = loaded(core)
+    assert cli.main(["backup", "-c", str(place), str(tmp_path / "backup.tar")]) == 0
+    stop()
+    thread.join()
+    stored = set(core.archive.index.known_objects([info.key for info in core.archive.objects.list("")]))
+    core.close()
+    shown = capsys.readouterr()
+    for name in own_engines.environment():
+        assert name in shown.err, "what has to be set again is named"
+
+    lose(tmp_path / "data", config.load(place))
+    shutil.rmtree(tmp_path / "etc")
+    assert cli.main(["restore", "-c", str(place), str(tmp_path / "backup.tar")]) == 1
+    assert "run `gateway reindex`" in capsys.readouterr().err
+    assert cli.main(["reindex", "-c", str(place), "--workers=1"]) == 0
+    capsys.readouterr()
+    assert cli.main(["restore", "--json", "-c", str(place), str(tmp_path / "backup.tar")]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["files"], found["commitments"]) == (0, 2)
+
+    core = assembly.build(config.load(place), "test-2")
+    assert core.commitment.result(ASKER, "1.2.3.1") == answered
+    assert core.commitment.result(ASKER, "1.2.3.2") is None
+    assert core.commitment.fulfil(tenant, "1.2.3.2") == Result((Reference(CT, sop_uid),), ())
+    assert set(core.archive.index.known_objects(list(stored))) == stored
+    core.close()
+    assert before <= audit_lines(tmp_path / "data")
+    assert (tmp_path / "etc" / "policy.toml").read_text() == POLICY
+
+
+def lose(directory: Path, settings: config.Settings) -> None:
+    """Everything but the objects."""
+    for path in directory.iterdir():
+        if path.is_dir() and path.name != "archive":
+            shutil.rmtree(path)
+        elif path.is_file():
+            path.unlink()
+    if settings.index.engine == "postgres":
+        import psycopg
+
+        with psycopg.connect(settings.index.url.get_secret_value(), autocommit=True) as connection:
+            connection.execute(f'DROP SCHEMA "{settings.index.db_schema}" CASCADE')
+
+
+def test_a_backup_is_for_its_owner_alone_and_ends_with_whole_lines(place: Path, tmp_path: Path) -> None:
+    audit = tmp_path / "data" / "audit"
+    AuditTrail(audit, "x").close()
+    (audit / "20260101-http-1-1.jsonl").write_bytes(b'{"a":1}\n{"b":2}\n{"half')
+    (audit / "20260101-http-2-1.jsonl").write_bytes(b'{"half')
+    target = tmp_path / "backup"
+    assert cli.main(["backup", "-c", str(place), "--with-index", str(target)]) == 0
+    assert (target / "audit" / "20260101-http-1-1.jsonl").read_bytes() == b'{"a":1}\n{"b":2}\n'
+    assert (target / "audit" / "20260101-http-2-1.jsonl").read_bytes() == b""
+    assert {stat.S_IMODE(path.stat().st_mode) for path in target.rglob("*") if path.is_file()} == {0o600}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (target, target / "audit")} == {0o700}
+    assert (target / "index.sqlite").read_bytes().startswith(b"SQLite format 3")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["backup", "data", "etc"]
+
+
+def test_keys_are_in_a_backup_only_when_asked_for(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "etc" / "keys").mkdir()
+    (tmp_path / "etc" / "keys" / "one.key").write_text("ab" * 32)
+    place.write_text(place.read_text() + '[encryption]\nkeys_directory = "keys"\nactive_key = "one"\n')
+    assert cli.main(["backup", "-c", str(place), str(tmp_path / "without")]) == 0
+    assert "keys are not in the backup" in capsys.readouterr().err
+    assert not any(b"ab" * 32 in path.read_bytes() for path in (tmp_path / "without").rglob("*") if path.is_file())
+    assert cli.main(["backup", "-c", str(place), "--with-keys", str(tmp_path / "with.tar")]) == 0
+    shutil.rmtree(tmp_path / "etc")
+    assert cli.main(["restore", "-c", str(place), str(tmp_path / "with.tar")]) == 0
+    assert (tmp_path / "etc" / "keys" / "one.key").read_text() == "ab" * 32
+
+
+def test_what_is_there_is_neither_written_over_by_a_backup_nor_by_a_restore(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "backup"
+    assert cli.main(["backup", "-c", str(place), str(target)]) == 0
+    assert cli.main(["backup", "-c", str(place), str(target)]) == 1
+    assert "is there already" in capsys.readouterr().err
+    assert cli.main(["restore", "-c", str(place), str(target)]) == 0
+    (grown,) = (tmp_path / "data" / "audit").glob("*-backup-*.jsonl")
+    assert len(grown.read_bytes()) > len((target / "audit" / grown.name).read_bytes()), "what came later is kept"
+    policy = tmp_path / "etc" / "policy.toml"
+    policy.write_text(POLICY + "# changed\n")
+    assert cli.main(["restore", "-c", str(place), str(target)]) == 1
+    assert "policy.toml is there with other content" in capsys.readouterr().err
+    assert policy.read_text().endswith("# changed\n")
+    assert cli.main(["restore", "--force", "-c", str(place), str(target)]) == 0
+    assert policy.read_text() == POLICY
+    grown.write_text("another")
+    assert cli.main(["restore", "--force", "-c", str(place), str(target)]) == 1
+    assert "another audit file" in capsys.readouterr().err
+
+
+def test_a_backup_that_is_not_whole_is_not_restored(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = tmp_path / "whole"
+    assert cli.main(["backup", "-c", str(place), str(whole)]) == 0
+    assert cli.main(["restore", "--check", str(whole)]) == 0
+    shutil.rmtree(tmp_path / "etc")
+
+    def altered(change: Callable[[Path], object]) -> str:
+        copy = tmp_path / "copy"
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(whole, copy)
+        change(copy)
+        capsys.readouterr()
+        for options in (["--check"], ["-c", str(place)]):
+            assert cli.main(["restore", *options, str(copy)]) == 1
+        return capsys.readouterr().err
+
+    assert "policy.toml is not what was written" in altered(lambda copy: (copy / "policy.toml").write_text("x"))
+    assert "policy.toml is missing" in altered(lambda copy: (copy / "policy.toml").unlink())
+    assert "is not part of the backup" in altered(lambda copy: (copy / "more").write_text("x"))
+    assert "not a backup" in altered(lambda copy: (copy / "manifest.json").unlink())
+    assert "is damaged" in altered(lambda copy: (copy / "manifest.json").write_text("{"))
+    leading = (whole / "manifest.json").read_text().replace("policy.toml", "audit/../../policy.toml")
+    assert "no backup has" in altered(lambda copy: (copy / "manifest.json").write_text(leading))
+    assert not (tmp_path / "etc").exists()
+
+
+def test_a_tar_file_that_is_cut_or_holds_links_is_not_restored(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["backup", "-c", str(place), str(tmp_path / "whole.tar")]) == 0
+    assert stat.S_IMODE((tmp_path / "whole.tar").stat().st_mode) == 0o600
+    assert cli.main(["restore", "--check", str(tmp_path / "whole.tar")]) == 0
+    (tmp_path / "cut.tar").write_bytes((tmp_path / "whole.tar").read_bytes()[:1500])
+    assert cli.main(["restore", "--check", str(tmp_path / "cut.tar")]) == 1
+    with tarfile.open(tmp_path / "links.tar", "w") as archive:
+        member = tarfile.TarInfo("manifest.json")
+        member.type, member.linkname = tarfile.SYMTYPE, str(place)
+        archive.addfile(member)
+    assert cli.main(["restore", "--check", str(tmp_path / "links.tar")]) == 1
+    assert "manifest.json is no file" in capsys.readouterr().err

@@ -9,13 +9,25 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
 from gateway.backups.manifest import BackupError
-from gateway.commands import backup, check_config, demo, import_files, reindex, restore, serve, terminal, verify
+from gateway.commands import (
+    backup,
+    check_config,
+    demo,
+    erase,
+    hold,
+    import_files,
+    reindex,
+    restore,
+    serve,
+    terminal,
+    verify,
+)
 from gateway.config import InvalidSettings
 from gateway.errors import GatewayError
 from gateway.supervisor import StartFailed
 from storage.errors import StorageError
 
-_COMMANDS = (serve, check_config, import_files, reindex, verify, backup, restore, demo)
+_COMMANDS = (serve, check_config, import_files, reindex, verify, backup, restore, hold, erase, demo)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -12,6 +12,7 @@ GatewayError
 │   └── StudyMismatch        not of the study that the request named
 ├── NotFound                 nothing there, or nothing the caller may know of
 ├── Gone                     it was there and was deleted
+├── UnderHold                a legal hold keeps it from being removed
 ├── TransactionInUse         a transaction UID that was used before
 ├── NotAcceptable            no representation that the caller accepts
 ├── UnsupportedMediaType     the body is of a type that is not taken
@@ -72,6 +73,10 @@ class NotFound(GatewayError):
 
 class Gone(GatewayError):
     """It was there, within the caller's scope, and was deleted."""
+
+
+class UnderHold(GatewayError):
+    """A legal hold keeps it from being removed."""
 
 
 class TransactionInUse(GatewayError):

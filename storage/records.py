@@ -8,6 +8,7 @@ from typing import Any
 from storage.dicom import identifiers as ids
 from storage.dicom import json_model
 from storage.errors import InvalidIdentifier, ObjectDamaged
+from storage.index.base import Held
 
 _FOLDER = "records"
 
@@ -86,7 +87,45 @@ class Restoration:
         return json_model.dumps({"record": "restoration", "deletion": self.deletion, "objects": self.objects})
 
 
-def loads(body: bytes) -> Quarantine | Deletion | Restoration:
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """Versions that were removed for good, and must not come back: their names alone, which say nothing of anybody."""
+
+    versions: tuple[ids.Version, ...]
+
+    def dumps(self) -> bytes:
+        """The record's body."""
+        return json_model.dumps({"record": "erasure", "versions": self.versions})
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A study or patient of which nothing may be removed."""
+
+    held: Held
+
+    def dumps(self) -> bytes:
+        """The record's body."""
+        held = self.held
+        named = {"study": held.study_uid, "issuer": held.issuer, "patient": held.patient_id, "reason": held.reason}
+        return json_model.dumps({"record": "hold", **named})
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A hold, by its record, that has ended."""
+
+    hold: str
+
+    def dumps(self) -> bytes:
+        """The record's body."""
+        return json_model.dumps({"record": "release", "hold": self.hold})
+
+
+Record = Quarantine | Deletion | Restoration | Erasure | Hold | Release
+
+
+def loads(body: bytes) -> Record:
     """A record from its body; raises ObjectDamaged when it is none that this release knows."""
     try:
         found: dict[str, Any] = json_model.loads(body)
@@ -100,6 +139,12 @@ def loads(body: bytes) -> Quarantine | Deletion | Restoration:
             restoration = Restoration(str(ids.version(found["deletion"])), tuple(found["objects"]))
             _ = restoration.versions
             return restoration
+        if found["record"] == "erasure":
+            return Erasure(tuple(ids.version(each) for each in found["versions"]))
+        if found["record"] == "hold":
+            return Hold(Held(*(str(found[name]) for name in ("study", "issuer", "patient", "reason"))))
+        if found["record"] == "release":
+            return Release(str(ids.version(found["hold"])))
     except (ValueError, KeyError, TypeError, InvalidIdentifier) as error:
         raise ObjectDamaged("a record object is damaged") from error
     raise ObjectDamaged(f"a record of unknown kind: {str(found['record'])[:32]}")

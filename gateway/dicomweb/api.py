@@ -186,7 +186,7 @@ _COMMITMENT = Operation(
     },
 )
 
-_DELETION = Operation("Delete", {204: ()}, (), _CHANGING)
+_DELETION = Operation("Delete", {204: ()}, (), (*_CHANGING, 409))
 
 
 def _operations() -> dict[tuple[str, str], Operation]:

@@ -25,6 +25,7 @@ STATUS: dict[type[Exception], HTTPStatus] = {
     errors.NotStored: HTTPStatus.CONFLICT,
     errors.NotFound: HTTPStatus.NOT_FOUND,
     errors.Gone: HTTPStatus.GONE,
+    errors.UnderHold: HTTPStatus.CONFLICT,
     errors.TransactionInUse: HTTPStatus.CONFLICT,
     errors.NotAcceptable: HTTPStatus.NOT_ACCEPTABLE,
     errors.UnsupportedMediaType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,

@@ -9,7 +9,8 @@ from gateway.access.door import Door
 from gateway.access.policy import Action
 from gateway.audit.events import AuditEvent
 from gateway.context import Caller
-from gateway.errors import Gone, NotFound
+from gateway.errors import Gone, NotFound, UnderHold
+from gateway.services.hold import refuse_held
 from storage import records
 from storage.archive import Archive
 from storage.dicom import identifiers as ids
@@ -54,6 +55,8 @@ class DeleteService:
         ------
         NotFound, Gone
             Nothing is there, or no longer.
+        UnderHold
+            A legal hold is on the study or its patient.
         Forbidden, AuditUnavailable, storage.errors.StorageUnavailable
         """
         subject = tuple(uid for uid in (study_uid, series_uid, sop_uid) if uid is not None)
@@ -63,6 +66,11 @@ class DeleteService:
         if not versions:
             existence = self._archive.index.existence(target, decision.scope)
             raise Gone("deleted before") if existence is Existence.DELETED else NotFound("nothing to delete")
+        try:
+            refuse_held(self._archive, decision.tenant, [study_uid])
+        except UnderHold:
+            self._door.record(AuditEvent(Action.DELETE.value, "refused", caller, decision.tenant, subject, "UnderHold"))
+            raise
         record = self._archive.delete(target, versions)
         event = AuditEvent(Action.DELETE.value, "deleted", caller, decision.tenant, subject, record)
         self._door.record(event)

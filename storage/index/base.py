@@ -314,6 +314,24 @@ class Usage:
     bytes: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a hold is on: a study, or a patient with every study present and to come; the other is empty."""
+
+    study_uid: str
+    issuer: str
+    patient_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class HoldState:
+    """A hold in force, by its record."""
+
+    record: Version
+    held: Held
+
+
 class Index(Protocol):
     """The index. Every method is synchronous and safe to call from several threads, and may raise StorageUnavailable.
 
@@ -427,7 +445,7 @@ class Index(Protocol):
         ...
 
     def purge_due(self, before_s: float) -> Sequence[StoredVersion]:
-        """Versions deleted before a time: from here on their deletion cannot be undone."""
+        """Versions deleted before a time, unless a hold is on them: from here on their deletion cannot be undone."""
         ...
 
     def purged(self, versions: Sequence[StoredVersion]) -> None:
@@ -464,6 +482,41 @@ class Index(Protocol):
 
     def open_commitments(self, before_s: float) -> Sequence[tuple[Tenant, str]]:
         """Requests asked before a time that have no result."""
+        ...
+
+    def erase(self, tenant: Tenant, record: Version, body: bytes, versions: Sequence[Version]) -> None:
+        """Remove versions with everything that was known of them, and what they alone stood in; no tombstone stays.
+
+        Quarantined ones too. May be asked for again with the same record, and with versions that are not there.
+        """
+        ...
+
+    def forget_records(self, names: Sequence[Version]) -> None:
+        """Remove the rows of records whose objects are removed."""
+        ...
+
+    def studies_of(self, tenant: Tenant, issuer: str, patient_id: str) -> Sequence[StudyUid]:
+        """Studies of a patient, deleted ones too as long as it is known whose they were."""
+        ...
+
+    def everything_of(self, tenant: Tenant, study_uid: StudyUid) -> Sequence[Holding]:
+        """Every version that stands in a study, superseded and deleted ones and those removed for good too."""
+        ...
+
+    def hold(self, tenant: Tenant, record: Version, body: bytes, held: Held) -> None:
+        """Keep what a hold names from being removed. Asked again it changes nothing."""
+        ...
+
+    def release(self, tenant: Tenant, record: Version, body: bytes, hold: Version) -> None:
+        """End a hold, by its record."""
+        ...
+
+    def in_force(self, tenant: Tenant | None = None) -> Sequence[tuple[Tenant, HoldState]]:
+        """Holds that have not ended, oldest first; of one tenant or of all."""
+        ...
+
+    def held(self, tenant: Tenant, study_uids: Sequence[StudyUid]) -> frozenset[StudyUid]:
+        """Those of the studies that a hold is on, or on their patient."""
         ...
 
     def usage(self) -> Mapping[Tenant, Usage]:

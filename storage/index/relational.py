@@ -12,7 +12,7 @@ from storage.dicom import frames
 from storage.dicom import identifiers as ids
 from storage.dicom.matching import EVERYTHING, Condition
 from storage.errors import FramesNotLocatable, StaleObject
-from storage.index import conditions, feed, queries, removal, rows, searching
+from storage.index import conditions, erasing, feed, holding, queries, removal, rows, searching
 from storage.index.base import (
     Arrival,
     Changes,
@@ -20,7 +20,9 @@ from storage.index.base import (
     Commitment,
     DeletionState,
     Existence,
+    Held,
     Holding,
+    HoldState,
     Layout,
     Located,
     Page,
@@ -340,6 +342,42 @@ class RelationalIndex(ABC):
         )
         return [(ids.Tenant(str(tenant)), str(uid)) for tenant, uid in self._read(statement)]
 
+    def erase(self, tenant: ids.Tenant, record: ids.Version, body: bytes, versions: Sequence[ids.Version]) -> None:
+        self._write(lambda writer: erasing.erase(writer, tenant, record, body, versions))
+
+    def forget_records(self, names: Sequence[ids.Version]) -> None:
+        self._write(lambda writer: writer.db.write("DELETE FROM record WHERE record = ?", *((name,) for name in names)))
+
+    def studies_of(self, tenant: ids.Tenant, issuer: str, patient_id: str) -> Sequence[ids.StudyUid]:
+        statement = Sql().add(
+            "SELECT s.study_uid FROM patient p JOIN study s ON s.patient = p.id"
+            " WHERE p.tenant = ? AND p.issuer = ? AND p.patient_id = ? AND p.of_study = '' ORDER BY s.study_uid",
+            tenant, issuer, patient_id,
+        )  # fmt: skip
+        return [ids.StudyUid(str(uid)) for (uid,) in self._read(statement)]
+
+    def everything_of(self, tenant: ids.Tenant, study_uid: ids.StudyUid) -> Sequence[Holding]:
+        statement = Sql().add(
+            f"SELECT v.version, v.object_key, v.size, v.sha256, v.deleted {_UNDER}"
+            " JOIN version v ON v.instance = i.id WHERE s.tenant = ? AND s.study_uid = ? ORDER BY v.version",
+            tenant, study_uid,
+        )  # fmt: skip
+        return [_holding(found) for found in self._read(statement)]
+
+    def hold(self, tenant: ids.Tenant, record: ids.Version, body: bytes, held: Held) -> None:
+        self._write(lambda writer: holding.hold(writer, tenant, record, body, held))
+
+    def release(self, tenant: ids.Tenant, record: ids.Version, body: bytes, hold: ids.Version) -> None:
+        self._write(lambda writer: holding.release(writer, tenant, record, body, hold))
+
+    def in_force(self, tenant: ids.Tenant | None = None) -> Sequence[tuple[ids.Tenant, HoldState]]:
+        with self._reader() as db:
+            return holding.in_force(db, tenant)
+
+    def held(self, tenant: ids.Tenant, study_uids: Sequence[ids.StudyUid]) -> frozenset[ids.StudyUid]:
+        with self._reader() as db:
+            return holding.held(db, tenant, list(study_uids))
+
     def usage(self) -> Mapping[ids.Tenant, Usage]:
         found = self._read(Sql().add("SELECT tenant, objects, bytes FROM tenant_usage"))
         return {ids.Tenant(str(tenant)): Usage(int(str(objects)), int(str(size))) for tenant, objects, size in found}
@@ -367,17 +405,7 @@ class RelationalIndex(ABC):
                 tenant,
             )
         statement.add("ORDER BY v.version LIMIT ?", limit)
-        return [
-            Holding(
-                ids.parse_object_key(str(object_key))[0],
-                ids.Version(str(version)),
-                str(object_key),
-                int(str(size)),
-                str(sha256),
-                deleted is not None,
-            )
-            for version, object_key, size, sha256, deleted in self._read(statement)
-        ]
+        return [_holding(found) for found in self._read(statement)]
 
     def known_records(self, names: Sequence[str]) -> frozenset[str]:
         statement = Sql().add("SELECT record FROM record WHERE").put(Among("record", list(names)))
@@ -403,6 +431,18 @@ class RelationalIndex(ABC):
 
     def ping(self) -> None:
         self._read(Sql().add("SELECT last FROM change_sequence"))
+
+
+def _holding(found: tuple[object, ...]) -> Holding:
+    version, object_key, size, sha256, deleted = found
+    return Holding(
+        ids.parse_object_key(str(object_key))[0],
+        ids.Version(str(version)),
+        str(object_key),
+        int(str(size)),
+        str(sha256),
+        deleted is not None,
+    )
 
 
 def _quarantine_values(item: Quarantined) -> tuple[str, ...]:

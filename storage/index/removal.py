@@ -15,12 +15,18 @@ from storage.index.base import Action, Role
 from storage.index.database import Among, Sql
 from storage.index.writing import Writer, arrange
 
+ON_STUDY = (
+    "h.released = '' AND h.tenant = s.tenant AND (h.study_uid = s.study_uid"
+    " OR (h.study_uid = '' AND h.patient_id = p.patient_id AND h.issuer = p.issuer))"
+)
+"""That hold ``h`` is on study ``s`` of patient ``p``."""
+
 
 def delete(writer: Writer, tenant: str, record: str, body: bytes, versions: Sequence[str]) -> None:
     """Turn versions into tombstones; a record that was applied before changes nothing."""
-    if not _keep_record(writer, tenant, record, body):
+    if not keep_record(writer, tenant, record, body):
         return
-    touched = _Touched(writer)
+    touched = Touched(writer)
     for version in versions:
         change = writer.transaction.next_change()
         found = writer.db.execute(
@@ -69,7 +75,7 @@ def restore(
     writer: Writer, tenant: str, record: str, body: bytes, deletion: str, versions: Collection[str]
 ) -> list[str]:
     """Undo a deletion of some versions where nothing stands in the way; those that are live now, by whoever's doing."""
-    if _keep_record(writer, tenant, record, body):
+    if keep_record(writer, tenant, record, body):
         _restore(writer, tenant, deletion, frozenset(versions))
     live = (
         Sql().add("SELECT version FROM version WHERE").put(Among("version", list(versions))).add("AND deleted IS NULL")
@@ -78,7 +84,7 @@ def restore(
 
 
 def _restore(writer: Writer, tenant: str, deletion: str, wanted: frozenset[str]) -> None:
-    touched = _Touched(writer)
+    touched = Touched(writer)
     for each in _undoable(writer, tenant, deletion):
         if each.version not in wanted or not _has_room(writer, each):
             continue
@@ -91,7 +97,8 @@ def _restore(writer: Writer, tenant: str, deletion: str, wanted: frozenset[str])
         touched.revoice()
 
 
-def _keep_record(writer: Writer, tenant: str, record: str, body: bytes) -> bool:
+def keep_record(writer: Writer, tenant: str, record: str, body: bytes) -> bool:
+    """Keep a record's row; False when it was there."""
     inserted = writer.db.execute(
         "INSERT INTO record (record, tenant, body) VALUES (?, ?, ?) ON CONFLICT DO NOTHING RETURNING record",
         (record, tenant, body),
@@ -120,7 +127,7 @@ def _has_room(writer: Writer, deleted: _Deleted) -> bool:
     return not writer.of_another(study, rows.patient_key(data_set, key.study_uid))
 
 
-class _Touched:
+class Touched:
     """Studies and series whose instances changed."""
 
     def __init__(self, writer: Writer) -> None:
@@ -153,6 +160,15 @@ class _Touched:
         self._change = change
         return feed.Place(tenant, study, series, instance, version)
 
+    def stays(self, table: str, identifier: int, change: int) -> None:
+        """Note a study or series of which something went and something is left."""
+        self._rows[table].add(identifier)
+        self._change = max(self._change, change)
+
+    def gone(self, table: str, identifier: int) -> None:
+        """Note that a study or series has no row any more."""
+        self._rows[table].discard(identifier)
+
     def leave(self, study: int, series: int, change: int) -> None:
         """Note that an instance has gone from a series and study; those that hold nothing else go too."""
         db = self._writer.db
@@ -180,7 +196,7 @@ class _Touched:
         for table in ("name_key", "change"):
             db.write(f"DELETE FROM {table} WHERE study = ?", (study,))
         db.write("DELETE FROM study WHERE id = ?", (study,))
-        _forget_patient(self._writer, patient)
+        forget_patient(self._writer, patient)
 
     def _keys(self, study: int, series: int) -> tuple[str, str]:
         tenant, study_uid, series_uid = self._writer.db.execute(
@@ -217,6 +233,8 @@ def purge_due(writer: Writer, before_s: float) -> list[tuple[str, str]]:
         if ids.version_time_s(ids.Version(record)) < before_s:
             due += writer.db.execute(
                 "UPDATE version SET purge = 'due' WHERE deletion_record = ? AND coalesce(purge, '') <> 'done'"
+                f" AND NOT EXISTS (SELECT 1 FROM instance i JOIN study s ON s.id = i.study"
+                f" JOIN patient p ON p.id = s.patient JOIN hold h ON {ON_STUDY} WHERE i.id = version.instance)"
                 " RETURNING version, object_key",
                 (record,),
             ).fetchall()
@@ -255,7 +273,7 @@ def purged(writer: Writer, versions: Iterable[str]) -> None:
             (patient,) = _patient_of(writer, identifier) if table == "study" else (None,)
             writer.voices.choose(table, identifier, change)
             if patient is not None:
-                _forget_patient(writer, patient)
+                forget_patient(writer, patient)
 
 
 def _patient_of(writer: Writer, study: int) -> tuple[int]:
@@ -263,7 +281,7 @@ def _patient_of(writer: Writer, study: int) -> tuple[int]:
     return found
 
 
-def _forget_patient(writer: Writer, patient: int) -> None:
+def forget_patient(writer: Writer, patient: int) -> None:
     """Remove a patient who has no study left."""
     writer.db.write(
         "DELETE FROM patient WHERE id = ? AND NOT EXISTS (SELECT 1 FROM study WHERE patient = ?)", (patient, patient)
@@ -333,7 +351,7 @@ def withdraw(writer: Writer, tenant: str, version: str) -> None:
         db.write(f"DELETE FROM {table} WHERE version = ?", (row,))
     db.write("DELETE FROM version WHERE id = ?", (row,))
     db.write("DELETE FROM series_metadata WHERE series = ?", (series,))
-    touched = _Touched(writer)
+    touched = Touched(writer)
     if db.execute("SELECT 1 FROM version WHERE instance = ?", (instance,)).fetchone() is not None:
         touched.rearrange(tenant, instance, change, version)
     else:

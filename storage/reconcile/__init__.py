@@ -1,5 +1,6 @@
 """Bringing bucket and index together: reindex, rows for objects without one, removal of the deleted, verification."""
 
+from storage.reconcile.erasing import Found, Patient, erase, find
 from storage.reconcile.following import Follower
 from storage.reconcile.orphans import adopt_orphans, purge
 from storage.reconcile.readers import GARBAGE_THRESHOLD, OneReader, Readers, ReadingProcesses
@@ -11,7 +12,9 @@ from storage.reconcile.worklist import Worklist
 __all__ = [
     "GARBAGE_THRESHOLD",
     "Follower",
+    "Found",
     "OneReader",
+    "Patient",
     "Readers",
     "ReadingProcesses",
     "Report",
@@ -19,6 +22,8 @@ __all__ = [
     "Verification",
     "Worklist",
     "adopt_orphans",
+    "erase",
+    "find",
     "find_without_row",
     "purge",
     "reindex",

@@ -36,6 +36,12 @@ class Indexing:
         left = []
         for object_key in keys:
             key, version = ids.parse_object_key(object_key)
+            if self.recorded[key.tenant].is_erased(object_key):
+                if self.writes:
+                    self.archive.objects.delete(object_key)
+                    self.report.removed += 1
+                self.report.seen += 1
+                continue
             reason = self.recorded[key.tenant].quarantines.get(object_key)
             if reason is not None:
                 # Also when it has a row: it may be from before its record.

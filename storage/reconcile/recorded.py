@@ -33,6 +33,13 @@ class Recorded:
     quarantines: dict[str, str] = field(default_factory=dict)
     """Object key to the reason."""
 
+    erasures: list[tuple[str, bytes, records.Erasure]] = field(default_factory=list)
+    """Record, its body, and what is in it."""
+    erased: set[str] = field(default_factory=set)
+    """Versions that must not come back."""
+    holds: list[tuple[str, bytes, records.Hold | records.Release]] = field(default_factory=list)
+    """Record, its body, and what is in it."""
+
     def take(self, name: str, body: bytes) -> None:
         """Take note of the next record. Raises ObjectDamaged."""
         record = records.loads(body)
@@ -42,9 +49,24 @@ class Recorded:
             self.restorations.append((name, body, record))
             for key in record.objects:
                 self.deletions.pop(key, None)
+        elif isinstance(record, records.Erasure):
+            self._erase(name, body, record)
+        elif isinstance(record, records.Hold | records.Release):
+            self.holds.append((name, body, record))
         else:
             self.undone[name] = body
             self.deletions.update((key, (name, body)) for key in record.objects)
+
+    def _erase(self, name: str, body: bytes, record: records.Erasure) -> None:
+        self.erasures.append((name, body, record))
+        self.erased.update(record.versions)
+        for named in (self.deletions, self.quarantines):
+            for key in [key for key in named if ids.parse_object_key(key)[1] in self.erased]:
+                del named[key]
+
+    def is_erased(self, object_key: str) -> bool:
+        """Whether an object was removed for good: one that is there was put back by hand, or has yet to go."""
+        return bool(self.erased) and ids.parse_object_key(object_key)[1] in self.erased
 
     def deletion_of(self, object_key: str) -> str:
         """The record by which an object is deleted; "" when it is not."""
@@ -81,13 +103,14 @@ def bodies(objects: ObjectStore, keys: Iterator[str]) -> Iterator[tuple[str, byt
 
 
 def apply(index: Index, tenant: ids.Tenant, found: Recorded) -> None:
-    """Apply deletions and undoings; those that were applied before change nothing."""
+    """Apply deletions, undoings, erasures and holds; those that were applied before change nothing."""
     by_record: dict[str, tuple[bytes, list[StoredVersion]]] = {
         record: (body, []) for record, body in found.undone.items()
     }
     for key, (record, _) in found.deletions.items():
         by_record[record][1].append(StoredVersion(ids.parse_object_key(key)[1], key))
-    known = _known(index, [*by_record, *(record for record, _, _ in found.restorations)])
+    others = (*found.restorations, *found.erasures, *found.holds)
+    known = _known(index, [*by_record, *(record for record, _, _ in others)])
     for record, (body, versions) in sorted(by_record.items()):
         if record not in known:
             index.delete(tenant, ids.Version(record), body, versions)
@@ -96,6 +119,16 @@ def apply(index: Index, tenant: ids.Tenant, found: Recorded) -> None:
             back = [key for key in restoration.objects if key not in found.deletions]
             again = [StoredVersion(ids.parse_object_key(key)[1], key) for key in back]
             index.restore(tenant, ids.Version(record), body, ids.Version(restoration.deletion), again)
+    for record, body, erasure in found.erasures:
+        if record not in known:
+            index.erase(tenant, ids.Version(record), body, erasure.versions)
+    for record, body, held in found.holds:
+        if record in known:
+            continue
+        if isinstance(held, records.Hold):
+            index.hold(tenant, ids.Version(record), body, held.held)
+        else:
+            index.release(tenant, ids.Version(record), body, ids.Version(held.hold))
 
 
 def _known(index: Index, names: list[str]) -> frozenset[str]:

@@ -8,6 +8,8 @@ import pytest
 
 from gateway.assembly import Core
 from storage import reconcile
+from storage.dicom.identifiers import Tenant
+from storage.index.base import Held
 from tests.gateway.dicomweb.conftest import Client, store
 from tests.instances import data_set, part10_file, uid
 
@@ -85,3 +87,17 @@ async def test_once_the_objects_are_going_the_answer_is_410(client: Client, core
     status_again, _ = await store(client, part10_file(one))
     assert status_again == 200
     assert await status(client, f"/studies/{one.StudyInstanceUID}") == 200
+
+
+async def test_what_is_held_is_refused_and_stays(client: Client, core: Core) -> None:
+    found = data_set()
+    await store(client, part10_file(found))
+    held = Held(found.StudyInstanceUID, "", "", "case 7")
+    core.archive.index.hold(Tenant("main"), core.archive.new_version(), b"{}", held)
+    path = f"/dicomweb/studies/{found.StudyInstanceUID}"
+    for below in ("", f"/series/{found.SeriesInstanceUID}"):
+        async with client.delete(path + below) as response:
+            assert response.status == 409
+            assert "legal hold" in (await response.json(content_type=None))["detail"]
+    async with client.get(f"{path}/metadata") as response:
+        assert response.status == 200

@@ -1,0 +1,57 @@
+"""What the commands that change the archive beside a running gateway have in common."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+
+from gateway import assembly, rebuilding, stores
+from gateway.audit.trail import AuditTrail
+from gateway.config import Settings
+from gateway.context import Caller, Principal, PrincipalKind, Source
+from storage.archive import Archive
+from storage.dicom import identifiers as ids
+from storage.errors import InvalidIdentifier
+
+
+def checked(check: Callable[[str], str]) -> Callable[[str], str]:
+    """A check of an identifier as an argument's type."""
+
+    def argument(text: str) -> str:
+        try:
+            return check(text)
+        except InvalidIdentifier as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return argument
+
+
+def with_tenant(parser: argparse.ArgumentParser) -> None:
+    """``--tenant``."""
+    parser.add_argument("--tenant", type=checked(ids.tenant), default="main", help="the tenant (main)")
+
+
+def with_subject(parser: argparse.ArgumentParser) -> None:
+    """A study or a patient."""
+    named = parser.add_mutually_exclusive_group(required=True)
+    named.add_argument("--study", type=checked(ids.study_uid), metavar="UID", help="a study")
+    named.add_argument("--patient-id", metavar="ID", help="a patient, by Patient ID")
+    parser.add_argument("--issuer", default="", help="Issuer of Patient ID, where the patient's images have one")
+
+
+@contextmanager
+def opened(settings: Settings) -> Iterator[tuple[Archive, AuditTrail]]:
+    """The archive and the audit trail, beside a gateway or without one; not during a reindex."""
+    with rebuilding.not_meanwhile(settings):
+        assembly.check_index(settings)
+        objects, index = stores.object_store(settings), assembly.index(settings)
+        trail = AuditTrail(assembly.audit_directory(settings), "command")
+        with closing(objects), closing(index), closing(trail):
+            yield Archive(objects, index, assembly.limits(settings)), trail
+
+
+def administrator() -> Caller:
+    """Whoever gave the command, by the name of the account."""
+    return Caller(Principal(getpass.getuser(), PrincipalKind.LOOPBACK), Source("command", "127.0.0.1"))

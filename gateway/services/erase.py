@@ -1,0 +1,109 @@
+"""Erasure of a patient or study on request, and the certificate of what was erased."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from gateway.audit.events import AuditEvent
+from gateway.audit.trail import AuditTrail
+from gateway.context import Caller
+from gateway.errors import NotFound, UnderHold
+from gateway.services.hold import refuse_held
+from storage import reconcile
+from storage.archive import Archive
+from storage.dicom import identifiers as ids
+
+ELSEWHERE = (
+    "backups and copies of the objects, the index and the audit trail made before, until they are overwritten; "
+    "a gateway that reads this archive restores nothing from them: the record keeps the objects out",
+    "versions that the bucket itself keeps, where its versioning is on",
+    "read caches of other hosts, below cache in their storage directory, until their blocks are displaced: nothing "
+    "leads there any more; remove the directory while that host's gateway is stopped to have it at once",
+    "free pages of the database, until they are used again: VACUUM rewrites them",
+    "whoever retrieved the images before",
+)
+"""What may still hold it, and is not the gateway's to remove."""
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """What was erased, or with ``record`` None would be. It names studies and digests, and nobody."""
+
+    tenant: ids.Tenant
+    found: reconcile.Found
+    record: ids.Version | None
+    by: str
+    at: datetime.datetime
+    kept_indexes: Sequence[str]
+
+    def document(self) -> Mapping[str, object]:
+        """As JSON values."""
+        versions = self.found.versions
+        return {
+            "certificate": "erasure" if self.record else "rehearsal of an erasure: nothing was erased",
+            "record": self.record,
+            "tenant": self.tenant,
+            "at": self.at.isoformat(timespec="seconds"),
+            "by": self.by,
+            "studies": list(self.found.studies),
+            "versions": len(versions),
+            "quarantined": sum(each.quarantined for each in versions),
+            "bytes": sum(each.size for each in versions),
+            "records_removed": len(self.found.records),
+            "sha256_of_objects": sorted(each.sha256 for each in versions if each.sha256),
+            "left_since_they_are_arriving": len(self.found.arriving),
+            "may_still_be_in": [*(f"the index kept by a reindex: {name}" for name in self.kept_indexes), *ELSEWHERE],
+        }
+
+
+class EraseService:
+    """Erases, for who administers the gateway. ``kept_indexes`` are older indexes that a reindex left beside."""
+
+    def __init__(self, archive: Archive, trail: AuditTrail, kept_indexes: Sequence[str] = ()) -> None:
+        self._archive = archive
+        self._trail = trail
+        self._kept_indexes = kept_indexes
+
+    def erase(
+        self, caller: Caller, tenant: ids.Tenant, whose: reconcile.Patient | ids.StudyUid, *, rehearse: bool = False
+    ) -> Certificate:
+        """Remove everything of a patient or study for good: there is no undo.
+
+        Parameters
+        ----------
+        rehearse
+            Only look what would go.
+
+        Raises
+        ------
+        NotFound
+            There is nothing.
+        UnderHold
+            A hold is on one of the studies, or on the patient. Nothing is erased then.
+        AuditUnavailable, storage.errors.StorageUnavailable
+        """
+        subject = () if isinstance(whose, reconcile.Patient) else (whose,)
+        self._trail.write(AuditEvent("erase", "rehearsed" if rehearse else "allowed", caller, tenant, subject))
+        found = reconcile.find(self._archive, tenant, whose)
+        try:
+            self._refuse(tenant, whose, found)
+        except (UnderHold, NotFound) as error:
+            self._trail.write(AuditEvent("erase", "refused", caller, tenant, subject, type(error).__name__))
+            raise
+        record = None if rehearse else reconcile.erase(self._archive, found)
+        if record is not None:
+            detail = f"{len(found.versions)} versions by record {record}"
+            self._trail.write(AuditEvent("erase", "erased", caller, tenant, tuple(found.studies), detail))
+        now = datetime.datetime.now(datetime.UTC)
+        return Certificate(tenant, found, record, caller.principal.name, now, self._kept_indexes)
+
+    def _refuse(self, tenant: ids.Tenant, whose: reconcile.Patient | ids.StudyUid, found: reconcile.Found) -> None:
+        refuse_held(self._archive, tenant, found.studies)
+        if isinstance(whose, reconcile.Patient):
+            named = [state.held for _, state in self._archive.index.in_force(tenant)]
+            if any((each.issuer, each.patient_id) == (whose.issuer, whose.patient_id) for each in named):
+                raise UnderHold("a legal hold is on the patient; what is held stays")
+        if not found.versions:
+            raise NotFound("there is nothing to erase: neither rows nor objects nor anything in quarantine")

@@ -87,7 +87,7 @@ def test_a_hold_keeps_what_was_deleted_before_it(running: Running) -> None:
     assert running.command("hold", "add", "--study", study, "--reason", "case 8")[0] == 0
     assert reconcile.purge(running.core.archive, -1.0) == 0
     assert running.command("erase", "--study", study)[0] == 1
-    assert len([info for info in running.core.archive.objects.list(f"main/{study}/")]) == 1
+    assert len(list(running.core.archive.objects.list(f"main/{study}/"))) == 1
 
 
 def test_an_erasure_is_certified_and_the_certificate_names_nobody(running: Running, tmp_path: Path) -> None:

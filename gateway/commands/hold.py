@@ -18,7 +18,7 @@ def add(commands: Commands) -> None:
     parser = commands.add_parser(
         "hold",
         help="keep studies or patients from being removed",
-        description="What is held cannot be deleted, purged, erased or expired. May run beside the gateway.",
+        description="What is held cannot be deleted, purged or erased. May run beside the gateway.",
     )
     what = parser.add_subparsers(metavar="WHAT", required=True)
     adding = what.add_parser("add", help="put a hold on a study, or a patient with every study to come")

@@ -1,4 +1,4 @@
-"""Legal holds: what is held cannot be deleted, purged, erased or expired, whoever asks."""
+"""Legal holds: what is held cannot be deleted, purged or erased, whoever asks."""
 
 from __future__ import annotations
 

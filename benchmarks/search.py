@@ -23,6 +23,7 @@ from storage.dicom.attributes import Computed, Level
 from storage.dicom.keys import Options
 from storage.dicom.matching import EVERYTHING
 from storage.dicom.metadata import Step, Value
+from storage.errors import SearchTooBroad
 from storage.index.base import Index, Search, Target
 from storage.index.postgres import PostgresIndex, PostgresSettings
 from storage.index.sqlite import SqliteIndex
@@ -59,7 +60,8 @@ def questions() -> dict[str, Callable[[Some], Search]]:
 
     def ask(level: Level, *conditions: Any, **more: Any) -> Search:
         computed = {Level.STUDY: _OHIF, Level.SERIES: frozenset((Computed.SERIES_INSTANCES,))}
-        return Search(MAIN, level, conditions, computed=computed.get(level, frozenset()), limit=101, **more)
+        of_level = computed.get(level, frozenset())
+        return Search(MAIN, level, conditions, computed=of_level, versions=False, limit=101, **more)
 
     def kvp(_: Some) -> tuple[Value, ...]:
         return (Value(Step("00180060"), "DS", "120"),)
@@ -95,6 +97,7 @@ def questions() -> dict[str, Callable[[Some], Search]]:
             in_study=(of("Modality", s.modality),),
         ),
         "studies by description": lambda _: ask(Level.STUDY, of("StudyDescription", "Knee*")),
+        "studies by description, rare": lambda s: ask(Level.STUDY, of("StudyDescription", f"*{s.number // 50}*")),
         "series of a study": lambda s: ask(Level.SERIES, of("StudyInstanceUID", s.study_uid)),
         "series, newest": lambda _: ask(Level.SERIES),
         "series of a patient by modality": lambda s: ask(
@@ -132,8 +135,12 @@ def lookups(index: Index) -> dict[str, Callable[[Some], object]]:
 
 
 def measure(call: Callable[[Some], object], values: list[Some]) -> tuple[float, float, float]:
-    """Median, 95th percentile and longest of a call over some values, in milliseconds; the first is not counted."""
-    call(values[-1])
+    """Median, 95th percentile and longest of a call over some values, in milliseconds.
+
+    Each is asked once before: of a server at work, studies, series and the upper pages of indexes are in memory.
+    """
+    for each in values:
+        call(each)
     taken = []
     for each in values:
         started_s = time.perf_counter()
@@ -147,7 +154,11 @@ def deep_pages(index: Index, studies: int, instances: int, values: list[Some]) -
     for level, factor in {Level.STUDY: 1, Level.SERIES: SERIES_PER_STUDY, Level.INSTANCE: instances}.items():
         offset = studies * factor - 200
         plain = Search(MAIN, level, limit=100, offset=offset)
-        (before,) = index.search(dataclasses.replace(plain, limit=1, offset=offset - 1))
+        try:
+            (before,) = index.search(dataclasses.replace(plain, limit=1, offset=offset - 1))
+        except SearchTooBroad:
+            print(f"{level.name.lower()} page at {offset}, counted off: refused, too broad")
+            continue
         after = dataclasses.replace(plain, offset=0, after=before.position)
         assert index.search(plain) == index.search(after)
         few = values[:3] if level is Level.INSTANCE else values

@@ -56,7 +56,7 @@ def _data_sets(chance: random.Random, number: int) -> Iterator[list[dict[str, An
             "00080030": _element("TM", f"{chance.randrange(24):02}{chance.randrange(60):02}00"),
             "00080050": _element("SH", f"A{study:08}"),
             "00080090": _element("PN", {"Alphabetic": f"{chance.choice(families)}^{chance.choice(_GIVEN)}"}),
-            "00081030": _element("LO", chance.choice(("Head", "Chest", "Abdomen", "Knee")) + " routine"),
+            "00081030": _element("LO", f"{chance.choice(('Head', 'Chest', 'Abdomen', 'Knee'))} protocol {study // 50}"),
             "00100010": _element("PN", {"Alphabetic": f"{chance.choice(families)}^{chance.choice(_GIVEN)}"}),
             "00100020": _element("LO", f"P{chance.randrange(number // 2 + 1):07}"),
             "00100030": _element("DA", f"19{chance.randrange(100):02}0101"),

@@ -69,7 +69,7 @@ class QueryService:
         """
         wanted = results.wanted(query)
         search, unmatched = self._search(decision, query)
-        search = dataclasses.replace(search, computed=wanted.computed)
+        search = dataclasses.replace(search, computed=wanted.computed, versions=wanted.needs_metadata)
         page = self._page(search, query.counted)
         found: list[json_model.JsonDataSet] = []
         room = self._max_answer_bytes
@@ -139,4 +139,6 @@ class QueryService:
 
 def _question(search: Search, state: State) -> Hashable:
     """What names the rows of a question in their order, whichever page is asked for."""
-    return dataclasses.replace(search, limit=0, offset=0, after=None, computed=frozenset(), cost=Cost()), state
+    return dataclasses.replace(
+        search, limit=0, offset=0, after=None, computed=frozenset(), versions=False, cost=Cost()
+    ), state

@@ -104,7 +104,7 @@ class Cost:
     """
 
     max_inspected: int = 20_000
-    max_counted: int = 10_000
+    max_counted: int = 2_000
     timeout_s: float = 10.0
 
 
@@ -123,6 +123,8 @@ class Search:
 
     ``limit`` rows come after ``offset`` in a stable order, or after ``offset`` more beyond ``after``. With
     ``snapshot`` the rows are those that were there at that change, whatever came or went since.
+
+    ``versions`` asks which version speaks for each row; it costs two look-ups a row.
     """
 
     tenant: Tenant
@@ -136,6 +138,7 @@ class Search:
     after: Position | None = None
     snapshot: int | None = None
     computed: frozenset[Computed] = frozenset()
+    versions: bool = True
     cost: Cost = Cost()
 
 
@@ -143,7 +146,8 @@ class Search:
 class Row:
     """One result. ``attributes`` are JSON texts (DICOM JSON Model), one each level down to the question's.
 
-    ``version_id`` is that of the version that speaks for the row, for more of its metadata; None when these are purged.
+    ``version_id`` is that of the version that speaks for the row, for more of its metadata; None when these are purged,
+    or were not asked for.
     """
 
     study_uid: StudyUid

@@ -16,13 +16,15 @@ from storage.dicom.matching import (
     Wildcard,
     attribute_of,
 )
-from storage.index.database import Among, Matching, Sql
+from storage.index.database import Among, Either, Matching, Sql
 
 ALIASES = {Level.PATIENT: "s", Level.STUDY: "s", Level.SERIES: "e", Level.INSTANCE: "i"}
 """Table aliases: study ``s`` (with its patient's attributes), series ``e``, instance ``i``; a request's item ``r``."""
 
 
-_INDEXED = frozenset(("patient_name", "patient_name_i", "patient_name_p", "patient_id", "accession_number"))
+_INDEXED = frozenset(
+    ("patient_name", "patient_name_i", "patient_name_p", "patient_id", "accession_number", "study_description")
+)
 """Columns of study that have an index of their own."""
 
 
@@ -38,6 +40,8 @@ def level_of(condition: Condition) -> Level:
 def sql(condition: Condition, *, in_item: bool = False) -> Sql:
     """A boolean expression over the aliases; never NULL, so that it may be negated."""
     if isinstance(condition, AllOf | AnyOf):
+        if isinstance(condition, AnyOf) and _is_of_studies(condition):
+            return Sql().put(Either(tuple(sql(part) for part in condition.conditions)))
         word, empty = ("AND", "1 = 1") if isinstance(condition, AllOf) else ("OR", "1 = 0")
         return _joined(word, [sql(part, in_item=in_item) for part in condition.conditions], empty)
     if isinstance(condition, Not):
@@ -53,6 +57,11 @@ def sql(condition: Condition, *, in_item: bool = False) -> Sql:
     alias = "r" if in_item else ALIASES[attribute.level]
     word = "AND" if isinstance(condition, Absent) else "OR"
     return _joined(word, [_column(condition, alias, column) for column in attribute.columns], "1 = 0")
+
+
+def _is_of_studies(condition: AnyOf) -> bool:
+    """Whether studies may be looked up by each part of a condition for itself: where one of them goes by name keys."""
+    return level_of(condition) <= Level.STUDY and any(isinstance(part, Fuzzy) for part in condition.conditions)
 
 
 def _fuzzy(condition: Fuzzy, attribute: Attribute) -> Sql:

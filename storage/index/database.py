@@ -51,13 +51,20 @@ class Listed:
     expression: str
 
 
-Piece = Text | Matching | Among | Listed
+@dataclass(frozen=True, slots=True)
+class Either:
+    """That at least one of some conditions on a study ``s`` holds, each of which has an index of its own."""
+
+    conditions: tuple[Sql, ...]
+
+
+Piece = Text | Matching | Among | Listed | Either
 
 
 class Dialect(Protocol):
     """How an engine spells what the engines do not spell alike."""
 
-    def spell(self, piece: Matching | Among | Listed) -> Text:
+    def spell(self, piece: Matching | Among | Listed | Either) -> Text:
         """A piece in the engine's SQL."""
         ...
 

@@ -26,7 +26,7 @@ from psycopg.pq import TransactionStatus
 from storage.errors import SchemaMismatch, SearchTooBroad, StorageError, StorageFull, StorageUnavailable
 from storage.index import migrations, searching
 from storage.index.connections import Connections
-from storage.index.database import Among, Found, Listed, Matching, Sql, Text
+from storage.index.database import Among, Either, Found, Listed, Matching, Sql, Text
 from storage.index.relational import Change, RelationalIndex
 from storage.index.transaction import LAST, Transaction
 from storage.index.writing import Writer
@@ -69,8 +69,13 @@ class PostgresDialect:
 
     _LIKE = str.maketrans({"*": "%", "?": "_", "%": r"\%", "_": r"\_", "\\": "\\\\"})
 
-    def spell(self, piece: Matching | Among | Listed) -> Text:
+    def spell(self, piece: Matching | Among | Listed | Either) -> Text:
         """See Dialect."""
+        if isinstance(piece, Either):
+            # Across an OR the planner would not look into subqueries by their indexes, but read every study.
+            parts = [condition.spelled(self) for condition in piece.conditions]
+            union = " UNION ALL ".join(f"SELECT s.id FROM study s WHERE {part.text}" for part in parts)
+            return Text(f"s.id IN ({union})", tuple(value for part in parts for value in part.parameters))
         if isinstance(piece, Among):
             return Text(f"{piece.column} = ANY(?)", (list(piece.values),))
         if isinstance(piece, Listed):

@@ -60,6 +60,9 @@ def _where(search: Search, among: Sequence[int] | None = None) -> Sql:
     """
     level = max(search.level, Level.STUDY)
     where = Sql().add("s.tenant = ? AND", search.tenant).extend(_there(level, search.snapshot))
+    if level is Level.INSTANCE:
+        # SOP Instance UIDs are found by tenant.
+        where.add("AND i.tenant = ?", search.tenant)
     if among is not None:
         column = {Level.STUDY: "s.id IN (SELECT i.study", Level.SERIES: "e.id IN (SELECT i.series"}.get(level)
         if column is None:
@@ -154,6 +157,8 @@ _VERSION = {
 
 def _version(search: Search) -> Sql:
     """The version whose metadata speak for a row: where the scope asks for series, one that is in it."""
+    if not search.versions:
+        return Sql().add("NULL")
     if search.level > Level.STUDY or level_of(search.scope) <= Level.STUDY:
         return Sql().add(_VERSION[search.level])
     found = Sql().add("(SELECT v.id FROM series e JOIN instance i ON i.series = e.id")
@@ -234,7 +239,9 @@ def count(search: Search, among: Sequence[int] | None = None, at_most: int | Non
 def candidates(search: Search) -> Sql:
     """Instances that satisfy all of a search but its keys on metadata; one more than may be inspected at most."""
     found = Sql().add(f"SELECT i.id, i.current_version FROM {_FROM[Level.INSTANCE]} WHERE s.tenant = ?", search.tenant)
-    found.add("AND").extend(_there(Level.INSTANCE, None)).add("AND").extend(sql(search.scope))
+    found.add("AND i.tenant = ? AND", search.tenant).extend(_there(Level.INSTANCE, None)).add("AND").extend(
+        sql(search.scope)
+    )
     found.extend(_all(search.conditions))
     for condition in search.in_study:
         found.add("AND").extend(some_series(search.scope, [condition], search.snapshot))
@@ -264,7 +271,17 @@ LISTS = frozenset((Computed.MODALITIES_IN_STUDY, Computed.SOP_CLASSES_IN_STUDY, 
 """Computed values that come back as a JSON array."""
 
 
+_COUNTED = {
+    Computed.STUDY_INSTANCES: "instance i WHERE i.study = s.id",
+    Computed.PATIENT_INSTANCES: "study s JOIN instance i ON i.study = s.id WHERE s.patient = page.patient",
+}
+"""Counts of instances that need no look at their series, unless the scope does."""
+
+
 def _computed(computed: Computed, search: Search) -> Sql:
+    if computed in _COUNTED and level_of(search.scope) <= Level.STUDY:
+        counted = Sql().add(f"(SELECT count(*) FROM {_COUNTED[computed]} AND i.current_version IS NOT NULL")
+        return counted.add("AND").extend(sql(search.scope)).add(")")
     if computed in _SCOPED:
         what, source = _SCOPED[computed]
         return Sql().add("(SELECT").put(what).add(source).extend(sql(search.scope)).add(")")

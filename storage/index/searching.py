@@ -32,7 +32,9 @@ def page(db: Database, search: Search, total: int | None) -> Page:
         computed = sorted(search.computed)
         found = tuple(_row(each, computed) for each in db.run(queries.page(search, among)))
         exact = True
-        if total is None:
+        if total is None and search.after is None and len(found) < search.limit and (found or not search.offset):
+            total = search.offset + len(found)
+        elif total is None:
             total = _number(db, queries.count(search, among, search.cost.max_counted))
             exact = total < search.cost.max_counted
         return Page(found, total, exact, seen)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from storage.dicom import json_model
 from storage.errors import SearchTooBroad, StorageFull, StorageUnavailable
 from storage.index import migrations, searching
 from storage.index.connections import Connections
-from storage.index.database import Among, Found, Listed, Matching, Sql, Text
+from storage.index.database import Among, Either, Found, Listed, Matching, Sql, Text
 from storage.index.relational import Change, RelationalIndex
 from storage.index.transaction import LAST, Transaction
 from storage.index.turnstile import Turnstile
@@ -26,11 +26,34 @@ _MAX_READERS = 256
 _OPERATIONS_BETWEEN_LOOKS = 20_000
 
 
-class SqliteDialect:
-    """SQLite's way to say it."""
+# One look into an index for each tenant, however many studies it has.
+_TENANTS = (
+    "WITH RECURSIVE found (tenant) AS (SELECT min(tenant) FROM study UNION ALL"
+    " SELECT (SELECT min(s.tenant) FROM study s WHERE s.tenant > f.tenant) FROM found f WHERE f.tenant IS NOT NULL)"
+    " SELECT tenant FROM found WHERE tenant IS NOT NULL"
+)
+_FEW_STUDIES = 2000
+"""So many studies are looked up one by one; of more, a page's are met soon on the way through all in their order."""
 
-    def spell(self, piece: Matching | Among | Listed) -> Text:
+Studies = Callable[[str, str], Sequence[int] | None]
+"""The ids of studies whose column matches a GLOB pattern; None when they are many."""
+
+
+class SqliteDialect:
+    """SQLite's way to say it.
+
+    Its planner does not know how many studies match a pattern, so that is looked at before the statement is spelled.
+    """
+
+    def __init__(self, studies: Studies) -> None:
+        self._studies = studies
+
+    def spell(self, piece: Matching | Among | Listed | Either) -> Text:
         """See Dialect."""
+        if isinstance(piece, Either):
+            parts = [condition.spelled(self) for condition in piece.conditions]
+            either = " OR ".join(part.text for part in parts)
+            return Text(f"({either})", tuple(value for part in parts for value in part.parameters))
         if isinstance(piece, Among):
             listed = json_model.dumps(list(piece.values)).decode()
             return Text(f"{piece.column} IN (SELECT value FROM json_each(?))", (listed,))
@@ -38,13 +61,13 @@ class SqliteDialect:
             return Text(f"json_group_array(DISTINCT {piece.expression})")
         # GLOB means the same by * and ?; [ has to be quoted.
         pattern = piece.pattern.replace("[", "[[]")
-        if piece.of_study and pattern[0] in "*?":
-            # Looked for in the column's own index, before any study is read.
-            column = piece.column
-            return Text(
-                f"s.id IN (SELECT n.id FROM study n WHERE n.{column} IS NOT NULL AND n.{column} GLOB ?)", (pattern,)
-            )
-        return Text(f"{piece.alias}.{piece.column} GLOB ?", (pattern,))
+        if not piece.of_study:
+            return Text(f"{piece.alias}.{piece.column} GLOB ?", (pattern,))
+        found = self._studies(piece.column, pattern)
+        if found is not None:
+            return self.spell(Among("s.id", found))
+        # By the sign the column's index is left alone: it is not in the order that is asked for.
+        return Text(f"+s.{piece.column} GLOB ?", (pattern,))
 
 
 class SqliteDatabase:
@@ -52,7 +75,8 @@ class SqliteDatabase:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
-        self._dialect = SqliteDialect()
+        self._dialect = SqliteDialect(self._studies)
+        self._looked_up: dict[tuple[str, str], Sequence[int] | None] | None = None
 
     def execute(self, text: str, parameters: Sequence[object] = ()) -> sqlite3.Cursor:
         """See Database."""
@@ -77,13 +101,33 @@ class SqliteDatabase:
 
     def run(self, statement: Sql) -> list[Found]:
         """See Database."""
-        spelled = statement.spelled(self._dialect)
+        spelled = self.spelled(statement)
         return self.connection.execute(spelled.text, spelled.parameters).fetchall()
+
+    def spelled(self, statement: Sql) -> Text:
+        """A statement as SQLite takes it."""
+        return statement.spelled(self._dialect)
+
+    def _studies(self, column: str, pattern: str) -> Sequence[int] | None:
+        """See Studies. Within one ``reading`` a pattern is looked for once: page and total ask the same."""
+        known = self._looked_up if self._looked_up is not None else {}
+        asked = column, pattern
+        if asked not in known:
+            # Every tenant's, within the column's own index: a statement's other conditions choose among them.
+            found: list[Found] = []
+            for (tenant,) in self.connection.execute(_TENANTS).fetchall():
+                where = f"n.tenant = ? AND n.{column} IS NOT NULL AND n.{column} GLOB ?"
+                statement = f"SELECT n.id FROM study n WHERE {where} LIMIT ?"
+                more = _FEW_STUDIES + 1 - len(found)
+                found += self.connection.execute(statement, (tenant, pattern, more)).fetchall()
+            known[asked] = [row[0] for row in found] if len(found) <= _FEW_STUDIES else None
+        return known[asked]
 
     @contextmanager
     def reading(self, timeout_s: float) -> Iterator[float]:
         """See Database."""
         deadline_s = time.monotonic() + timeout_s
+        self._looked_up = {}
         self.connection.execute("BEGIN")
         self.connection.set_progress_handler(lambda: time.monotonic() > deadline_s, _OPERATIONS_BETWEEN_LOOKS)
         try:
@@ -93,6 +137,7 @@ class SqliteDatabase:
                 raise SearchTooBroad(searching.too_long(timeout_s)) from error
             raise
         finally:
+            self._looked_up = None
             self.connection.set_progress_handler(None, 0)
             self.connection.execute("ROLLBACK")
 

@@ -58,8 +58,10 @@ samples: $(STAMP) ## generate the sample studies anew
 docs: $(STAMP) ## write the generated parts of the documents
 	$(BIN)/python -m docs.generate
 
-faults: $(STAMP) ## kill -9 at ROUNDS random moments of ingest, then simulated power cuts (root)
-	$(BIN)/python -m tests.faults.kill --rounds $(ROUNDS)
+faults: $(STAMP) ## ROUNDS faults for each pair of engines while it ingests, then simulated power cuts (root)
+	for pair in local+sqlite s3+sqlite s3+postgres; do \
+		$(BIN)/python -m tests.faults.rounds --engines $$pair --rounds $(ROUNDS) || exit 1; \
+	done
 	$(BIN)/python -m tests.faults.powercut --cuts 10
 
 grid: $(STAMP) ## the interop suite on every pair of engines, with one and with three workers a face

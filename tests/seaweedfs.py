@@ -47,13 +47,13 @@ class SeaweedFS:
         roles = folder / "iam.json"
         roles.write_text(json.dumps(_roles()))
         self._log_path = folder / "weed.log"
-        environment = os.environ | {
+        self._environment = os.environ | {
             # A new bucket makes one volume at its first object instead of seven.
             "WEED_MASTER_VOLUME_GROWTH_COPY_1": "1",
             "WEED_S3_SSE_KEK": secrets.token_hex(32),
             "WEED_S3_SSE_KEK_PASSPHRASE": secrets.token_hex(16),
         }
-        command = [
+        self._command = [
             *(
                 _weed(),
                 "-logtostderr=true",
@@ -72,13 +72,11 @@ class SeaweedFS:
             # Without these two it takes the fixed port 9101 and dies where that is taken.
             *("-s3.port.iceberg=0", "-s3.port.lance=0", "-metricsPort=0"),
         ]
-        with self._log_path.open("wb") as log:
-            self._process = subprocess.Popen(
-                command, stdout=log, stderr=log, cwd=folder, env=environment, start_new_session=True
-            )
-        try:
-            self._wait_until_ready(ready_within_s)
-            if fsync:
+        self._folder, self._ready_within_s = folder, ready_within_s
+        self._process: subprocess.Popen[bytes] | None = None
+        self.start()
+        if fsync:
+            try:
                 subprocess.run(
                     [
                         *(_weed(), "shell", f"-master=127.0.0.1:{master}.{master_grpc}"),
@@ -89,6 +87,18 @@ class SeaweedFS:
                     capture_output=True,
                     timeout=30,
                 )
+            except BaseException:
+                self.stop()
+                raise
+
+    def start(self) -> None:
+        """Start it, on the same ports and files as before, and wait until it answers."""
+        with self._log_path.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command, stdout=log, stderr=log, cwd=self._folder, env=self._environment, start_new_session=True
+            )
+        try:
+            self._wait_until_ready(self._ready_within_s)
         except BaseException:
             self.stop()
             raise
@@ -99,9 +109,10 @@ class SeaweedFS:
         return self.endpoint_url
 
     def stop(self) -> None:
-        """End the server at once; its files are of no further use. Idempotent."""
+        """kill -9, since SIGTERM takes it ten seconds; it can be started again. Idempotent."""
+        if self._process is None:
+            return
         if self._process.poll() is None:
-            # SIGTERM takes it ten seconds.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
@@ -109,7 +120,7 @@ class SeaweedFS:
     def _wait_until_ready(self, within_s: float) -> None:
         deadline = time.monotonic() + within_s
         while time.monotonic() < deadline:
-            if self._process.poll() is not None:
+            if self._process is None or self._process.poll() is not None:
                 break
             # An unsigned request is refused (403) as soon as the S3 gateway knows its identities.
             try:

@@ -6,29 +6,20 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 from pynetdicom.association import Association
 from pynetdicom.dimse_messages import DIMSEMessage
 
 from gateway.access.door import Decision
 from gateway.context import Caller
+from gateway.dimse.received import ReceivedFile
 from gateway.errors import Unauthenticated
 
 
-class Closing(Protocol):
-    """What can be closed."""
-
-    def close(self) -> None:
-        """Close it. Idempotent."""
-        ...
-
-
-def file_of(message: DIMSEMessage | None) -> dict[Path, Closing]:
+def file_of(message: DIMSEMessage | None) -> dict[Path, ReceivedFile]:
     """The file, if any, into which pynetdicom receives the data set of a C-STORE request."""
-    path = getattr(message, "_data_set_path", None)
-    handle = getattr(message, "_data_set_file", None)
-    return {path: handle} if isinstance(path, Path) and handle is not None else {}
+    file = getattr(message, "_data_set_file", None)
+    return {file.path: file} if isinstance(file, ReceivedFile) else {}
 
 
 @dataclass(slots=True)
@@ -38,8 +29,8 @@ class Peer:
     caller: Caller
     store: Decision | None = None
     """The decision that serves all C-STORE of the association."""
-    received: dict[Path, Closing] = field(default_factory=dict)
-    """Files of messages that are received and not yet served, and pynetdicom's handles of them."""
+    received: dict[Path, ReceivedFile] = field(default_factory=dict)
+    """Files of messages that are received and not yet served."""
     command: bytearray = field(default_factory=bytearray)
     """Of the message that is being received: what has come of its command set,"""
     storing: bool = False

@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 import socket
 import socketserver
-import tempfile
 import threading
 import time
 from typing import Any
 
-from pynetdicom import AE, _config
+from pynetdicom import AE, _config, dimse_messages
 from pynetdicom.association import Association
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
@@ -18,6 +17,7 @@ from gateway.assembly import Core
 from gateway.dimse import contexts
 from gateway.dimse.handlers import Handlers
 from gateway.dimse.peers import Peers
+from gateway.dimse.received import ReceivedFile
 from storage.dicom.file_meta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 _POLL_S = 0.1
@@ -29,7 +29,7 @@ _MAX_ASSOCIATE_BYTES = 262_144
 class DimseServer:
     """Serves associations of one process.
 
-    pynetdicom is configured by module globals and receives into ``tempfile.tempdir``: one server in a process.
+    pynetdicom is configured by module globals, of which the place to receive into is one: one server in a process.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class DimseServer:
         application_entity.require_called_aet = True
         application_entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
         application_entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-        self._spool_directory = core.spool.directory
+        self._spool = core.spool
         self._peers = Peers(core.metrics.connections_active.inc)
         self.address: tuple[str, int] = listening.getsockname()[:2]
         self._server = application_entity.make_server(
@@ -64,7 +64,7 @@ class DimseServer:
 
     def start(self) -> None:
         """Begin to accept."""
-        tempfile.tempdir = str(self._spool_directory)
+        dimse_messages.NamedTemporaryFile = lambda **_: ReceivedFile(self._spool)  # type: ignore[attr-defined, assignment]
         self._thread.start()
 
     @property
@@ -89,7 +89,6 @@ class DimseServer:
                 _end(association)
             self._peers.wait_until_none(_ABORT_S)
         self._server.server_close()
-        tempfile.tempdir = None
 
 
 def _end(association: Association) -> None:

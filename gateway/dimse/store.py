@@ -48,10 +48,11 @@ class StoreHandler:
 
     def _store(self, event: evt.Event, peer: Peer) -> Dataset:
         path = event.dataset_path
-        if not isinstance(path, Path):
+        received = peer.received.get(path) if isinstance(path, Path) else None
+        if received is None:
             raise Truncated("a C-STORE request without a Data Set")
-        with Spooled.of_file(path) as spooled:
-            peer.received.pop(path, None)
+        with received.spooled() as spooled:
+            peer.received.pop(received.path, None)
             self._core.metrics.received_bytes.inc(spooled.size)
             self._keep(event, peer, spooled)
         return status.response(status.SUCCESS)

@@ -122,12 +122,20 @@ class Spool:
 
     def new_file(self) -> tuple[Path, BinaryIO]:
         """A fresh file, readable by us alone."""
-        path = self.directory / f"{os.getpid()}-{os.urandom(8).hex()}.spool"
+        path = self.new_path()
+        return path, self.create(path)
+
+    def new_path(self) -> Path:
+        """Where no file is."""
+        return self.directory / f"{os.getpid()}-{os.urandom(8).hex()}.spool"
+
+    def create(self, path: Path) -> BinaryIO:
+        """The file at a new path, readable by us alone."""
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        return path, os.fdopen(descriptor, "wb", buffering=1 << 18)
+        return os.fdopen(descriptor, "wb", buffering=1 << 18)
 
     def clear(self) -> None:
         """Remove what an earlier run left; to be called before any process receives."""
         for path in self.directory.iterdir():
-            if path.suffix in (".spool", ".dcm"):
+            if path.suffix == ".spool":
                 path.unlink(missing_ok=True)

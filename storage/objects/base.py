@@ -132,7 +132,7 @@ class ObjectReader(Protocol):
     def blocks(self) -> Iterator[bytes]:
         """The bytes in order, in blocks of at most 1 MiB.
 
-        Raises ObjectDamaged when fewer bytes arrive than the object has.
+        Raises ObjectDamaged when the object has fewer bytes, StorageUnavailable when fewer arrive.
         """
         ...
 

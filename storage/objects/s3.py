@@ -61,7 +61,7 @@ class S3ObjectStore:
                 raise_unavailable(fault, error)
 
     def put(self, key: str, body: Sequence[Segment]) -> ObjectInfo:
-        """See ObjectStore. ObjectDamaged when the server kept other bytes; they are removed."""
+        """See ObjectStore. StorageUnavailable also when the server kept other bytes; they are removed."""
         check_key(key)
         size = body_length(body)
         put_id = secrets.token_hex(16)
@@ -96,7 +96,7 @@ class S3ObjectStore:
             self._check_end(key, byte_range)
             return b""
         result, length = self._started(key, byte_range)
-        data = _all_of(key, result, length)
+        data = _all_of(result, length)
         digest = result.attributes.get("sha256") if byte_range is None else None
         if digest is not None and hashlib.sha256(data).hexdigest() != digest:
             raise ObjectDamaged(f"{key}: the bytes that arrived do not have its digest")
@@ -117,7 +117,7 @@ class S3ObjectStore:
         size = result.meta["size"]
         if (begin, end) != (start, min(start + length, size)):
             raise ObjectDamaged(f"{key}: bytes {begin} to {end} arrived instead of those from {start} on")
-        return Piece(_all_of(key, result, end - begin), size)
+        return Piece(_all_of(result, end - begin), size)
 
     def head(self, key: str) -> ObjectInfo:
         """See ObjectStore."""
@@ -228,7 +228,8 @@ class S3ObjectStore:
     def _remove_damaged(self, key: str, what: str) -> NoReturn:
         with suppress(StorageError):
             self.delete(key)
-        raise ObjectDamaged(f"{key}: {what}")
+        # Nobody has been told of it: the next try may arrive whole.
+        raise StorageUnavailable(f"the object store kept something else than it was sent: {what}")
 
     # Reading
 
@@ -267,13 +268,14 @@ class S3ObjectStore:
         return True
 
 
-def _all_of(key: str, result: GetResult, length: int) -> bytes:
+def _all_of(result: GetResult, length: int) -> bytes:
     try:
         data = bytes(result.bytes())
     except LIBRARY_ERRORS as error:
         raise_unavailable(fault_of(error), error)
     if len(data) != length:
-        raise ObjectDamaged(f"{key}: {len(data)} bytes arrived instead of {length}")
+        # The server said how long the object is: it is whole, and only this answer is not.
+        raise StorageUnavailable(f"{len(data)} of {length} bytes of an object arrived")
     return data
 
 
@@ -303,7 +305,7 @@ class _Reader:
         except LIBRARY_ERRORS as error:
             raise_unavailable(fault_of(error), error)
         if missing:
-            raise ObjectDamaged(f"{self._key} ends {missing} bytes early")
+            raise StorageUnavailable(f"an answer of the object store ended {missing} bytes early")
         if self._digest is not None and found.hexdigest() != self._digest:
             raise ObjectDamaged(f"{self._key}: the bytes that arrived do not have its digest")
 

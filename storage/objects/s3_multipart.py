@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from storage.errors import ObjectDamaged
+from storage.errors import ObjectDamaged, StorageUnavailable
 from storage.objects.base import Segment, body_blocks
 from storage.objects.s3_clients import S3Settings, part_arguments, upload_arguments
 from storage.objects.s3_faults import LIBRARY_ERRORS, raise_put_fault
@@ -31,9 +31,9 @@ class Uploader:
         Raises
         ------
         ObjectDamaged
-            A file segment is too short or changed meanwhile, or the server kept other bytes.
+            A file segment is too short or changed meanwhile.
         StorageUnavailable, StorageFull
-            Nothing was begun.
+            Nothing was begun, or the server kept other bytes.
         """
         # The digest is metadata, so it has to be known before the first part is sent: the body is read twice.
         digest = hashlib.sha256()
@@ -75,7 +75,9 @@ class Uploader:
                 **part_arguments(self._settings),
             )
             if self._settings.checks_etag and answer["ETag"].strip('"') != md5.hexdigest():
-                raise ObjectDamaged(f"{key}: the ETag of part {number} is not the MD5 of what was sent")
+                raise StorageUnavailable(
+                    f"the object store kept something else than it was sent: ETag of part {number}"
+                )
             parts.append({"PartNumber": number, "ETag": answer["ETag"]})
         if sent.digest() != digest:
             raise ObjectDamaged(f"{key}: a file segment changed while it was sent")

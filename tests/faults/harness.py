@@ -21,7 +21,7 @@ from storage.dicom.attributes import Level
 from storage.dicom.limits import Limits
 from storage.dicom.matching import EVERYTHING
 from storage.errors import InvalidIdentifier, StorageError
-from storage.index.base import Conflict, Index, Search, Target
+from storage.index.base import Conflicts, Index, Search, Target
 from storage.objects.base import ObjectStore
 from storage.reconcile import adopt_orphans
 from tests.faults.modality import Broken, Modality
@@ -289,6 +289,6 @@ def _look_behind(objects: ObjectStore, index: Index, findings: Findings) -> None
 
 def _reap(archive: Archive, findings: Findings) -> None:
     """What the background work does when the grace time is over, done now."""
-    adopt_orphans(archive, 0.0, Conflict.VERSION, now_s=time.time() + 3600)
+    adopt_orphans(archive, 0.0, Conflicts(), now_s=time.time() + 3600)
     keys = list(_instance_keys(archive.objects))
     findings.not_reaped.extend(sorted(set(keys) - archive.index.known_objects(keys)))

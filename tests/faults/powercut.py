@@ -29,7 +29,7 @@ def run(directory: Path, cuts: int, seed: int, *, quiet: bool = True) -> tuple[B
     """Cut the power under a gateway that ingests; examine everything acknowledged so far after each cut."""
     chance = random.Random(seed)
     disk, book, findings = Disk(directory), Book(), Findings()
-    gateway = Gateway(disk.mount_point / "data", directory / "gateway.log")
+    gateway = Gateway(disk.mount_point / "data", directory / "gateway.log", GATEWAY_STORAGE__MIN_FREE_BYTES="0")
     disk.mount()
     gateway.start()
     numbers = range(cuts)

@@ -17,6 +17,8 @@ from tests.seaweedfs import ACCESS_KEY_ID, SECRET_ACCESS_KEY, SeaweedFS, new_buc
 from tests.serving import Gateway
 
 _DISK_BYTES = 128 << 20
+_ENVIRONMENT = {"GATEWAY_STORAGE__MIN_FREE_BYTES": "0"}
+"""A disk is to become really full."""
 _TROUBLE = (
     Fault(status=500, code="InternalError"),
     Fault(status=503, code="SlowDown"),
@@ -49,7 +51,7 @@ class Site:
             sections |= self._object_store(directory / "weed")
         if index == "postgres":
             sections |= self._database()
-        self.gateway = Gateway(data / "data", directory / "gateway.log", Engines(sections))
+        self.gateway = Gateway(data / "data", directory / "gateway.log", Engines(sections), **_ENVIRONMENT)
         self.gateway.start()
         ends.callback(self.gateway.kill_all)
 

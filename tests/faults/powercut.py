@@ -31,24 +31,32 @@ def run(directory: Path, cuts: int, seed: int, *, quiet: bool = True) -> tuple[B
     disk, book, findings = Disk(directory), Book(), Findings()
     gateway = Gateway(disk.mount_point / "data", directory / "gateway.log", GATEWAY_STORAGE__MIN_FREE_BYTES="0")
     disk.mount()
-    gateway.start()
-    numbers = range(cuts)
-    for number in numbers if quiet else track(numbers, "cutting the power", console=Console(stderr=True)):
-        control = disk.mount_point / f"unsynced-{number}"
-        with Crowd(gateway, book):
-            time.sleep(chance.uniform(0.5, 2.5))
-            control.write_bytes(b"x" * 4096)
-            disk.cut()
-            gateway.kill_all()
-        disk.unmount()
-        disk.mount()
-        if control.exists() and control.stat().st_size:
-            raise NoCut
+    try:
         gateway.start()
-        findings.add(examine(gateway, book))
-    gateway.stop()
-    disk.unmount()
+        numbers = range(cuts)
+        for number in numbers if quiet else track(numbers, "cutting the power", console=Console(stderr=True)):
+            _cut(disk, gateway, book, chance.uniform(0.5, 2.5), f"unsynced-{number}")
+            gateway.start()
+            findings.add(examine(gateway, book))
+        gateway.stop()
+    finally:
+        gateway.kill_all()
+        disk.unmount()
     return book, findings
+
+
+def _cut(disk: Disk, gateway: Gateway, book: Book, after_s: float, control_name: str) -> None:
+    """Let the gateway ingest, cut the power, and have the disk back as it is then; the gateway is down."""
+    control = disk.mount_point / control_name
+    with Crowd(gateway, book):
+        time.sleep(after_s)
+        control.write_bytes(b"x" * 4096)
+        disk.cut()
+        gateway.kill_all()
+    disk.unmount()
+    disk.mount()
+    if control.exists() and control.stat().st_size:
+        raise NoCut
 
 
 def main() -> int:

@@ -36,6 +36,10 @@ class Disk:
 
     def unmount(self) -> None:
         """Take it away; nobody may use it any more."""
+        subprocess.run(["umount", self.mount_point], check=True)
+
+    def detach(self) -> None:
+        """Take it away for good, now or as soon as nobody uses it any more."""
         subprocess.run(["umount", "--lazy", self.mount_point], check=True)
 
     def cut(self) -> None:

@@ -41,7 +41,7 @@ def run(directory: Path, cuts: int, seed: int, *, quiet: bool = True) -> tuple[B
         gateway.stop()
     finally:
         gateway.kill_all()
-        disk.unmount()
+        disk.detach()
     return book, findings
 
 

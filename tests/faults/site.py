@@ -60,7 +60,7 @@ class Site:
     def _disk(self, directory: Path) -> Path:
         disk = Disk(directory, _DISK_BYTES)
         disk.mount()
-        self._ends.callback(disk.unmount)
+        self._ends.callback(disk.detach)
 
         def fill() -> None:
             disk.fill()

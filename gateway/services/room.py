@@ -82,10 +82,11 @@ class Room:
                 self._bytes_arriving[tenant] -= size
 
     def _check_quota(self, tenant: ids.Tenant, quota: Quota) -> None:
-        used = self._index.usage().get(tenant, Usage())
+        # In this order: what is committed between the two counts twice for a moment, never not at all.
         with self._lock:
-            objects = used.objects + self._objects_arriving[tenant]
-            size = used.bytes + self._bytes_arriving[tenant]
+            objects, size = self._objects_arriving[tenant], self._bytes_arriving[tenant]
+        used = self._index.usage().get(tenant, Usage())
+        objects, size = objects + used.objects, size + used.bytes
         if quota.objects is not None and objects > quota.objects:
             raise QuotaExceeded("the tenant has as many objects as it may have")
         if quota.bytes is not None and size > quota.bytes:

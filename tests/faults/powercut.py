@@ -51,8 +51,11 @@ def _cut(disk: Disk, gateway: Gateway, book: Book, after_s: float, control_name:
     with Crowd(gateway, book):
         time.sleep(after_s)
         control.write_bytes(b"x" * 4096)
+        told = list(book.lies)
         disk.cut()
         gateway.kill_all()
+    # What a gateway says on a disk that is gone, before it is killed, no machine without power says.
+    book.lies[:] = told
     disk.unmount()
     disk.mount()
     if control.exists() and control.stat().st_size:

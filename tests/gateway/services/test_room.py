@@ -74,7 +74,7 @@ def test_a_full_quota_takes_only_what_is_there_already(tmp_path: Path) -> None:
 
 def test_the_last_bytes_of_a_quota_are_given_once_however_many_ask_at_the_same_time(tmp_path: Path) -> None:
     body = len(part10_file(data_set()))
-    core = built(tmp_path, quota_bytes=5 * (body + 200))
+    core = built(tmp_path, quota_bytes=5 * (body + 60))
     ready = threading.Barrier(8)
 
     def arrive(_: int) -> Stored | Exception:
@@ -86,7 +86,7 @@ def test_the_last_bytes_of_a_quota_are_given_once_however_many_ask_at_the_same_t
     stored = [each for each in found if isinstance(each, Stored)]
     assert 1 <= len(stored) <= 5
     assert all(isinstance(each, Stored | QuotaExceeded) for each in found)
-    assert core.archive.index.usage()[MAIN].bytes <= 5 * (body + 200)
+    assert core.archive.index.usage()[MAIN].bytes <= 5 * (body + 60)
     core.close()
 
 

@@ -220,7 +220,7 @@ class S3Section(_Section):
     cache_bytes: int = Field(default=4 << 30, ge=0)
     """Room for what was read, in ``cache`` in the storage directory, shared by all processes; 0 keeps nothing."""
     read_ahead: int = Field(default=8, ge=0, le=64)
-    """Reads of up to 4 MiB that an answer of many has under way at the same time; 0 makes one after the other."""
+    """Reads of up to 1 MiB that an answer of many has under way at the same time; 0 makes one after the other."""
     create_bucket: bool = False
     """Make the bucket at start when it is not there."""
 

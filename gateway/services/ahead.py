@@ -9,10 +9,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
 
-MAX_BYTES = 4 << 20
+MAX_BYTES = 1 << 20
 """A longer read is streamed in its turn: the round trip is little of its time, and the bytes would have to be held."""
 
-_HELD_BYTES = 64 << 20
+_HELD_BYTES = 32 << 20
 
 
 class ReadAhead:

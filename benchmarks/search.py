@@ -24,8 +24,9 @@ from storage.dicom.keys import Options
 from storage.dicom.matching import EVERYTHING
 from storage.dicom.metadata import Step, Value
 from storage.errors import SearchTooBroad
-from storage.index.base import Index, Search, Target
+from storage.index.base import Index
 from storage.index.postgres import PostgresIndex, PostgresSettings
+from storage.index.questions import Search, Target
 from storage.index.sqlite import SqliteIndex
 
 _SCHEMA = "benchmark"

@@ -31,7 +31,8 @@ from gateway.telemetry.tracing import Tracer
 from storage.archive import Archive
 from storage.dicom.limits import Limits
 from storage.errors import StorageUnavailable
-from storage.index.base import Conflict, Conflicts, Index
+from storage.index.arrivals import Conflict, Conflicts
+from storage.index.base import Index
 from storage.index.sqlite import SqliteIndex
 
 if TYPE_CHECKING:

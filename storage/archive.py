@@ -18,7 +18,10 @@ from storage.dicom.elements import Blocks, InflatingSource
 from storage.dicom.limits import Limits
 from storage.dicom.part10 import Extract
 from storage.errors import ObjectDamaged, StorageError
-from storage.index.base import Arrival, Commit, Conflict, Index, Located, Outcome, Quarantined, StoredVersion, Target
+from storage.index.arrivals import Arrival, Commit, Conflict, Outcome, Quarantined
+from storage.index.base import Index
+from storage.index.questions import Target
+from storage.index.stored import Located, StoredVersion
 from storage.objects.base import ByteRange, ObjectStore, Segment
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from storage.dicom import identifiers as ids
 from storage.dicom import json_model
 from storage.errors import InvalidIdentifier, ObjectDamaged
-from storage.index.base import Held
+from storage.index.stored import Held
 
 _FOLDER = "records"
 

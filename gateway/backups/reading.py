@@ -19,7 +19,7 @@ from gateway.backups.manifest import BackupDamaged, BackupRefused, Manifest
 from gateway.config import InvalidSettings, Settings
 from gateway.rebuilding import alone, not_meanwhile
 from storage.dicom import identifiers as ids
-from storage.index.base import Commitment
+from storage.index.stored import Commitment
 
 _BLOCK_BYTES = 1 << 20
 

@@ -10,7 +10,7 @@ from gateway.commands.administration import administrator, checked, opened, with
 from gateway.commands.arguments import Commands, with_config, with_json
 from gateway.services.hold import HoldService
 from storage.dicom import identifiers as ids
-from storage.index.base import Held
+from storage.index.stored import Held
 
 
 def add(commands: Commands) -> None:

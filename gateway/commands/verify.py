@@ -15,7 +15,7 @@ from gateway.commands.arguments import Commands, checked, with_config, with_json
 from storage import reconcile
 from storage.archive import Archive
 from storage.dicom import identifiers as ids
-from storage.index.base import Holding
+from storage.index.stored import Holding
 
 _NAMED = 10_000
 """Objects without a row, and foreign ones, that a JSON report names."""

@@ -20,7 +20,7 @@ from gateway.http.followers import Followers
 from gateway.http.offload import Lane
 from storage.dicom import json_model
 from storage.errors import StorageError
-from storage.index.base import Change, Changes
+from storage.index.changes import Change, Changes
 
 _log = logging.getLogger("gateway.dicomweb")
 

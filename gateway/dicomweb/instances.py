@@ -21,7 +21,7 @@ from gateway.imaging.encode import REVISION
 from gateway.services.content import held
 from gateway.services.retrieve import Found, RetrieveService
 from storage.dicom.file_meta import EXPLICIT_VR_LITTLE_ENDIAN
-from storage.index.base import Located
+from storage.index.stored import Located
 
 
 @dataclass(frozen=True, slots=True)

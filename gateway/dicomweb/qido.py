@@ -22,7 +22,7 @@ from storage.dicom import identifiers as ids
 from storage.dicom import json_model, xml_model
 from storage.dicom.attributes import Level, path_of
 from storage.dicom.keys import Options
-from storage.index.base import State
+from storage.index.questions import State
 
 _SWITCHES = ("fuzzymatching", "emptyvaluematching", "multiplevaluematching")
 PARAMETERS = frozenset((*_SWITCHES, "limit", "offset", "includefield", "accept", "charset", "snapshot"))

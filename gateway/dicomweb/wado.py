@@ -24,7 +24,7 @@ from storage.dicom.attributes import PIXEL_DATA_TAGS
 from storage.dicom.file_meta import EXPLICIT_VR_LITTLE_ENDIAN, NATIVE
 from storage.dicom.frames import FrameKind
 from storage.dicom.part10 import BulkItem
-from storage.index.base import Located
+from storage.index.stored import Located
 
 _MAX_FRAME_LIST_CHARACTERS = 65_536
 _PIXEL_DATA = "7FE00010"

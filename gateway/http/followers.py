@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 
 from gateway.errors import Busy
-from storage.index.base import State
+from storage.index.questions import State
 
 _LOOK_INTERVAL_S = 0.25
 

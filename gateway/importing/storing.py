@@ -22,7 +22,7 @@ from storage.dicom import identifiers as ids
 from storage.dicom.directory import DIRECTORY_CLASS
 from storage.dicom.elements import Readable
 from storage.errors import NotPart10, ReadOnly, StorageError, StorageFull, StorageUnavailable, Unreadable
-from storage.index.base import Outcome
+from storage.index.arrivals import Outcome
 
 _log = logging.getLogger("gateway.importing")
 

@@ -19,7 +19,8 @@ from storage.dicom import identifiers as ids
 from storage.dicom import json_model
 from storage.dicom.matching import EVERYTHING
 from storage.errors import StorageError
-from storage.index.base import Commitment, Located, Target
+from storage.index.questions import Target
+from storage.index.stored import Commitment, Located
 
 _log = logging.getLogger("gateway.services")
 

@@ -14,7 +14,8 @@ from gateway.services.hold import refuse_held
 from storage import records
 from storage.archive import Archive
 from storage.dicom import identifiers as ids
-from storage.index.base import DeletionState, Existence, Target
+from storage.index.questions import Target
+from storage.index.stored import DeletionState, Existence
 
 
 @dataclass(frozen=True, slots=True)

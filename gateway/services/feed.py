@@ -6,7 +6,9 @@ from gateway.access.door import Decision, Door
 from gateway.access.policy import Action
 from gateway.context import Caller
 from gateway.errors import Gone
-from storage.index.base import Changes, Index, State
+from storage.index.base import Index
+from storage.index.changes import Changes
+from storage.index.questions import State
 
 
 class FeedService:

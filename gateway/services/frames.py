@@ -20,7 +20,7 @@ from storage.dicom import file_meta, json_model
 from storage.dicom import identifiers as ids
 from storage.dicom.frames import Fragments, FrameKind
 from storage.dicom.json_model import JsonDataSet
-from storage.index.base import Layout, Located
+from storage.index.stored import Layout, Located
 
 MAX_FRAMES = 100_000
 """Frame numbers in one request."""

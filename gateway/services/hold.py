@@ -11,7 +11,7 @@ from gateway.errors import InvalidParameter, NotFound, UnderHold
 from storage import records
 from storage.archive import Archive
 from storage.dicom import identifiers as ids
-from storage.index.base import Held, HoldState
+from storage.index.stored import Held, HoldState
 
 
 def refuse_held(archive: Archive, tenant: ids.Tenant, study_uids: Sequence[ids.StudyUid]) -> None:

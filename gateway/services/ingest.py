@@ -19,7 +19,9 @@ from storage.dicom.limits import Limits
 from storage.dicom.matching import EVERYTHING, matches
 from storage.errors import MissingAttribute, ReadOnly
 from storage.index import rows
-from storage.index.base import Conflicts, Existence, Outcome, Target
+from storage.index.arrivals import Conflicts, Outcome
+from storage.index.questions import Target
+from storage.index.stored import Existence
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 
 from storage.dicom.identifiers import SeriesUid
-from storage.index.base import Located
+from storage.index.stored import Located
 
 FOLDER = "DICOM"
 

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 
-from storage.index.base import Position
+from storage.index.questions import Position
 
 MAX_QUESTIONS = 256
 MAX_PLACES = 512

@@ -14,7 +14,8 @@ from gateway.services import results
 from gateway.services.places import Places
 from gateway.services.question import Query, asked
 from storage.dicom import json_model
-from storage.index.base import Cost, Index, Page, Search, State
+from storage.index.base import Index
+from storage.index.questions import Cost, Page, Search, State
 
 _ROW_BYTES = 4096
 

@@ -30,7 +30,7 @@ from storage.dicom import identifiers as ids
 from storage.dicom import json_model
 from storage.dicom.json_model import JsonDataSet
 from storage.errors import InvalidIdentifier
-from storage.index.base import Located
+from storage.index.stored import Located
 
 # Modalities whose pictures commonly carry the patient's name in their pixels.
 _BURNS_IN = frozenset(("ES", "GM", "OP", "OT", "PX", "RF", "SC", "US", "XA", "XC", "DOC", "IVUS", "ECG"))

@@ -11,7 +11,7 @@ from gateway.imaging.softcopy import StateClass
 from storage.dicom.file_meta import NATIVE
 from storage.dicom.frames import FrameKind, FrameTable
 from storage.dicom.part10 import VIDEO as VIDEO_SYNTAXES
-from storage.index.base import Located
+from storage.index.stored import Located
 
 PDF = "application/pdf"
 HTML = "text/html"

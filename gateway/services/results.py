@@ -10,7 +10,7 @@ from gateway.services.question import Query, steps_of
 from storage.dicom import json_model, metadata
 from storage.dicom.attributes import ATTRIBUTES, STORED_TAGS, Attribute, Computed, Level
 from storage.dicom.metadata import Step
-from storage.index.base import Row
+from storage.index.questions import Row
 
 MAX_ATTRIBUTE_BYTES = 16_384
 """A longer value does not stand in a search's answer; the instance's metadata have it."""

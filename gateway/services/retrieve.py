@@ -32,7 +32,8 @@ from storage.dicom.limits import Limits
 from storage.dicom.part10 import BulkItem
 from storage.dicom.vr import WORD_BYTES
 from storage.errors import StorageError
-from storage.index.base import Existence, Layout, Located, Target
+from storage.index.questions import Target
+from storage.index.stored import Existence, Layout, Located
 
 _log = logging.getLogger("gateway.services")
 

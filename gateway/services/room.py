@@ -13,7 +13,8 @@ from pathlib import Path
 from gateway.errors import QuotaExceeded
 from storage.dicom import identifiers as ids
 from storage.errors import StorageFull, StorageUnavailable
-from storage.index.base import Index, Usage
+from storage.index.base import Index
+from storage.index.stored import Usage
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from storage.dicom.file_meta import FileMeta
 from storage.dicom.frames import FrameKind
 from storage.dicom.json_model import JsonDataSet
 from storage.dicom.reencode import Edits, EncapsulatedPixels, NativePixels
-from storage.index.base import Located
+from storage.index.stored import Located
 
 _IMAGE_TYPE, _SOP_INSTANCE = 0x00080008, 0x00080018
 _DERIVATION, _SOURCE_IMAGES = 0x00082111, 0x00082112

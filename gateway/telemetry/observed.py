@@ -9,7 +9,8 @@ from typing import ParamSpec, TypeVar, cast
 
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.tracing import Tracer
-from storage.index.base import Commit, Index
+from storage.index.arrivals import Commit
+from storage.index.base import Index
 from storage.index.relational import RelationalIndex
 from storage.objects.base import ByteRange, ObjectInfo, ObjectReader, ObjectStore, Piece, Segment
 

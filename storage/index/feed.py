@@ -10,7 +10,8 @@ from storage.dicom import identifiers as ids
 from storage.dicom.attributes import Level
 from storage.dicom.matching import Condition
 from storage.index import queries
-from storage.index.base import Action, Change, Role, VersionState
+from storage.index.arrivals import Role
+from storage.index.changes import Action, Change, VersionState
 from storage.index.conditions import level_of, sql
 from storage.index.database import Sql
 from storage.index.transaction import Transaction

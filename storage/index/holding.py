@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from storage.dicom import identifiers as ids
-from storage.index.base import Held, HoldState
 from storage.index.database import Among, Database, Sql
 from storage.index.removal import ON_STUDY, keep_record
+from storage.index.stored import Held, HoldState
 from storage.index.writing import Writer
 
 

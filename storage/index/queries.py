@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from storage.dicom.attributes import Computed, Level
 from storage.dicom.matching import AllOf, Condition, OneOf, Range
-from storage.index.base import Action, Search, Target
+from storage.index.changes import Action
 from storage.index.conditions import level_of, sql
 from storage.index.database import Among, Listed, Piece, Sql, Text
+from storage.index.questions import Search, Target
 from storage.index.rows import study_rank
 
 _FROM = {

@@ -13,10 +13,12 @@ from storage.dicom import identifiers as ids
 from storage.dicom.matching import EVERYTHING, Condition
 from storage.errors import FramesNotLocatable, StaleObject
 from storage.index import conditions, erasing, feed, holding, queries, removal, rows, searching
-from storage.index.base import (
-    Arrival,
-    Changes,
-    Commit,
+from storage.index.arrivals import Arrival, Commit, Quarantined
+from storage.index.changes import Changes
+from storage.index.database import Among, Database, Found, Sql
+from storage.index.group_commit import GroupCommit, Observer
+from storage.index.questions import Page, Row, Search, State, Target
+from storage.index.stored import (
     Commitment,
     DeletionState,
     Existence,
@@ -25,17 +27,9 @@ from storage.index.base import (
     HoldState,
     Layout,
     Located,
-    Page,
-    Quarantined,
-    Row,
-    Search,
-    State,
     StoredVersion,
-    Target,
     Usage,
 )
-from storage.index.database import Among, Database, Found, Sql
-from storage.index.group_commit import GroupCommit, Observer
 from storage.index.writing import Writer
 
 Result = TypeVar("Result")

@@ -11,7 +11,8 @@ from typing import NamedTuple
 from storage.dicom import identifiers as ids
 from storage.dicom import json_model
 from storage.index import feed, rows, voices
-from storage.index.base import Action, Role
+from storage.index.arrivals import Role
+from storage.index.changes import Action
 from storage.index.database import Among, Sql
 from storage.index.writing import Writer, arrange
 

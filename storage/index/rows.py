@@ -12,7 +12,7 @@ from storage.dicom.json_model import JsonDataSet, JsonElement
 from storage.dicom.matching import ITEMS, Record
 from storage.dicom.normal import Normal, in_utc, instant_bound, normalise
 from storage.dicom.part10 import BulkItem, Extract
-from storage.index.base import Layout
+from storage.index.stored import Layout
 
 _KEYS = frozenset(("study_uid", "series_uid", "sop_uid", "sop_class_uid"))
 # What a search may return of one attribute; a longer one is in the metadata only.

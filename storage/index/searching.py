@@ -10,8 +10,8 @@ from storage.dicom import json_model, metadata
 from storage.dicom.attributes import Computed
 from storage.errors import InvalidCondition, SearchTooBroad
 from storage.index import queries, rows
-from storage.index.base import Page, Row, Search, State
 from storage.index.database import Among, Database, Sql
+from storage.index.questions import Page, Row, Search, State
 
 _FETCHED_AT_ONCE = 16
 

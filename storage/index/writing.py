@@ -15,8 +15,10 @@ from storage.dicom import json_model
 from storage.dicom.file_meta import NATIVE
 from storage.dicom.part10 import EXTRACTOR_VERSION
 from storage.index import feed, rows, voices
-from storage.index.base import Action, Arrival, Commit, Conflict, Outcome, Role, Target
+from storage.index.arrivals import Arrival, Commit, Conflict, Outcome, Role
+from storage.index.changes import Action
 from storage.index.database import rows_of
+from storage.index.questions import Target
 from storage.index.transaction import Transaction
 
 

@@ -17,7 +17,8 @@ from storage.archive import Archive
 from storage.dicom import identifiers as ids
 from storage.dicom.matching import EVERYTHING
 from storage.errors import ObjectNotFound, StorageUnavailable
-from storage.index.base import Conflicts, Quarantined, StoredVersion
+from storage.index.arrivals import Conflicts, Quarantined
+from storage.index.stored import StoredVersion
 from storage.reconcile import recorded
 from storage.reconcile.indexing import Indexing
 from storage.reconcile.readers import OneReader

@@ -8,7 +8,7 @@ from itertools import islice
 
 from storage.archive import Archive
 from storage.dicom import identifiers as ids
-from storage.index.base import Arrival, Commit, Conflicts, Outcome, Quarantined
+from storage.index.arrivals import Arrival, Commit, Conflicts, Outcome, Quarantined
 from storage.reconcile.reading import Unfit
 from storage.reconcile.recorded import Recorded
 from storage.reconcile.report import Report

@@ -9,7 +9,7 @@ from itertools import islice
 from storage.archive import Archive
 from storage.dicom import identifiers as ids
 from storage.errors import InvalidIdentifier
-from storage.index.base import Conflicts
+from storage.index.arrivals import Conflicts
 from storage.objects.base import ObjectStore
 from storage.reconcile import recorded
 from storage.reconcile.indexing import Indexing

@@ -19,7 +19,7 @@ from typing import Protocol
 from storage.dicom import json_model
 from storage.dicom.limits import Limits
 from storage.errors import StorageError, StorageUnavailable
-from storage.index.base import Arrival
+from storage.index.arrivals import Arrival
 from storage.objects.base import ObjectStore
 from storage.reconcile import reading
 from storage.reconcile.reading import Unfit

@@ -10,7 +10,7 @@ from storage.dicom import identifiers as ids
 from storage.dicom.elements import Readable
 from storage.dicom.limits import Limits
 from storage.errors import ObjectDamaged, ObjectNotFound, Unreadable
-from storage.index.base import Arrival
+from storage.index.arrivals import Arrival
 from storage.objects.base import ObjectReader, ObjectStore
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from storage.archive import Archive
-from storage.index.base import Conflicts
+from storage.index.arrivals import Conflicts
 from storage.reconcile import recorded
 from storage.reconcile.indexing import Indexing
 from storage.reconcile.readers import OneReader, Readers

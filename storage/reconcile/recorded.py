@@ -11,7 +11,8 @@ from storage import records
 from storage.archive import Archive
 from storage.dicom import identifiers as ids
 from storage.errors import ObjectDamaged, ObjectNotFound
-from storage.index.base import Index, StoredVersion
+from storage.index.base import Index
+from storage.index.stored import StoredVersion
 from storage.objects.base import ObjectStore
 from storage.reconcile.report import Report
 

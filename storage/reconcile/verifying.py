@@ -15,7 +15,7 @@ from storage import records
 from storage.archive import Archive
 from storage.dicom import identifiers as ids
 from storage.errors import InvalidIdentifier, ObjectDamaged, ObjectNotFound, StorageUnavailable
-from storage.index.base import Holding
+from storage.index.stored import Holding
 from storage.objects.base import ObjectStore
 
 _BATCH = 500

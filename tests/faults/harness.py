@@ -21,7 +21,9 @@ from storage.dicom.attributes import Level
 from storage.dicom.limits import Limits
 from storage.dicom.matching import EVERYTHING
 from storage.errors import InvalidIdentifier, StorageError
-from storage.index.base import Conflicts, Index, Search, Target
+from storage.index.arrivals import Conflicts
+from storage.index.base import Index
+from storage.index.questions import Search, Target
 from storage.objects.base import ObjectStore
 from storage.reconcile import adopt_orphans
 from tests.faults.modality import Broken, Modality

@@ -14,8 +14,10 @@ from storage import reconcile
 from storage.archive import Archive, Sender
 from storage.dicom import identifiers as ids
 from storage.dicom.matching import EVERYTHING
-from storage.index.base import Conflict, Existence, Target
+from storage.index.arrivals import Conflict
 from storage.index.postgres import PostgresSettings
+from storage.index.questions import Target
+from storage.index.stored import Existence
 from tests.instances import data_set, encode, extract
 
 TENANT = ids.tenant("main")

@@ -17,8 +17,10 @@ from storage.dicom import identifiers as ids
 from storage.dicom.limits import Limits
 from storage.dicom.matching import EVERYTHING
 from storage.errors import ObjectDamaged, StorageUnavailable
-from storage.index.base import Arrival, Commit, Conflict, Existence, Outcome, Target
+from storage.index.arrivals import Arrival, Commit, Conflict, Outcome
+from storage.index.questions import Target
 from storage.index.sqlite import SqliteIndex
+from storage.index.stored import Existence
 from storage.objects.memory import MemoryObjectStore
 from tests.instances import data_set, encode, extract
 from tests.programs import need_program

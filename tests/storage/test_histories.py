@@ -23,8 +23,10 @@ from storage.dicom.limits import Limits
 from storage.dicom.matching import EVERYTHING
 from storage.dicom.part10 import Extract
 from storage.errors import ObjectNotFound
-from storage.index.base import Conflict, Index, Outcome, Search, Target
+from storage.index.arrivals import Conflict, Outcome
+from storage.index.base import Index
 from storage.index.postgres import PostgresIndex, PostgresSettings
+from storage.index.questions import Search, Target
 from storage.index.relational import RelationalIndex
 from storage.index.sqlite import SqliteIndex
 from storage.objects.memory import MemoryObjectStore

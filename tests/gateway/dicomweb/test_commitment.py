@@ -14,7 +14,7 @@ from gateway.services.commitment import Reason
 from storage.dicom import xml_model
 from storage.dicom.identifiers import tenant
 from storage.dicom.matching import EVERYTHING
-from storage.index.base import Action
+from storage.index.changes import Action
 from tests.gateway.dicomweb.conftest import Client, store
 from tests.instances import CT, data_set, part10_file, uid
 

@@ -9,7 +9,7 @@ import pytest
 from gateway.assembly import Core
 from storage import reconcile
 from storage.dicom.identifiers import Tenant
-from storage.index.base import Held
+from storage.index.stored import Held
 from tests.gateway.dicomweb.conftest import Client, store
 from tests.instances import data_set, part10_file, uid
 

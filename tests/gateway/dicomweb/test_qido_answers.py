@@ -14,7 +14,7 @@ from gateway.config import HttpSettings, SearchSettings, Settings
 from gateway.http.application import CORE
 from storage.dicom import identifiers as ids
 from storage.dicom.matching import EVERYTHING
-from storage.index.base import Target
+from storage.index.questions import Target
 from tests.gateway.dicomweb.conftest import Client
 from tests.gateway.dicomweb.test_qido import get
 from tests.gateway.dicomweb.test_qido_matching import code, keep, request_of

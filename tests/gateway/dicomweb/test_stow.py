@@ -12,7 +12,7 @@ from gateway.dicomweb.failures import REASONS, FailureReason
 from storage.dicom.attributes import Level
 from storage.dicom.identifiers import Tenant
 from storage.dicom.matching import EVERYTHING
-from storage.index.base import Search, Target
+from storage.index.questions import Search, Target
 from tests.gateway.dicomweb.conftest import Client, multipart, store
 from tests.instances import data_set, encode, extract, part10_file
 

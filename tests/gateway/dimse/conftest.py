@@ -18,7 +18,8 @@ from gateway.dimse.server import DimseServer
 from gateway.services.ingest import IngestService
 from gateway.services.query import QueryService
 from storage.archive import Archive
-from storage.index.base import Conflicts, Index
+from storage.index.arrivals import Conflicts
+from storage.index.base import Index
 from storage.objects.base import ObjectStore
 
 STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"

@@ -16,7 +16,7 @@ from gateway.config import Settings
 from gateway.dimse.server import DimseServer
 from storage.dicom import file_meta
 from storage.errors import StorageUnavailable
-from storage.index.base import Search
+from storage.index.questions import Search
 from tests import instances
 from tests.gateway.dimse.conftest import PATIENT_ROOT_FIND, STUDY_ROOT_FIND, Engine, Serve, find, with_engines
 from tests.raw_scu import RawScu

@@ -21,7 +21,9 @@ from storage.dicom.identifiers import StudyUid, Tenant
 from storage.dicom.limits import Limits
 from storage.dicom.matching import EVERYTHING
 from storage.errors import StorageUnavailable
-from storage.index.base import Conflict, Conflicts, Located, Target
+from storage.index.arrivals import Conflict, Conflicts
+from storage.index.questions import Target
+from storage.index.stored import Located
 from tests import instances
 from tests.gateway.dimse.conftest import Engine, Serve, eventually, with_engines
 from tests.raw_scu import RawScu

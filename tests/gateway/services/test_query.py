@@ -19,7 +19,8 @@ from storage.archive import Sender
 from storage.dicom import identifiers as ids
 from storage.dicom.attributes import Level
 from storage.dicom.matching import EVERYTHING
-from storage.index.base import Conflict, Page, Search, Target
+from storage.index.arrivals import Conflict
+from storage.index.questions import Page, Search, Target
 from tests.instances import data_set, encode, extract
 
 LOOPBACK = Caller(Principal("this-machine", PrincipalKind.LOOPBACK), Source("test", "127.0.0.1"))

@@ -18,7 +18,8 @@ from gateway.services.room import Place, Quota, Room, free_bytes
 from storage import reconcile
 from storage.dicom import identifiers as ids
 from storage.errors import StorageFull
-from storage.index.base import Outcome, Usage
+from storage.index.arrivals import Outcome
+from storage.index.stored import Usage
 from tests.instances import data_set, part10_file
 
 MAIN = ids.tenant("main")

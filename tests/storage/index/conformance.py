@@ -37,23 +37,11 @@ from storage.dicom.metadata import Step, Value
 from storage.dicom.part10 import Extract
 from storage.errors import InvalidCondition, SearchTooBroad, StaleObject
 from storage.index import rows
-from storage.index.base import (
-    Action,
-    Arrival,
-    Commit,
-    Commitment,
-    Conflict,
-    Cost,
-    Existence,
-    Index,
-    Outcome,
-    Position,
-    Quarantined,
-    Search,
-    StoredVersion,
-    Target,
-    VersionState,
-)
+from storage.index.arrivals import Arrival, Commit, Conflict, Outcome, Quarantined
+from storage.index.base import Index
+from storage.index.changes import Action, VersionState
+from storage.index.questions import Cost, Position, Search, Target
+from storage.index.stored import Commitment, Existence, StoredVersion
 from tests.instances import data_set, encapsulated, encode, extract, identity, text, uid
 
 MAIN = ids.tenant("main")

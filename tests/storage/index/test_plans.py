@@ -17,9 +17,9 @@ from benchmarks.synthetic_index import MAIN, fill_postgres, fill_sqlite
 from storage.dicom.attributes import Level
 from storage.dicom.keys import of_keyword
 from storage.index import queries
-from storage.index.base import Search
 from storage.index.database import Sql
 from storage.index.postgres import PostgresDatabase, PostgresDialect, PostgresIndex
+from storage.index.questions import Search
 from storage.index.relational import RelationalIndex
 from storage.index.sqlite import SqliteDatabase, SqliteIndex
 from tests.postgres import drop_schema, new_schema

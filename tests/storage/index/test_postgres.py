@@ -21,8 +21,10 @@ from storage.dicom import keys, matching
 from storage.dicom.attributes import Computed, Level
 from storage.dicom.keys import Options
 from storage.errors import SchemaMismatch, SearchTooBroad, StorageUnavailable
-from storage.index.base import Arrival, Index, Search
+from storage.index.arrivals import Arrival
+from storage.index.base import Index
 from storage.index.postgres import PostgresIndex, PostgresSettings
+from storage.index.questions import Search
 from storage.index.sqlite import SqliteIndex
 from tests.instances import data_set, encode, extract
 from tests.postgres import Postgres, new_schema

@@ -17,7 +17,8 @@ from storage.dicom.attributes import COLUMNS, Level
 from storage.dicom.keys import Options
 from storage.errors import SchemaMismatch, StorageUnavailable
 from storage.index import migrations
-from storage.index.base import Index, Search
+from storage.index.base import Index
+from storage.index.questions import Search
 from storage.index.sqlite import SqliteIndex
 from storage.index.turnstile import Turnstile
 from tests.instances import data_set, encode, extract

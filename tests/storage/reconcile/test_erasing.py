@@ -17,11 +17,13 @@ from storage.dicom.attributes import Level
 from storage.dicom.limits import Limits
 from storage.dicom.matching import EVERYTHING
 from storage.errors import StorageUnavailable
-from storage.index.base import Conflicts, Existence, Held, Search, Target
-from storage.index.base import Usage as Used
+from storage.index.arrivals import Conflicts
 from storage.index.postgres import PostgresIndex
+from storage.index.questions import Search, Target
 from storage.index.relational import RelationalIndex
 from storage.index.sqlite import SqliteIndex
+from storage.index.stored import Existence, Held
+from storage.index.stored import Usage as Used
 from storage.objects.base import ObjectStore
 from storage.objects.memory import MemoryObjectStore
 from tests.storage.reconcile.dump import dump

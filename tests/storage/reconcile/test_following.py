@@ -18,8 +18,9 @@ from storage.dicom import identifiers as ids
 from storage.dicom.limits import Limits
 from storage.dicom.matching import EVERYTHING
 from storage.errors import ObjectNotFound, ReadOnly, StorageUnavailable
-from storage.index.base import Existence, Target
+from storage.index.questions import Target
 from storage.index.sqlite import SqliteIndex
+from storage.index.stored import Existence
 from storage.objects.base import ObjectInfo, Segment
 from storage.objects.memory import MemoryObjectStore
 from storage.objects.read_only import ReadOnlyObjectStore

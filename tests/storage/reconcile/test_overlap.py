@@ -12,7 +12,7 @@ from storage.archive import Archive, Sender
 from storage.dicom import identifiers as ids
 from storage.dicom.limits import Limits
 from storage.errors import StorageUnavailable
-from storage.index.base import Arrival, Commit, Conflict, Conflicts
+from storage.index.arrivals import Arrival, Commit, Conflict, Conflicts
 from storage.index.sqlite import SqliteIndex
 from storage.objects.memory import MemoryObjectStore
 from tests.instances import data_set, encode, extract

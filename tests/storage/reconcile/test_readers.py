@@ -13,7 +13,7 @@ from storage.dicom import file_meta
 from storage.dicom import identifiers as ids
 from storage.dicom.limits import Limits
 from storage.errors import StorageUnavailable
-from storage.index.base import Arrival
+from storage.index.arrivals import Arrival
 from storage.objects.local import LocalObjectStore
 from storage.reconcile import OneReader, ReadingProcesses
 from storage.reconcile.reading import Unfit

@@ -19,9 +19,12 @@ from storage.dicom.attributes import Computed, Level
 from storage.dicom.limits import Limits
 from storage.dicom.matching import EVERYTHING
 from storage.errors import StorageUnavailable
-from storage.index.base import Conflict, Conflicts, Existence, Index, Search, StoredVersion, Target
+from storage.index.arrivals import Conflict, Conflicts
+from storage.index.base import Index
 from storage.index.postgres import PostgresIndex, PostgresSettings
+from storage.index.questions import Search, Target
 from storage.index.sqlite import SqliteIndex
+from storage.index.stored import Existence, StoredVersion
 from storage.objects.base import ObjectInfo, ObjectStore, Segment
 from storage.objects.local import LocalObjectStore
 from storage.objects.memory import MemoryObjectStore

@@ -14,7 +14,8 @@ from storage.dicom import identifiers as ids
 from storage.dicom.limits import Limits
 from storage.dicom.matching import EVERYTHING
 from storage.errors import StorageUnavailable
-from storage.index.base import Conflict, Target
+from storage.index.arrivals import Conflict
+from storage.index.questions import Target
 from storage.index.sqlite import SqliteIndex
 from storage.objects.local import LocalObjectStore
 from storage.reconcile.verifying import Selection, Verification, Wrong

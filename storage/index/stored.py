@@ -1,0 +1,108 @@
+"""What an index says of what is stored: versions and their layout, deletions, holds, use of room."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from storage.dicom.frames import FrameTable
+from storage.dicom.identifiers import InstanceKey, SopClassUid, TransferSyntaxUid, Version
+from storage.dicom.part10 import BulkItem
+
+
+@dataclass(frozen=True, slots=True)
+class StoredVersion:
+    """A version and the key of its object."""
+
+    version: Version
+    object_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """The current version of an instance, as retrieval needs it."""
+
+    key: InstanceKey
+    sop_class_uid: SopClassUid
+    version_id: int
+    version: Version
+    object_key: str
+    data_offset: int
+    size: int
+    sha256: str
+    transfer_syntax_uid: TransferSyntaxUid
+    instance_number: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where pixel data, frames and bulk values lie in the data set."""
+
+    frames: FrameTable
+    bulk: tuple[BulkItem, ...]
+
+
+class Existence(StrEnum):
+    """Whether a target is there for a caller."""
+
+    LIVE = "live"
+    DELETED = "deleted"
+    ABSENT = "absent"
+
+
+@dataclass(frozen=True, slots=True)
+class DeletionState:
+    """A deletion that may be undone or not: the record's version, what it named, and what is left of it."""
+
+    record: Version
+    body: bytes
+    instances: int
+    undoable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Commitment:
+    """A request for storage commitment; ``result`` is None until it is known."""
+
+    principal: str
+    asked_at_s: float
+    request: bytes
+    result: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """A version and what its row says of its object. ``deleted`` is a tombstone whose object has not been removed."""
+
+    key: InstanceKey
+    version: Version
+    object_key: str
+    size: int
+    sha256: str
+    deleted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Objects of a tenant, and their bytes: all versions, deleted ones too until they are removed for good."""
+
+    objects: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a hold is on: a study, or a patient with every study present and to come; the other is empty."""
+
+    study_uid: str
+    issuer: str
+    patient_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class HoldState:
+    """A hold in force, by its record."""
+
+    record: Version
+    held: Held

@@ -65,7 +65,7 @@ def settings() -> str:
     """The whole of settings.md."""
     parts = [
         "# Settings\n\n"
-        "Generated from `gateway/config.py` by `make docs`; do not edit.\n\n"
+        "Generated from `gateway/config` by `make docs`; do not edit.\n\n"
         "Settings come from a TOML file (`gateway serve -c FILE`) and from the environment, which wins. In the file\n"
         "a section is a table; in the environment a name is `GATEWAY_SECTION__NAME`. Relative paths in a file are\n"
         "relative to the file, in the environment to the working directory. An unknown name or a value out of range\n"

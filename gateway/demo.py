@@ -11,8 +11,10 @@ from pynetdicom import AE
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from gateway import config, log
+from gateway import log
 from gateway.config import Settings
+from gateway.config.serving import DimseSettings, HttpSettings, LogSettings
+from gateway.config.storing import StorageSettings
 from gateway.supervisor import Supervisor, bind, stop_signal
 
 _out = Console(highlight=False)
@@ -60,10 +62,10 @@ def run(directory: Path, samples: Path, *, once: bool) -> bool:
 def _settings(directory: Path) -> Settings:
     """The defaults, on other ports where the usual ones are taken."""
     return Settings(
-        http=config.HttpSettings(port=_free(config.HttpSettings().port)),
-        dimse=config.DimseSettings(port=_free(config.DimseSettings().port)),
-        storage=config.StorageSettings(directory=directory),
-        log=config.LogSettings(level="warning"),
+        http=HttpSettings(port=_free(HttpSettings().port)),
+        dimse=DimseSettings(port=_free(DimseSettings().port)),
+        storage=StorageSettings(directory=directory),
+        log=LogSettings(level="warning"),
     )
 
 
@@ -92,7 +94,7 @@ def _send_by_dimse(files: Sequence[Path], address: tuple[str, int], advance: Cal
     headers = [dcmread(file, stop_before_pixels=True) for file in files]
     for sop_class, syntax in sorted({(h.SOPClassUID, h.file_meta.TransferSyntaxUID) for h in headers}):
         ae.add_requested_context(sop_class, syntax)
-    association = ae.associate(*address, ae_title=config.DimseSettings().ae_title)
+    association = ae.associate(*address, ae_title=DimseSettings().ae_title)
     if not association.is_established:
         raise SampleNotStored("the association was not accepted")
     try:
@@ -129,7 +131,7 @@ def _send_by_web(files: Sequence[Path], address: tuple[str, int], advance: Calla
 def _welcome(http_address: tuple[str, int], dimse_address: tuple[str, int]) -> None:
     """Say where to look; the commands on lines of their own, so that they can be copied."""
     web, (host, port) = f"http://{http_address[0]}:{http_address[1]}", dimse_address
-    title = config.DimseSettings().ae_title
+    title = DimseSettings().ae_title
     _out.rule("The gateway runs, with the sample studies in it")
     _out.print(
         f"""

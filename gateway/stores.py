@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from gateway.config import EncryptionSettings, InvalidSettings, S3Section, Settings, TenantSettings, variable
+from gateway.config import InvalidSettings, Settings, variable
+from gateway.config.storing import EncryptionSettings, S3Section, TenantSettings
 from storage.objects.base import ObjectStore
 from storage.objects.cached import CachedObjectStore
 from storage.objects.encrypted import EncryptedObjectStore, MasterKeys

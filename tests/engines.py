@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from gateway import assembly
-from gateway.config import IndexSettings, S3Section, Settings, StorageSettings
+from gateway.config import Settings
+from gateway.config.storing import IndexSettings, S3Section, StorageSettings
 from storage.index.base import Index
 from storage.objects.base import ObjectStore
 from tests.postgres import drop_schema, new_schema

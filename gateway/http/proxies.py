@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from gateway.config import HttpSettings
+from gateway.config.serving import HttpSettings
 
 UNKNOWN = "0.0.0.0"  # noqa: S104 - an address that no network of a policy holds
 """Stands for a client that the proxy does not name."""

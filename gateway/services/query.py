@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from gateway.access.door import Decision, Door
 from gateway.access.policy import Action
-from gateway.config import SearchSettings
+from gateway.config.serving import SearchSettings
 from gateway.context import Caller
 from gateway.services import results
 from gateway.services.places import Places

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Protocol
 
-from gateway.config import InvalidSettings, TracesSettings
+from gateway.config import InvalidSettings
+from gateway.config.serving import TracesSettings
 
 if TYPE_CHECKING:
     from opentelemetry import trace

@@ -9,7 +9,9 @@ import pytest
 
 from gateway import assembly
 from gateway.assembly import Core
-from gateway.config import DimseSettings, HttpSettings, Settings, StorageSettings
+from gateway.config import Settings
+from gateway.config.serving import DimseSettings, HttpSettings
+from gateway.config.storing import StorageSettings
 
 
 @pytest.fixture

@@ -7,8 +7,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from gateway import assembly, config, stores
+from gateway import assembly, stores
 from gateway.config import InvalidSettings, Settings
+from gateway.config.storing import IndexSettings, StorageSettings
 from gateway.rebuilding import not_meanwhile, rebuilding
 from storage import reconcile
 from storage.archive import Archive, Sender
@@ -30,7 +31,7 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
     if request.param == "postgres":
         where: PostgresSettings = request.getfixturevalue("postgres_schema")
         index = {"engine": "postgres", "url": where.conninfo, "db_schema": where.schema}
-    return Settings(storage=config.StorageSettings(directory=tmp_path), index=config.IndexSettings(**index))
+    return Settings(storage=StorageSettings(directory=tmp_path), index=IndexSettings(**index))
 
 
 def store(settings: Settings, study: str = STUDY) -> None:
@@ -119,11 +120,11 @@ def test_no_index_is_rebuilt_under_a_gateway_and_no_gateway_starts_on_one_that_i
 def test_a_gateway_on_another_host_keeps_its_schema_from_being_rebuilt(
     tmp_path: Path, postgres_schema: PostgresSettings
 ) -> None:
-    where = config.IndexSettings.model_validate(
+    where = IndexSettings.model_validate(
         {"engine": "postgres", "url": postgres_schema.conninfo, "db_schema": postgres_schema.schema}
     )
-    here = Settings(storage=config.StorageSettings(directory=tmp_path / "here"), index=where)
-    there = Settings(storage=config.StorageSettings(directory=tmp_path / "there"), index=where)
+    here = Settings(storage=StorageSettings(directory=tmp_path / "here"), index=where)
+    there = Settings(storage=StorageSettings(directory=tmp_path / "there"), index=where)
     running = assembly.index(there)
     running.ping()
     with pytest.raises(InvalidSettings, match="a gateway runs on schema"):

@@ -19,7 +19,8 @@ from pydantic import SecretStr
 
 from gateway import assembly
 from gateway.assembly import Core
-from gateway.config import S3Section, Settings
+from gateway.config import Settings
+from gateway.config.storing import S3Section
 from gateway.dicomweb.routes import routes
 from gateway.http import application
 from storage.errors import StorageUnavailable

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from gateway.config import HttpSettings, Settings
+from gateway.config import Settings
+from gateway.config.serving import HttpSettings
 from tests.gateway.dicomweb.conftest import Client, store
 from tests.instances import data_set, part10_file
 

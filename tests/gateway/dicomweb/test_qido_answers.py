@@ -10,7 +10,8 @@ import pytest
 import pytest_asyncio
 from pydicom.dataset import Dataset
 
-from gateway.config import HttpSettings, SearchSettings, Settings
+from gateway.config import Settings
+from gateway.config.serving import HttpSettings, SearchSettings
 from gateway.http.application import CORE
 from storage.dicom import identifiers as ids
 from storage.dicom.matching import EVERYTHING

@@ -8,7 +8,8 @@ import pytest
 import pytest_asyncio
 from pydicom.dataset import Dataset
 
-from gateway.config import SearchSettings, Settings
+from gateway.config import Settings
+from gateway.config.serving import SearchSettings
 from tests.gateway.dicomweb.conftest import Client, store
 from tests.gateway.dicomweb.test_qido import get, names
 from tests.instances import data_set, part10_file, uid

@@ -14,7 +14,8 @@ from pynetdicom.pdu_primitives import P_DATA
 
 from gateway import assembly
 from gateway.assembly import Core
-from gateway.config import AccessSettings, Settings
+from gateway.config import Settings
+from gateway.config.serving import AccessSettings
 from gateway.dimse.server import DimseServer
 from storage.dicom.file_meta import IMPLEMENTATION_CLASS_UID
 from tests import instances

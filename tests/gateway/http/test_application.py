@@ -15,7 +15,8 @@ from aiohttp.test_utils import TestClient
 from gateway import errors
 from gateway.access.policy import Action
 from gateway.assembly import Core
-from gateway.config import AccessSettings, HttpSettings, Settings
+from gateway.config import Settings
+from gateway.config.serving import AccessSettings, HttpSettings
 from gateway.context import RequestId
 from gateway.dicomweb.routes import routes
 from gateway.http import application, health, problem

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from gateway import assembly
-from gateway.config import Settings, StorageSettings, TenantSettings
+from gateway.config import Settings
+from gateway.config.storing import StorageSettings, TenantSettings
 from gateway.context import Caller, Principal, PrincipalKind, Source
 from gateway.errors import GatewayError, QuotaExceeded
 from gateway.services.ingest import Identified, Stored

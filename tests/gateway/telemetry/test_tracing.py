@@ -18,7 +18,7 @@ from pynetdicom import AE
 from pynetdicom.sop_class import CTImageStorage  # type: ignore[attr-defined]
 
 from gateway import cli
-from gateway.config import TracesSettings
+from gateway.config.serving import TracesSettings
 from gateway.telemetry import tracing
 from tests.instances import data_set, part10_file
 from tests.serving import Gateway

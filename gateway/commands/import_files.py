@@ -7,6 +7,7 @@ import os
 import time
 import zipfile
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
@@ -15,20 +16,22 @@ from gateway.commands import terminal
 from gateway.commands.arguments import Commands, checked, with_config, with_json, with_workers
 from gateway.config import InvalidSettings, Settings
 from gateway.importing import journal as journals
+from gateway.importing import storing
 from gateway.importing.buckets import Bucket
 from gateway.importing.file_sets import FileSet, is_directory
 from gateway.importing.items import Fate, Source
-from gateway.importing.processes import StoringProcesses
 from gateway.importing.running import Amount, Import, Report, measure
 from gateway.importing.storing import Order
 from gateway.importing.trees import OneFile, Tree
 from gateway.importing.zips import Zip
 from gateway.rebuilding import not_meanwhile
+from storage.crew import Crew
 from storage.dicom import identifiers as ids
 
 _S3 = "s3://"
 _THREADS = 16
 _MB = 1e6
+_END_S = 30.0
 
 
 def add(commands: Commands) -> None:
@@ -106,13 +109,14 @@ def _import(work: Import, order: Order, workers: int) -> None:
         total = measure(order.sources, lambda so_far: meter.update(so_far.files, detail=_megabytes(so_far.size)))
     with (
         terminal.progress("importing", total.files) as meter,
-        StoringProcesses(order, min(workers, max(total.files, 1))) as processes,
+        # What they have in hand they store to the end: less is left for who looks for objects without a row.
+        Crew(partial(storing.start, order), min(workers, max(total.files, 1)), "import", end_s=_END_S) as crew,
     ):
 
         def update(so_far: Report) -> None:
             meter.update(so_far.files, detail=_detail(so_far, total, meter.passed_s))
 
-        work.run(processes, update)
+        work.run(crew, update)
 
 
 def _detail(so_far: Report, total: Amount, passed_s: float) -> str:

@@ -14,6 +14,7 @@ from gateway.commands import terminal
 from gateway.commands.arguments import Commands, with_config, with_json, with_workers
 from gateway.rebuilding import rebuilding
 from storage import reconcile
+from storage.crew import GARBAGE_THRESHOLD
 
 
 def add(commands: Commands) -> None:
@@ -33,7 +34,7 @@ def add(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> int:
     """Rebuild."""
     settings = config.load(options.config)
-    gc.set_threshold(reconcile.GARBAGE_THRESHOLD)
+    gc.set_threshold(GARBAGE_THRESHOLD)
     report, started_s = reconcile.Report(), time.monotonic()
     with ExitStack() as held:
         archive = held.enter_context(rebuilding(settings, anew=options.anew))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TextIO
 
 from gateway.importing.items import TAKEN, WRONG, Fate, Item, Source, Told
 from gateway.importing.journal import Journal
-from gateway.importing.processes import StoringProcesses
+from storage.crew import Crew
 from storage.errors import StorageUnavailable
 
 _BATCH = 128
@@ -72,11 +72,13 @@ class Import:
         self._report_file = report_file
         self.report = Report()
 
-    def run(self, processes: StoringProcesses, progress: Callable[[Report], None]) -> None:
+    def run(self, crew: Crew[Item, Told], progress: Callable[[Report], None]) -> None:
         """Store everything. Raises StorageUnavailable when the archive takes nothing any more."""
         done: list[tuple[Item, Told]] = []
+        given: deque[Item] = deque()
         try:
-            for item, told in processes.store(self._batches()):
+            for told in crew.answers(self._batches(given)):
+                item = given.popleft()
                 if told.fate is Fate.STOPPED:
                     raise StorageUnavailable(f"the import stopped: {told.reason}")
                 done.append((item, told))
@@ -95,15 +97,17 @@ class Import:
             self._journal.note(done)
         done.clear()
 
-    def _batches(self) -> Iterator[list[Item]]:
+    def _batches(self, given: deque[Item]) -> Iterator[list[Item]]:
         batch: list[Item] = []
         size = 0
         for item in self._left():
             batch.append(item)
             size += item.size
             if len(batch) >= _BATCH or size >= _BATCH_BYTES:
+                given.extend(batch)
                 yield batch
                 batch, size = [], 0
+        given.extend(batch)
         if batch:
             yield batch
 

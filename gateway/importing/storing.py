@@ -5,13 +5,13 @@ from __future__ import annotations
 import io
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway import assembly
-from gateway.config import Settings
+from gateway import assembly, log
+from gateway.config import InvalidSettings, Settings
 from gateway.context import command_line
 from gateway.errors import AuditUnavailable, Busy, GatewayError, Misplaced, QuotaExceeded
 from gateway.importing.items import Fate, Item, Source, Told
@@ -66,9 +66,9 @@ class Storer:
         self._decision = self._ingest.enter_by_command(command_line("import"), order.tenant)
         self._threads = ThreadPoolExecutor(order.threads, thread_name_prefix="store")
 
-    def store(self, items: Sequence[Item]) -> list[Told]:
+    def work(self, batch: Sequence[Item]) -> Iterator[Sequence[Told]]:
         """What became of files, in their order."""
-        return list(self._threads.map(self._one, items))
+        yield list(self._threads.map(self._one, batch))
 
     def _one(self, item: Item) -> Told:
         for pause_s in (*_PAUSES_S, None):
@@ -113,6 +113,17 @@ class Storer:
         for source in self._order.sources:
             source.close()
         self._core.close()
+
+
+def start(order: Order, name: str) -> Storer:
+    """What stores in a process of its own. Raises StorageError."""
+    log.configure(name, "warning", order.settings.log.format)
+    try:
+        return Storer(order, name)
+    except InvalidSettings as error:
+        raise StorageUnavailable("; ".join(error.faults)) from error
+    except GatewayError as error:
+        raise StorageUnavailable(str(error)) from error
 
 
 def _read(file: Readable, size: int) -> bytes:

@@ -137,6 +137,23 @@ class ObjectReader(Protocol):
         ...
 
 
+class BlocksReader:
+    """A reader of blocks that come from elsewhere, ``length`` bytes in all."""
+
+    def __init__(self, length: int, blocks: Iterator[bytes]) -> None:
+        self._length = length
+        self._blocks = blocks
+
+    @property
+    def length(self) -> int:
+        """See ObjectReader."""
+        return self._length
+
+    def blocks(self) -> Iterator[bytes]:
+        """See ObjectReader."""
+        return self._blocks
+
+
 class ObjectStore(Protocol):
     """Immutable objects under string keys. Every method is synchronous and safe to call from several threads.
 

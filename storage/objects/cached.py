@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from storage.errors import ObjectDamaged
-from storage.objects.base import ByteRange, ObjectInfo, ObjectReader, ObjectStore, Piece, Segment
+from storage.objects.base import BlocksReader, ByteRange, ObjectInfo, ObjectReader, ObjectStore, Piece, Segment
 from storage.objects.keys import check_key
 from storage.objects.read_cache import BLOCK_BYTES, ReadCache
 
@@ -55,7 +55,7 @@ class CachedObjectStore:
         wanted = byte_range or ByteRange(0, size)
         if wanted.end > size:
             raise ObjectDamaged(f"{key} has {size} bytes, asked for up to {wanted.end}")
-        yield _Reader(wanted.length, self._blocks(key, wanted, size, pieces))
+        yield BlocksReader(wanted.length, self._blocks(key, wanted, size, pieces))
 
     def get(self, key: str, byte_range: ByteRange | None = None) -> bytes:
         """See ObjectStore."""
@@ -154,19 +154,6 @@ class CachedObjectStore:
                     del waiting[:BLOCK_BYTES]
         if waiting:
             yield Piece(bytes(waiting), size)
-
-
-class _Reader:
-    def __init__(self, length: int, blocks: Iterator[bytes]) -> None:
-        self._length = length
-        self._blocks = blocks
-
-    @property
-    def length(self) -> int:
-        return self._length
-
-    def blocks(self) -> Iterator[bytes]:
-        return self._blocks
 
 
 class _Flights:

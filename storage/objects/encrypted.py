@@ -28,6 +28,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from storage.errors import ObjectDamaged, ObjectNotFound, StorageUnavailable
 from storage.objects.base import (
+    BlocksReader,
     ByteRange,
     MadeSegment,
     ObjectInfo,
@@ -123,17 +124,19 @@ class EncryptedObjectStore:
         wanted = byte_range or ByteRange(0, opened.size)
         _check_end(key, wanted, opened.size)
         if not wanted.length:
-            yield _Reader(0, iter(()))
+            yield BlocksReader(0, iter(()))
             return
         chunks = range(wanted.start // CHUNK_BYTES, (wanted.end - 1) // CHUNK_BYTES + 1)
         span = _sealed_span(chunks, opened.size)
         if span.end <= len(first):
-            yield _Reader(wanted.length, _plain(key, opened, chunks, iter((first[span.start : span.end],)), wanted))
+            yield BlocksReader(
+                wanted.length, _plain(key, opened, chunks, iter((first[span.start : span.end],)), wanted)
+            )
             return
         head = first[span.start :]
         with self._store.open(key, ByteRange(span.start + len(head), span.end)) as reader:
             blocks = chain((head,), reader.blocks())
-            yield _Reader(wanted.length, _plain(key, opened, chunks, blocks, wanted))
+            yield BlocksReader(wanted.length, _plain(key, opened, chunks, blocks, wanted))
 
     def get(self, key: str, byte_range: ByteRange | None = None) -> bytes:
         """See ObjectStore."""
@@ -248,19 +251,6 @@ class EncryptedObjectStore:
                         yield done
             finally:
                 pool.shutdown(cancel_futures=True)
-
-
-class _Reader:
-    def __init__(self, length: int, blocks: Iterator[bytes]) -> None:
-        self._length = length
-        self._blocks = blocks
-
-    @property
-    def length(self) -> int:
-        return self._length
-
-    def blocks(self) -> Iterator[bytes]:
-        return self._blocks
 
 
 def _chunk_count(size: int) -> int:

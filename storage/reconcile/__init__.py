@@ -3,14 +3,13 @@
 from storage.reconcile.erasing import Found, Patient, erase, find
 from storage.reconcile.following import Follower
 from storage.reconcile.orphans import adopt_orphans, purge
-from storage.reconcile.readers import GARBAGE_THRESHOLD, OneReader, Readers, ReadingProcesses
+from storage.reconcile.readers import OneReader, Readers, ReadingProcesses
 from storage.reconcile.rebuilding import reindex
 from storage.reconcile.report import Report
 from storage.reconcile.verifying import Selection, Verification, find_without_row, verify
 from storage.reconcile.worklist import Worklist
 
 __all__ = [
-    "GARBAGE_THRESHOLD",
     "Follower",
     "Found",
     "OneReader",

@@ -169,7 +169,7 @@ def test_an_archive_that_does_not_answer_stops_the_import(
     storer = Storer(Order(config.load(None), (tree,), ids.tenant("main"), tmp_path / "spool", 1), "import-test")
     items = [entry for entry in tree.entries(0) if isinstance(entry, Item)]
     storer._core.archive.index.close()
-    fates = [told.fate for told in storer.store(items)]
+    fates = [told.fate for answers in storer.work(items) for told in answers]
     assert fates == [Fate.STOPPED, Fate.STOPPED, Fate.REFUSED, Fate.STOPPED, Fate.SKIPPED]
     storer.close()
 

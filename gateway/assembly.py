@@ -27,6 +27,7 @@ from gateway.stores import archive_directory, check_keys, check_places, object_s
 from gateway.telemetry import tracing
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.observed import ObservedObjects, observed_index
+from gateway.telemetry.readiness import EngineProbe
 from gateway.telemetry.tracing import Tracer
 from storage.archive import Archive
 from storage.dicom.limits import Limits
@@ -61,38 +62,16 @@ class Core:
     feed: FeedService
     commitment: CommitmentService
     room: Room
-
-    def ping(self) -> None:
-        """Return when every engine answers; raise its error when one does not."""
-        self.archive.index.ping()
-        self.archive.objects.ping()
+    probe: EngineProbe
 
     def close(self) -> None:
         """Let go of engines and processes."""
         self.retrieve.close()
         self.pool.close()
-        self.archive.index.close()
-        self.archive.objects.close()
+        self.probe.close()
+        self.archive.close()
         self.trail.close()
         self.tracer.close()
-
-
-class Engines:
-    """The engines alone, for somebody who only asks whether they answer."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._index = index(settings)
-        self._objects = object_store(settings)
-
-    def ping(self) -> None:
-        """Return when every engine answers; raise its error when one does not."""
-        self._index.ping()
-        self._objects.ping()
-
-    def close(self) -> None:
-        """Let go of them."""
-        self._index.close()
-        self._objects.close()
 
 
 def limits(settings: Settings) -> Limits:
@@ -216,6 +195,11 @@ def audit_directory(settings: Settings) -> Path:
     return settings.audit.directory or settings.storage.directory / "audit"
 
 
+def certificates_directory(settings: Settings) -> Path:
+    """Where certificates of erasure go."""
+    return settings.storage.directory / "certificates"
+
+
 def build(settings: Settings, worker: str, *, any_age: bool = False) -> Core:
     """Everything below the faces, for one process.
 
@@ -267,6 +251,7 @@ def build(settings: Settings, worker: str, *, any_age: bool = False) -> Core:
         feed=FeedService(archive.index, door),
         commitment=CommitmentService(archive, door),
         room=room,
+        probe=EngineProbe(archive.ping),
     )
 
 

@@ -19,11 +19,13 @@ from types import TracebackType
 from gateway import assembly
 from gateway.config import Settings
 from gateway.services.spool import Spool
+from gateway.stores import object_store
 from gateway.telemetry import sharing
 from gateway.telemetry.exposition import Exposition
 from gateway.telemetry.host import HostCollector, Workers
 from gateway.telemetry.readiness import EngineProbe
 from gateway.worker import Face, send_settings
+from storage.archive import Archive
 
 _log = logging.getLogger("gateway.supervisor")
 
@@ -117,7 +119,7 @@ class Supervisor:
         ]
         self._watchers: list[threading.Thread] = []
         self._probe = EngineProbe(self._ask_engines)
-        self._engines: assembly.Engines | None = None
+        self._engines: Archive | None = None
 
     def address(self, name: str) -> tuple[str, int] | None:
         """Where a face, or "metrics", listens; None when it does not."""
@@ -210,7 +212,9 @@ class Supervisor:
 
     def _ask_engines(self) -> None:
         if self._engines is None:
-            self._engines = assembly.Engines(self._settings)
+            self._engines = Archive(
+                object_store(self._settings), assembly.index(self._settings), assembly.limits(self._settings)
+            )
         self._engines.ping()
 
     def _start(self, slot: _Slot) -> int:

@@ -42,6 +42,16 @@ class Archive:
         self.limits = limits
         self._clock = ids.VersionClock()
 
+    def ping(self) -> None:
+        """Return when both engines answer; raises StorageUnavailable."""
+        self.index.ping()
+        self.objects.ping()
+
+    def close(self) -> None:
+        """Let go of both engines. Idempotent."""
+        self.index.close()
+        self.objects.close()
+
     def new_version(self) -> ids.Version:
         """A version for an instance that arrives now."""
         return self._clock.next()

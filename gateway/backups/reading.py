@@ -153,6 +153,8 @@ def _places(manifest: Manifest, settings: Settings) -> dict[str, Path]:
     for name in manifest.parts:
         if name.startswith(manifests.AUDIT):
             found[name] = assembly.audit_directory(settings) / name.removeprefix(manifests.AUDIT)
+        elif name.startswith(manifests.CERTIFICATES):
+            found[name] = assembly.certificates_directory(settings) / name.removeprefix(manifests.CERTIFICATES)
         elif name.startswith(manifests.KEYS):
             keys = settings.encryption.keys_directory
             found[name] = keys / name.removeprefix(manifests.KEYS) if keys else None

@@ -48,7 +48,8 @@ def write(
         if target.suffix == ".tar":
             _pack(partial, target)
         else:
-            for folder in (partial / manifests.AUDIT, partial / manifests.KEYS, partial):
+            folders = (manifests.AUDIT, manifests.CERTIFICATES, manifests.KEYS, ".")
+            for folder in (partial / name for name in folders):
                 if folder.is_dir():
                     _sync(folder)
             partial.rename(target)
@@ -63,6 +64,8 @@ def _files(settings: Settings, settings_file: Path | None, with_keys: bool) -> I
         yield manifests.SETTINGS, settings_file
     if settings.access.policy_file is not None:
         yield manifests.POLICY, settings.access.policy_file
+    for path in sorted(assembly.certificates_directory(settings).glob("*.json")):
+        yield f"{manifests.CERTIFICATES}{path.name}", path
     if with_keys:
         if settings.encryption.keys_directory is not None:
             for path in sorted(settings.encryption.keys_directory.glob("*.key")):

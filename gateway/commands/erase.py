@@ -59,7 +59,7 @@ def _kept_indexes(settings: Settings) -> list[str]:
 
 
 def _written(settings: Settings, certificate: Certificate, wanted: Path | None) -> Path:
-    path = wanted or settings.storage.directory / "certificates" / f"{certificate.record}.json"
+    path = wanted or assembly.certificates_directory(settings) / f"{certificate.record}.json"
     path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:

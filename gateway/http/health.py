@@ -9,7 +9,6 @@ from aiohttp import web
 from gateway.http import problem
 from gateway.http.application import CORE, OFFLOAD, REQUEST_ID, Route
 from gateway.http.offload import Lane
-from storage.errors import StorageError
 
 
 async def live(_request: web.Request) -> web.StreamResponse:
@@ -19,10 +18,9 @@ async def live(_request: web.Request) -> web.StreamResponse:
 
 async def ready(request: web.Request) -> web.StreamResponse:
     """Index and objects answer; 503 otherwise. Says so where the archive is only read."""
-    try:
-        await request.app[OFFLOAD].run(Lane.LONG, request.app[CORE].ping)
-    except StorageError as error:
-        return problem.body(HTTPStatus.SERVICE_UNAVAILABLE, str(error), request[REQUEST_ID])
+    fault = await request.app[OFFLOAD].run(Lane.LONG, request.app[CORE].probe.fault)
+    if fault is not None:
+        return problem.body(HTTPStatus.SERVICE_UNAVAILABLE, fault, request[REQUEST_ID])
     reading = {"read_only": True} if request.app[CORE].settings.storage.read_only else {}
     return web.json_response({"status": "ready", **reading})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -12,10 +13,13 @@ from gateway.errors import GatewayError
 from storage.errors import StorageError
 
 _log = logging.getLogger("gateway.metrics")
+_SHARED_S = 1.0
 
 
 class EngineProbe:
-    """Asks the engines in a thread of its own, one question at a time however many ask.
+    """Asks the engines in a thread of its own, once at a time and once a second however many ask.
+
+    Anybody may ask, and a question may cost a request to S3.
 
     Parameters
     ----------
@@ -30,13 +34,15 @@ class EngineProbe:
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
         self._asked: Future[None] | None = None
+        self._asked_at_s = 0.0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine-probe")
 
     def fault(self) -> str | None:
         """What is wrong; None when nothing is."""
         with self._lock:
-            if self._asked is None or self._asked.done():
-                self._asked = self._thread.submit(self._ask)
+            now_s = time.monotonic()
+            if self._asked is None or (self._asked.done() and now_s - self._asked_at_s > _SHARED_S):
+                self._asked, self._asked_at_s = self._thread.submit(self._ask), now_s
             asked = self._asked
         try:
             asked.result(self._timeout_s)

@@ -18,6 +18,7 @@ from gateway.audit.trail import AuditTrail
 from gateway.context import Caller, Principal, PrincipalKind, Source, command_line
 from gateway.services.commitment import Reference, Result
 from storage.dicom import identifiers as ids
+from storage.dicom.matching import EVERYTHING
 from tests.engines import Engines
 from tests.instances import CT, data_set, part10_file
 
@@ -215,3 +216,29 @@ def test_a_tar_file_that_is_cut_or_holds_links_is_not_restored(
         archive.addfile(member)
     assert cli.main(["restore", "--check", str(tmp_path / "links.tar")]) == 1
     assert "manifest.json is no file" in capsys.readouterr().err
+
+
+def test_an_index_and_certificates_of_erasure_come_back_from_a_backup(place: Path, tmp_path: Path) -> None:
+    core = assembly.build(config.load(place), "test-1")
+    sop_uid = store(core)
+    core.close()
+    certificates = tmp_path / "data" / "certificates"
+    certificates.mkdir()
+    (certificates / "01K0.json").write_text('{"record": "01K0"}\n')
+    assert cli.main(["backup", "-c", str(place), "--with-index", str(tmp_path / "backup")]) == 0
+    lose(tmp_path / "data", config.load(place))
+    assert cli.main(["restore", "-c", str(place), str(tmp_path / "backup")]) == 0
+    assert (certificates / "01K0.json").read_text() == '{"record": "01K0"}\n'
+    core = assembly.build(config.load(place), "test-2")
+    found = core.archive.index.locate_instances(ids.tenant("main"), [ids.sop_uid(sop_uid)], EVERYTHING)
+    assert [located.key.sop_uid for located in found] == [sop_uid]
+    core.close()
+
+
+def test_an_index_in_postgresql_is_not_asked_of_a_backup(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place.write_text(place.read_text() + '[index]\nengine = "postgres"\nurl = "postgresql://127.0.0.1:1/none"\n')
+    assert cli.main(["backup", "-c", str(place), "--with-index", str(tmp_path / "backup")]) == 1
+    assert "pg_dump" in capsys.readouterr().err
+    assert not (tmp_path / "backup").exists()

@@ -66,6 +66,7 @@ def test_a_fault_ends_with_1_and_says_which_file(tmp_path: Path, capsys: pytest.
 def test_an_interrupted_command_says_how_to_go_on(number: signal.Signals, tmp_path: Path) -> None:
     waiting = (
         "import argparse, sys, signal\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell started us aside\n"
         "from gateway import cli\n"
         "from gateway.commands import reindex, terminal\n"
         "def run(options):\n"

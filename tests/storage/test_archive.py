@@ -149,7 +149,7 @@ from pathlib import Path
 from storage.archive import Archive, Sender
 from storage.dicom import identifiers as ids
 from storage.dicom.limits import Limits
-from storage.index.base import Conflict
+from storage.index.arrivals import Conflict
 from storage.index.sqlite import SqliteIndex
 from storage.objects.local import LocalObjectStore
 from tests.instances import data_set, encode, extract

@@ -115,8 +115,10 @@ class Archive:
         self.objects.put(records.key(item.key.tenant, record), [body])
         self.index.quarantine(item)
 
-    def delete(self, target: Target, versions: Sequence[StoredVersion]) -> ids.Version:
+    def delete(self, target: Target, versions: Sequence[StoredVersion], reason: str = "") -> ids.Version:
         """Turn versions under a target into tombstones; their objects stay for now. The deletion's record comes back.
+
+        ``reason`` names the rule, when nobody asked for it.
 
         Raises
         ------
@@ -126,7 +128,7 @@ class Archive:
         """
         record = self._clock.next()
         keys = tuple(each.object_key for each in versions)
-        body = records.Deletion(target.study_uid, target.series_uid, target.sop_uid, keys).dumps()
+        body = records.Deletion(target.study_uid, target.series_uid, target.sop_uid, keys, reason).dumps()
         self.objects.put(records.key(target.tenant, record), [body])
         try:
             self.index.delete(target.tenant, record, body, versions)

@@ -44,13 +44,15 @@ class Quarantine:
 class Deletion:
     """Versions that were deleted, by name: what arrives later under the same UIDs is not meant.
 
-    ``objects`` are the object keys of the versions: they hold the UIDs, which outlive the objects.
+    ``objects`` are the object keys of the versions: they hold the UIDs, which outlive the objects. ``reason`` names the
+    rule by which the gateway itself deleted them; it is empty when somebody did.
     """
 
     study_uid: str
     series_uid: str | None
     sop_uid: str | None
     objects: tuple[str, ...]
+    reason: str = ""
 
     @property
     def versions(self) -> tuple[ids.Version, ...]:
@@ -66,6 +68,7 @@ class Deletion:
                 "series": self.series_uid,
                 "instance": self.sop_uid,
                 "objects": self.objects,
+                **({"reason": self.reason} if self.reason else {}),
             }
         )
 
@@ -132,7 +135,8 @@ def loads(body: bytes) -> Record:
         if found["record"] == "quarantine":
             return Quarantine(str(found["object"]), str(found["reason"]))
         if found["record"] == "deletion":
-            deletion = Deletion(found["study"], found["series"], found["instance"], tuple(found["objects"]))
+            target = found["study"], found["series"], found["instance"]
+            deletion = Deletion(*target, tuple(found["objects"]), str(found.get("reason", "")))
             _ = deletion.versions  # raises for a key that is none
             return deletion
         if found["record"] == "restoration":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import struct
+import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian
 
 from storage.dicom import file_meta, json_model, part10
+from storage.dicom import identifiers as ids
 from storage.dicom.limits import Limits
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -24,6 +26,14 @@ SHARED = Path(__file__).parents[2] / "shared" / "dicom"
 def uid() -> str:
     """A fresh UID."""
     return f"2.25.{uuid.uuid4().int}"
+
+
+_CLOCK = ids.VersionClock()
+
+
+def version_of(days_ago: float) -> ids.Version:
+    """A version as it was given so many days ago."""
+    return ids.version(ids.before_time(time.time() - days_ago * 86_400) + _CLOCK.next()[10:])
 
 
 def data_set(**attributes: Any) -> Dataset:

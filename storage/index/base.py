@@ -10,8 +10,9 @@ from storage.dicom.identifiers import InstanceKey, SopUid, StudyUid, Tenant, Ver
 from storage.dicom.matching import Condition
 from storage.index.arrivals import Arrival, Commit, Quarantined
 from storage.index.changes import Changes
-from storage.index.questions import Page, Row, Search, State, Target
+from storage.index.questions import Ageing, Page, Row, Search, State, Target
 from storage.index.stored import (
+    AgedStudy,
     Commitment,
     DeletionState,
     Existence,
@@ -210,6 +211,10 @@ class Index(Protocol):
 
     def held(self, tenant: Tenant, study_uids: Sequence[StudyUid]) -> frozenset[StudyUid]:
         """Those of the studies that a hold is on, or on their patient."""
+        ...
+
+    def aged(self, asked: Ageing) -> Sequence[AgedStudy]:
+        """Live studies that may be old enough, in the order of the versions they speak through."""
         ...
 
     def usage(self) -> Mapping[Tenant, Usage]:

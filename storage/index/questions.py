@@ -85,6 +85,23 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class Ageing:
+    """Which live studies of a tenant may be old enough for something; ``after`` is the version to go on from.
+
+    Those that speak through a version which came before ``arrived_before`` (``identifiers.before_time``), and those
+    dated before ``dated_before`` (YYYYMMDD, "" for none) of which it came before ``settled_before``. A study may have
+    got more since, so who asks has to look when its last version came.
+    """
+
+    tenant: Tenant
+    arrived_before: str
+    dated_before: str = ""
+    settled_before: str = ""
+    after: str = ""
+    limit: int = 500
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     """Which state of the index answers: ``epoch`` is renewed by a reindex, ``change`` is the last one seen."""
 

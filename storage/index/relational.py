@@ -12,13 +12,14 @@ from storage.dicom import frames
 from storage.dicom import identifiers as ids
 from storage.dicom.matching import EVERYTHING, Condition
 from storage.errors import FramesNotLocatable, StaleObject
-from storage.index import conditions, erasing, feed, holding, queries, removal, rows, searching
+from storage.index import ageing, conditions, erasing, feed, holding, queries, removal, rows, searching
 from storage.index.arrivals import Arrival, Commit, Quarantined
 from storage.index.changes import Changes
 from storage.index.database import Among, Database, Found, Sql
 from storage.index.group_commit import GroupCommit, Observer
-from storage.index.questions import Page, Row, Search, State, Target
+from storage.index.questions import Ageing, Page, Row, Search, State, Target
 from storage.index.stored import (
+    AgedStudy,
     Commitment,
     DeletionState,
     Existence,
@@ -371,6 +372,10 @@ class RelationalIndex(ABC):
     def held(self, tenant: ids.Tenant, study_uids: Sequence[ids.StudyUid]) -> frozenset[ids.StudyUid]:
         with self._reader() as db:
             return holding.held(db, tenant, list(study_uids))
+
+    def aged(self, asked: Ageing) -> Sequence[AgedStudy]:
+        with self._reader() as db:
+            return ageing.aged(db, asked)
 
     def usage(self) -> Mapping[ids.Tenant, Usage]:
         found = self._read(Sql().add("SELECT tenant, objects, bytes FROM tenant_usage"))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from storage.dicom.frames import FrameTable
-from storage.dicom.identifiers import InstanceKey, SopClassUid, TransferSyntaxUid, Version
+from storage.dicom.identifiers import InstanceKey, SopClassUid, StudyUid, TransferSyntaxUid, Version
 from storage.dicom.part10 import BulkItem
 
 
@@ -40,6 +40,20 @@ class Layout:
 
     frames: FrameTable
     bulk: tuple[BulkItem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AgedStudy:
+    """A live study that may be old: the version it speaks through, and what it says (dates as YYYYMMDD).
+
+    ``modalities`` are those of its live series; None stands for a series without one.
+    """
+
+    study_uid: StudyUid
+    version: Version
+    study_date: str | None
+    birth_date: str | None
+    modalities: tuple[str | None, ...]
 
 
 class Existence(StrEnum):

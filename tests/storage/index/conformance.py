@@ -40,9 +40,9 @@ from storage.index import rows
 from storage.index.arrivals import Arrival, Commit, Conflict, Outcome, Quarantined
 from storage.index.base import Index
 from storage.index.changes import Action, VersionState
-from storage.index.questions import Cost, Position, Search, Target
+from storage.index.questions import Ageing, Cost, Position, Search, Target
 from storage.index.stored import Commitment, Existence, StoredVersion
-from tests.instances import data_set, encapsulated, encode, extract, identity, text, uid
+from tests.instances import data_set, encapsulated, encode, extract, identity, text, uid, version_of
 
 MAIN = ids.tenant("main")
 OTHER = ids.tenant("other")
@@ -94,6 +94,42 @@ class IndexContract:
     def dump(self, index: Index) -> str:
         """Everything that the engine keeps, looked at behind the index's back."""
         raise NotImplementedError
+
+    # Ageing
+
+    def test_old_studies_are_found_by_arrival_or_by_date_and_in_pages(self, index: Index) -> None:
+        hundredths = {"first": 40, "second": 30, "third": 20, "dead": 45}
+        found = {
+            name: put(
+                index, version_of(age / 100), StudyDate=f"20{age}0101", PatientBirthDate="20100203", Modality="US"
+            )
+            for name, age in hundredths.items()
+        }
+        put(index, StudyInstanceUID=found["first"].study_uid, Modality=None)
+        put(index, StudyInstanceUID=found["second"].study_uid, Modality="SR")
+        index.commit(arrival(extract(encode(data_set())), version_of(0.48), tenant=OTHER))
+        dead = index.versions(study(found["dead"]), EVERYTHING)
+        index.delete(MAIN, CLOCK.next(), b"{}", dead)
+
+        def names(**asked: Any) -> list[str]:
+            uids = {each.study_uid: name for name, each in found.items()}
+            return [uids[each.study_uid] for each in index.aged(Ageing(MAIN, **asked))]
+
+        def before(age: float) -> str:
+            return ids.before_time(time.time() - age * 864)
+
+        assert names(arrived_before=before(25)) == ["first", "second"]
+        assert names(arrived_before=before(41)) == []
+        assert names(arrived_before="", dated_before="20300102", settled_before=before(0)) == ["second", "third"]
+        assert names(arrived_before=before(35), dated_before="20300102", settled_before=before(25)) == [
+            "first", "second",
+        ]  # fmt: skip
+        one, two, _ = index.aged(Ageing(MAIN, before(0)))
+        assert (one.study_date, one.birth_date) == ("20400101", "20100203")
+        assert set(one.modalities) == {"US", None}
+        assert set(two.modalities) == {"US", "SR"}
+        (again,) = index.aged(Ageing(MAIN, before(0), after=one.version, limit=1))
+        assert again == two
 
     # Storing
 

@@ -16,10 +16,10 @@ from benchmarks import search as benchmark
 from benchmarks.synthetic_index import MAIN, fill_postgres, fill_sqlite
 from storage.dicom.attributes import Level
 from storage.dicom.keys import of_keyword
-from storage.index import queries
+from storage.index import ageing, queries
 from storage.index.database import Sql
 from storage.index.postgres import PostgresDatabase, PostgresDialect, PostgresIndex
-from storage.index.questions import Search
+from storage.index.questions import Ageing, Search
 from storage.index.relational import RelationalIndex
 from storage.index.sqlite import SqliteDatabase, SqliteIndex
 from tests.postgres import drop_schema, new_schema
@@ -88,6 +88,16 @@ def test_a_page_and_its_total_come_through_an_index(filled: Filled, name: str) -
         # Of what most rows satisfy, any of them will do: reading ends with the page, or where counting stops.
         return
     assert read == []
+
+
+@pytest.mark.parametrize("dated_before", ["", "20160101"])
+def test_old_studies_come_through_the_index_of_arrivals(filled: Filled, dated_before: str) -> None:
+    """A page of those that came before a time, or are dated before a day, wherever in the archive it begins."""
+    first, *_, last = filled.index.aged(Ageing(MAIN, "8", limit=STUDIES))
+    for after in ("", first.version):
+        asked = Ageing(MAIN, first.version if dated_before else "8", dated_before, last.version, after)
+        assert filled.whole_tables(ageing.statement(asked)) == []
+        assert len(filled.index.aged(asked)) > 100
 
 
 def test_a_question_without_an_index_would_be_noticed(filled: Filled) -> None:

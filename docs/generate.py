@@ -76,12 +76,26 @@ def settings() -> str:
         section, model = name, cast(Any, field.annotation)
         if get_origin(model) is dict:
             section, model = f"{name}.NAME", get_args(model)[1]
+        if get_origin(model) is tuple:
+            parts.append(_rules(name, get_args(model)[0]))
+            continue
         assert isinstance(model, type)
         assert issubclass(model, BaseModel)
         head = ("Name", "Environment", "Type", "Default", "What it is")
         rows = [_setting(section, key, each) for key, each in model.model_fields.items()]
         parts.append(f"\n## {section}\n\n{_plain(inspect.getdoc(model))}\n\n{table(head, rows)}")
     return "".join(parts)
+
+
+def _rules(name: str, model: type[BaseModel]) -> str:
+    """A section that may stand several times."""
+    beside = f"In the environment all of them are a list of JSON objects in `GATEWAY_{name.upper()}`."
+    rows = [
+        (_code(key), _type(each), "needed" if each.is_required() else _default(each.default), _plain(each.description))
+        for key, each in model.model_fields.items()
+    ]
+    head = ("Name", "Type", "Default", "What it is")
+    return f"\n## [[{name}]]\n\n{_plain(inspect.getdoc(model))} {beside}\n\n{table(head, rows)}"
 
 
 def _setting(section: str, name: str, field: FieldInfo) -> tuple[str, ...]:
@@ -98,12 +112,12 @@ def _setting(section: str, name: str, field: FieldInfo) -> tuple[str, ...]:
 def _type(field: FieldInfo) -> str:
     text = str(field.annotation)
     names = {
+        "IPvAnyNetwork": "list of networks",
         "Literal": ", ".join(_code(each) for each in re.findall(r"'([^']*)'", text)),
         "HttpUrl": "URL",
         "Path": "path",
         "SecretStr": "secret text",
-        "tuple[str": "list of texts",
-        "IPvAnyNetwork": "list of networks",
+        "tuple[": "list of texts",
         "bool": "true or false",
         "int": "whole number",
         "float": "number",

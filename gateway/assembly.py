@@ -20,6 +20,7 @@ from gateway.services.feed import FeedService
 from gateway.services.ingest import IngestService
 from gateway.services.query import QueryService
 from gateway.services.render import RenderService
+from gateway.services.retention import RetentionService
 from gateway.services.retrieve import RetrieveService
 from gateway.services.room import Place, Quota, Room
 from gateway.services.spool import Spool
@@ -59,6 +60,7 @@ class Core:
     retrieve: RetrieveService
     render: RenderService
     delete: DeleteService
+    retention: RetentionService
     feed: FeedService
     commitment: CommitmentService
     room: Room
@@ -232,6 +234,7 @@ def build(settings: Settings, worker: str, *, any_age: bool = False) -> Core:
     retrieve = RetrieveService(archive, door, pool, bounds, ReadAhead(settings.s3.read_ahead) if far else None)
     spool = Spool(storage.directory / "spool", storage.spool_memory_bytes, storage.max_instance_bytes)
     room = Room(archive.index, quotas(settings), places(settings), storage.min_free_bytes)
+    delete = DeleteService(archive, door, storage.undo_s)
     return Core(
         settings=settings,
         metrics=metrics,
@@ -247,7 +250,8 @@ def build(settings: Settings, worker: str, *, any_age: bool = False) -> Core:
         query=QueryService(archive.index, door, settings.search),
         retrieve=retrieve,
         render=RenderService(retrieve, pool, imaging.animation_frames),
-        delete=DeleteService(archive, door, storage.undo_s),
+        delete=delete,
+        retention=RetentionService(archive, delete, trail, settings.retention, settings.lifecycle),
         feed=FeedService(archive.index, door),
         commitment=CommitmentService(archive, door),
         room=room,

@@ -18,6 +18,7 @@ from gateway.commands import (
     import_files,
     reindex,
     restore,
+    retention,
     serve,
     terminal,
     verify,
@@ -27,7 +28,7 @@ from gateway.errors import GatewayError
 from gateway.supervisor import StartFailed
 from storage.errors import StorageError
 
-_COMMANDS = (serve, check_config, import_files, reindex, verify, backup, restore, hold, erase, demo)
+_COMMANDS = (serve, check_config, import_files, reindex, verify, backup, restore, hold, erase, retention, demo)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -22,6 +22,7 @@ class PrincipalKind(StrEnum):
     API_KEY = "api_key"
     AE = "ae"
     COMMAND_LINE = "command_line"
+    GATEWAY = "gateway"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,15 @@ class Caller:
     source: Source
 
 
+OWN_KINDS = frozenset((PrincipalKind.COMMAND_LINE, PrincipalKind.GATEWAY))
+"""Principals that are in no policy."""
+
+
 def command_line(protocol: str) -> Caller:
     """Whoever gives a command on the gateway's host: no policy knows it, and it may read every file there is anyhow."""
     return Caller(Principal("command line", PrincipalKind.COMMAND_LINE), Source(protocol, "localhost"))
+
+
+def of_the_gateway(protocol: str) -> Caller:
+    """The gateway itself, where it does by a rule of its settings what nobody asked for."""
+    return Caller(Principal("gateway", PrincipalKind.GATEWAY), Source(protocol, "localhost"))

@@ -16,31 +16,20 @@ import socket
 import struct
 import sys
 import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from enum import StrEnum
-from functools import partial
 
 from aiohttp import web
 
-from gateway import assembly, log
+from gateway import assembly, background, log
 from gateway.config import Settings
 from gateway.console.pages import routes as console_routes
 from gateway.dicomweb.routes import routes as dicomweb_routes
 from gateway.dimse.server import DimseServer
-from gateway.errors import GatewayError
 from gateway.http import application, health
 from gateway.telemetry import sharing
-from gateway.telemetry.metrics import Metrics
-from storage import reconcile
-from storage.errors import StorageError
 
 _log = logging.getLogger("gateway.worker")
-
-_TICK_S = 5.0
-_USAGE_EVERY_S = 30.0
-_LEFT_BEHIND_S = 600.0
-"""A commitment request without a result for so long has lost its worker."""
 
 
 class Face(StrEnum):
@@ -133,104 +122,6 @@ def run_dimse(core: assembly.Core, listening: socket.socket, ready: Callable[[],
         server.stop(core.settings.dimse.drain_s)
 
 
-def run_background(core: assembly.Core, ready: Callable[[], None], stop: Stop) -> None:
-    """What nobody waits for: complete studies, commitments left behind, deletions whose time is over, orphans."""
-    ready()
-    storage, metrics = core.settings.storage, core.metrics
-    tick_s = min(_TICK_S, storage.study_quiet_s / 4)
-    duties = (
-        _Duty("complete studies", metrics, tick_s, partial(_complete_studies, core)),
-        _Duty("answer commitments", metrics, tick_s, partial(_answer_commitments, core)),
-        _Duty("measure usage", metrics, _USAGE_EVERY_S, partial(_measure_usage, core)),
-        *_of_objects(core, stop),
-    )
-    while not stop.event.wait(max(0.0, min(duty.due_s for duty in duties) - time.monotonic())):
-        for duty in duties:
-            duty.run_if_due()
-
-
-def _of_objects(core: assembly.Core, stop: Stop) -> Sequence[_Duty]:
-    """What is to be done with the objects: to look after them, or to follow who does."""
-    storage, metrics = core.settings.storage, core.metrics
-    if not storage.read_only:
-        return (
-            _Duty("purge deletions", metrics, storage.reap_interval_s, partial(_purge, core)),
-            _Duty("adopt orphans", metrics, storage.reap_interval_s, partial(_adopt_orphans, core)),
-        )
-    follower = reconcile.Follower(core.archive, storage.directory)
-    follow = _Duty("follow objects", metrics, storage.follow_interval_s, partial(_follow, core, follower, stop))
-    follow.due_s = time.monotonic()
-    return (follow,)
-
-
-class _Duty:
-    """Something to do from time to time; an engine that does not answer only puts it off."""
-
-    def __init__(self, name: str, metrics: Metrics, interval_s: float, call: Callable[[], None]) -> None:
-        self._name = name
-        self._metrics = metrics
-        self._interval_s = interval_s
-        self._call = call
-        self.due_s = time.monotonic() + interval_s
-
-    def run_if_due(self) -> None:
-        if time.monotonic() < self.due_s:
-            return
-        try:
-            with self._metrics.on_duty(self._name):
-                self._call()
-        except (StorageError, GatewayError):
-            _log.warning("background work was interrupted; it will be tried again", exc_info=True)
-        self.due_s = time.monotonic() + self._interval_s
-
-
-def _complete_studies(core: assembly.Core) -> None:
-    completed = core.archive.index.complete_quiet(core.settings.storage.study_quiet_s, time.time())
-    if completed:
-        _log.info("%d studies are complete", completed)
-    core.metrics.background_items.labels("studies completed").inc(completed)
-
-
-def _answer_commitments(core: assembly.Core) -> None:
-    answered = core.commitment.fulfil_left(time.time() - _LEFT_BEHIND_S)
-    core.metrics.background_items.labels("commitments answered").inc(answered)
-
-
-def _measure_usage(core: assembly.Core) -> None:
-    for tenant, used in core.archive.index.usage().items():
-        core.metrics.tenant_objects.labels(tenant).set(used.objects)
-        core.metrics.tenant_bytes.labels(tenant).set(used.bytes)
-    for name, quota in assembly.quotas(core.settings).items():
-        if quota.bytes is not None:
-            core.metrics.tenant_quota_bytes.labels(name).set(quota.bytes)
-
-
-def _purge(core: assembly.Core) -> None:
-    removed = reconcile.purge(core.archive, core.settings.storage.undo_s)
-    if removed:
-        _log.info("%d deleted versions were removed for good", removed)
-    core.metrics.background_items.labels("versions purged").inc(removed)
-
-
-def _follow(core: assembly.Core, follower: reconcile.Follower, stop: Stop) -> None:
-    report = follower.follow(stop.event.is_set)
-    done = report.indexed, report.quarantined, report.removed, report.records
-    if any(done):
-        _log.info("followed the objects: %d indexed, %d quarantined, %d removed, %d records", *done)
-    for result, count in zip(("indexed", "quarantined", "removed", "records"), done, strict=True):
-        core.metrics.background_items.labels(f"followed {result}").inc(count)
-
-
-def _adopt_orphans(core: assembly.Core) -> None:
-    storage = core.settings.storage
-    report = reconcile.adopt_orphans(core.archive, storage.grace_s, assembly.conflicts(core.settings))
-    done = report.indexed, report.quarantined, report.removed, len(report.damaged)
-    _log.info("objects without a row: %d indexed, %d quarantined, %d removed, %d left alone", *done)
-    for result, count in zip(("indexed", "quarantined", "removed"), done, strict=False):
-        core.metrics.background_items.labels(f"orphans {result}").inc(count)
-    core.metrics.orphans_left.set(len(report.damaged))
-
-
 def main(arguments: list[str]) -> int:
     """Run one worker to its end."""
     face, number, socket_fd, ready_fd = Face(arguments[0]), arguments[1], int(arguments[2]), int(arguments[3])
@@ -250,7 +141,8 @@ def main(arguments: list[str]) -> int:
 
     try:
         if face is Face.BACKGROUND:
-            run_background(core, ready, stop)
+            ready()
+            background.run(core, stop.event)
         else:
             listening = socket.socket(fileno=socket_fd)
             (run_http if face is Face.HTTP else run_dimse)(core, listening, ready, stop)

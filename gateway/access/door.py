@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from gateway.access.policy import Action, Policy
 from gateway.audit.events import AuditEvent
 from gateway.audit.trail import AuditTrail
-from gateway.context import Caller, PrincipalKind
+from gateway.context import OWN_KINDS, Caller
 from gateway.errors import Forbidden
 from storage.dicom import identifiers as ids
 from storage.dicom.matching import EVERYTHING, Condition
@@ -60,16 +60,18 @@ class Door:
             raise Forbidden(f"{caller.principal.name} may not {action.value}")
         return Decision(caller, action, ids.Tenant(rule.tenant), self.policy.scope(caller.principal), AS_STORED)
 
-    def enter_by_command(self, caller: Caller, action: Action, tenant: ids.Tenant) -> Decision:
-        """Let a command of the command line in, which has all of a tenant; on the trail as every decision is.
+    def enter_by_itself(
+        self, caller: Caller, action: Action, tenant: ids.Tenant, subject: tuple[str, ...] = (), detail: str = ""
+    ) -> Decision:
+        """Let a command or the gateway itself in, which has all of a tenant; on the trail as every decision is.
 
         Raises
         ------
         AuditUnavailable
             The decision cannot be recorded.
         """
-        assert caller.principal.kind is PrincipalKind.COMMAND_LINE
-        self._trail.write(AuditEvent(action.value, "allowed", caller, tenant))
+        assert caller.principal.kind in OWN_KINDS
+        self._trail.write(AuditEvent(action.value, "allowed", caller, tenant, subject, detail))
         return Decision(caller, action, tenant, EVERYTHING, AS_STORED)
 
     def record(self, event: AuditEvent) -> None:

@@ -31,7 +31,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic.networks import IPvAnyNetwork
 
 from gateway.config import InvalidSettings
-from gateway.context import Principal, PrincipalKind
+from gateway.context import OWN_KINDS, Principal, PrincipalKind
 from storage.dicom import identifiers as ids
 from storage.dicom.attributes import BY_KEYWORD, Level
 from storage.dicom.keys import wildcard
@@ -70,8 +70,8 @@ class PrincipalRule(BaseModel):
             ids.tenant(self.tenant)
         except InvalidIdentifier as error:
             raise ValueError(str(error)) from error
-        if self.kind is PrincipalKind.COMMAND_LINE:
-            raise ValueError(f'kind: "{self.kind}" is for commands on the host, which ask no policy')
+        if self.kind in OWN_KINDS:
+            raise ValueError(f'kind: "{self.kind}" is for commands on the host and for rules, which ask no policy')
         if (self.kind is PrincipalKind.API_KEY) != (self.api_key_sha256 is not None):
             raise ValueError('api_key_sha256: to be given for kind = "api_key", and only there')
         if (self.kind is PrincipalKind.AE) != (self.ae_title is not None):

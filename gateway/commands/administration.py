@@ -54,4 +54,4 @@ def opened(settings: Settings) -> Iterator[tuple[Archive, AuditTrail]]:
 
 def administrator() -> Caller:
     """Whoever gave the command, by the name of the account."""
-    return Caller(Principal(getpass.getuser(), PrincipalKind.LOOPBACK), Source("command", "127.0.0.1"))
+    return Caller(Principal(getpass.getuser(), PrincipalKind.COMMAND_LINE), Source("command", "localhost"))

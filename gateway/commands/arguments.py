@@ -47,6 +47,14 @@ def checked(check: Callable[[str], str]) -> Callable[[str], str]:
     return of
 
 
+def positive(text: str) -> int:
+    """An argument that has to be a whole number from 1 on."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"at least 1, got {number}")
+    return number
+
+
 def _workers(text: str) -> int:
     number = int(text)
     if not 1 <= number <= MAX_WORKERS:

@@ -84,6 +84,9 @@ _FORMS = {
     "[key]": "up to 32 letters, digits and ._-",
     "active_key": "up to 32 letters, digits and ._-",
     "ae_title": "printable ASCII without a backslash",
+    "name": "a letter or digit, then up to 63 letters, digits, spaces and ._-",
+    "modalities": "up to 16 capital letters, digits, underscores and spaces",
+    "tenants": "1 to 32 of a-z, 0-9 and -, with a letter or digit at both ends",
     "path_prefix": "segments of letters, digits and ._~-, each after a slash",
     "db_schema": "lower-case letters, digits and underscores, no digit first",
 }
@@ -104,6 +107,7 @@ def _fault(error: Any) -> str:
     if kind == "string_too_long":
         return f"{where}: at most {context['max_length']} characters, got {len(str(given))}"
     if kind == "string_pattern_mismatch":
-        return f"{where}: {_FORMS[where.rpartition('.')[2]]}, got {given!r}"
+        named = next(str(part) for part in reversed(error["loc"]) if not isinstance(part, int))
+        return f"{where}: {_FORMS[named]}, got {given!r}"
     shown = "" if isinstance(given, dict) or where.rpartition(".")[2] in _SECRET else f", got {given!r}"
     return f"{where}: {error['msg'][0].lower()}{error['msg'][1:]}{shown}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from gateway.config.keeping import LifecycleSettings, RetentionRule
 from gateway.config.section import LOOPBACK, TenantName
 from gateway.config.serving import (
     AccessSettings,
@@ -39,6 +40,8 @@ class Settings(BaseSettings):
     imaging: ImagingSettings = ImagingSettings()
     access: AccessSettings = AccessSettings()
     tenants: dict[TenantName, TenantSettings] = {}
+    retention: tuple[RetentionRule, ...] = ()
+    lifecycle: LifecycleSettings = LifecycleSettings()
     audit: AuditSettings = AuditSettings()
     log: LogSettings = LogSettings()
     metrics: MetricsSettings = MetricsSettings()
@@ -72,6 +75,9 @@ class Settings(BaseSettings):
             raise ValueError("s3.role_arn: needed with s3.web_identity_token_file")
         for tenant, given in self.tenants.items():
             self._check_tenant(tenant, given)
+        names = [rule.name for rule in self.retention]
+        for name in sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"retention: the name {name!r} stands twice")
         beyond = [face for face in ("http", "dimse") if getattr(self, face).host not in LOOPBACK]
         if beyond and self.access.policy_file is None:
             raise ValueError(

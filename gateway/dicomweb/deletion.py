@@ -52,6 +52,8 @@ def _item(deletion: Deletion, root: str) -> dict[str, Any]:
     found["deleted"] = _time(deletion.deleted_s)
     found["undoUntil"] = _time(deletion.undo_until_s)
     found["undoable"] = deletion.undoable
+    if deletion.reason:
+        found["reason"] = deletion.reason
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gateway.access.door import Door
+from gateway.access.door import Decision, Door
 from gateway.access.policy import Action
 from gateway.audit.events import AuditEvent
 from gateway.context import Caller
@@ -15,14 +15,15 @@ from storage import records
 from storage.archive import Archive
 from storage.dicom import identifiers as ids
 from storage.index.questions import Target
-from storage.index.stored import DeletionState, Existence
+from storage.index.stored import DeletionState, Existence, StoredVersion
 
 
 @dataclass(frozen=True, slots=True)
 class Deletion:
     """A deletion: its record, what it named, how many versions it took, and until when it can be undone.
 
-    ``undo_until_s`` is Unix time; ``undoable`` is False once the objects are being removed.
+    ``undo_until_s`` is Unix time; ``undoable`` is False once the objects are being removed. ``reason`` names the rule
+    by which the gateway itself deleted it.
     """
 
     record: ids.Version
@@ -33,6 +34,7 @@ class Deletion:
     deleted_s: float
     undo_until_s: float
     undoable: bool
+    reason: str
 
 
 class DeleteService:
@@ -67,14 +69,44 @@ class DeleteService:
         if not versions:
             existence = self._archive.index.existence(target, decision.scope)
             raise Gone("deleted before") if existence is Existence.DELETED else NotFound("nothing to delete")
+        return self._delete(decision, target, versions)
+
+    def expire(
+        self, caller: Caller, tenant: ids.Tenant, study_uid: ids.StudyUid, versions: Sequence[StoredVersion], rule: str
+    ) -> ids.Version | None:
+        """Delete a study by a rule of the settings, of which these versions were all there was; the deletion's record.
+
+        None where something else came meanwhile: then the study is as if this had not been asked for.
+
+        Raises
+        ------
+        UnderHold
+        AuditUnavailable, storage.errors.StorageUnavailable
+        """
+        decision = self._door.enter_by_itself(caller, Action.DELETE, tenant, (study_uid,), rule)
+        target = Target(tenant, study_uid)
+        record = self._delete(decision, target, versions, rule)
+        if not self._archive.index.versions(target, decision.scope):
+            return record
+        # What came was not named and is there. But it makes the whole study younger.
+        self._archive.restore(tenant, record)
+        detail = f"{record}: something came into the study"
+        self._door.record(AuditEvent(Action.DELETE.value, "undone", caller, tenant, (study_uid,), detail))
+        return None
+
+    def _delete(
+        self, decision: Decision, target: Target, versions: Sequence[StoredVersion], rule: str = ""
+    ) -> ids.Version:
+        caller, tenant = decision.caller, decision.tenant
+        subject = tuple(uid for uid in (target.study_uid, target.series_uid, target.sop_uid) if uid is not None)
         try:
-            refuse_held(self._archive, decision.tenant, [study_uid])
+            refuse_held(self._archive, tenant, [target.study_uid])
         except UnderHold:
-            self._door.record(AuditEvent(Action.DELETE.value, "refused", caller, decision.tenant, subject, "UnderHold"))
+            self._door.record(AuditEvent(Action.DELETE.value, "refused", caller, tenant, subject, "UnderHold"))
             raise
-        record = self._archive.delete(target, versions)
-        event = AuditEvent(Action.DELETE.value, "deleted", caller, decision.tenant, subject, record)
-        self._door.record(event)
+        record = self._archive.delete(target, versions, rule)
+        detail = f"{record} by {rule}" if rule else record
+        self._door.record(AuditEvent(Action.DELETE.value, "deleted", caller, tenant, subject, detail))
         return record
 
     def deletions(self, caller: Caller) -> Sequence[Deletion]:
@@ -116,4 +148,5 @@ class DeleteService:
             deleted_s,
             deleted_s + self._grace_s,
             state.undoable,
+            named.reason,
         )

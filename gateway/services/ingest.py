@@ -68,7 +68,7 @@ class IngestService:
 
     def enter_by_command(self, caller: Caller, tenant: ids.Tenant) -> Decision:
         """Store into a tenant by a command of the command line. Raises ReadOnly."""
-        decision = self._door.enter_by_command(caller, Action.STORE, tenant)
+        decision = self._door.enter_by_itself(caller, Action.STORE, tenant)
         if self._read_only:
             raise ReadOnly("this gateway only reads; import where the one that writes the archive is")
         return decision

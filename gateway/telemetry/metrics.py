@@ -107,6 +107,16 @@ class Metrics:
             "gateway_background_seconds", "Durations of duties", ["duty"], buckets=_SECONDS, registry=registry
         )
         self.background_items = Counter("gateway_background_items", "What duties did", ["result"], registry=registry)
+        self.retention_removed = Counter(
+            "gateway_retention_removed_studies", "Studies deleted by rules", ["tenant", "rule"], registry=registry
+        )
+        self.retention_waiting = Gauge(
+            "gateway_retention_waiting_studies",
+            "Studies that rules would delete if somebody agreed",
+            ["tenant"],
+            multiprocess_mode="max",
+            registry=registry,
+        )
         self.tenant_objects = Gauge(
             "gateway_tenant_objects", "Objects by tenant", ["tenant"], multiprocess_mode="max", registry=registry
         )

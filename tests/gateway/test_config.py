@@ -9,6 +9,8 @@ import pytest
 from gateway import cli, config
 from gateway.config import InvalidSettings
 
+_RULE = "[[retention]]\nname = 'x'\nkeep_days = 9\n"
+
 
 def faults(tmp_path: Path, text: str) -> str:
     path = tmp_path / "gateway.toml"
@@ -39,6 +41,17 @@ def test_the_defaults_listen_on_this_machine_only() -> None:
         ('[index]\ndb_schema = "Gate way"', "index.db_schema: lower-case letters, digits and underscores"),
         ('[dimse]\nae_title = "A\\\\B"', "dimse.ae_title: printable ASCII without a backslash"),
         ("[http\n", "not TOML"),
+        ("[[retention]]\nname = 'x'", "retention.0.keep_days: field required"),
+        (
+            "[[retention]]\nname = 'x'\nkeep_days = 0",
+            "retention.0.keep_days: input should be greater than or equal to 1",
+        ),
+        ("[[retention]]\nname = '-'\nkeep_days = 9", "retention.0.name: a letter or digit, then up to 63 letters"),
+        (_RULE + "modalities = ['CT', 'ct']", "retention.0.modalities.1: up to 16 capital letters, digits"),
+        (_RULE + "tenants = ['Main']", "retention.0.tenants.0: 1 to 32 of a-z"),
+        (_RULE + "minors_under = 16", "retention.0: minors_under: only together with keep_until_age"),
+        (_RULE + "keep_years = 10", "retention.0.keep_years: there is no such setting"),
+        (_RULE + _RULE, "retention: the name 'x' stands twice"),
     ],
 )
 def test_a_fault_says_where_it_is_and_what_would_be_right(tmp_path: Path, text: str, fault: str) -> None:
@@ -54,6 +67,12 @@ def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("GATEWAY_HTTP__PORT", "2000")
     settings = config.load(tmp_path / "gateway.toml")
     assert (settings.http.port, settings.http.workers) == (2000, 3)
+
+
+def test_rules_come_from_the_environment_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATEWAY_RETENTION", '[{"name": "law", "keep_days": 3653, "keep_until_age": 28}]')
+    (rule,) = config.load(None).retention
+    assert (rule.name, rule.keep_days, rule.keep_until_age, rule.minors_under) == ("law", 3653, 28, 18)
 
 
 def test_paths_in_a_file_are_relative_to_it(tmp_path: Path) -> None:

@@ -1,0 +1,59 @@
+"""Sections of the settings: how long what is stored is kept."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from gateway.config.section import Section, TenantName
+
+RuleName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}$")]
+Modality = Annotated[str, Field(pattern=r"^[A-Z0-9_]([A-Z0-9_ ]{0,14}[A-Z0-9_])?$")]
+_CENTURIES = 73_000
+
+
+class RetentionRule(Section):
+    """How long studies are kept, and then deleted. Without a rule nothing is.
+
+    Each rule is a table ``[[retention]]`` of its own. A study is deleted when each of its series is in a rule, and
+    every rule that one of them is in has let it go: of several, the one that keeps longest counts.
+    """
+
+    name: RuleName
+    """Stands in the audit trail and in the list of deletions."""
+    tenants: tuple[TenantName, ...] = ()
+    """Tenants it is for; all of them when empty."""
+    modalities: tuple[Modality, ...] = ()
+    """Modalities of the series it is for, such as CT; all of them, and series without one, when empty."""
+    keep_days: int = Field(ge=1, le=_CENTURIES)
+    """Days to keep a study from what ``count_from`` says."""
+    count_from: Literal["arrival", "study_date"] = "arrival"
+    """When something last came into the study; or the study's date, and the arrival where that is none or to come."""
+    keep_until_age: int | None = Field(default=None, ge=1, le=120)
+    """Keep minors at least until they are so old, in years. Without a date of birth the patient counts as newborn."""
+    minors_under: int = Field(default=18, ge=1, le=120)
+    """With ``keep_until_age``: who was younger when he was examined is a minor."""
+
+    @model_validator(mode="after")
+    def _of_minors(self) -> RetentionRule:
+        if self.keep_until_age is None and "minors_under" in self.model_fields_set:
+            raise ValueError("minors_under: only together with keep_until_age")
+        return self
+
+
+class LifecycleSettings(Section):
+    """How rules of ``[[retention]]`` are carried out by the background worker."""
+
+    interval_s: float = Field(default=3600.0, ge=1)
+    """How often it looks for what is to go."""
+    max_studies_per_round: int = Field(default=1000, ge=1)
+    """Most studies that go in one round, and by one ``gateway retention --apply``."""
+    max_percent: float = Field(default=5.0, gt=0, le=100)
+    """When more than this part of a tenant's studies is to go, nothing does until ``gateway retention --apply``."""
+    settled_days: int = Field(default=30, ge=0)
+    """A study into which something came within so many days stays, whatever its date says."""
+    batch_studies: int = Field(default=20, ge=1)
+    """Studies that go one after the other, before other background work has its turn."""
+    pause_s: float = Field(default=1.0, ge=0)
+    """Pause after each batch."""

@@ -329,9 +329,9 @@ def told(server: ToldServer) -> Iterator[S3ObjectStore]:
             bucket="bucket",
             access_key_id="KEYID",
             secret_access_key="SECRET",
-            read_timeout_s=0.3,
+            read_timeout_s=20,
             max_attempts=2,
-            retry_timeout_s=2,
+            retry_timeout_s=20,
         )
     )
     yield store
@@ -394,12 +394,14 @@ def test_a_server_that_is_not_there_is_unavailable(server: ToldServer, told: S3O
 def test_a_server_that_never_answers_is_unavailable(server: ToldServer, told: S3ObjectStore) -> None:
     ended = threading.Event()
     server.answers = [lambda _: ended.wait(timeout=30)]
+    store = S3ObjectStore(dataclasses.replace(told._settings, read_timeout_s=0.3))
     try:
-        for call in (lambda: told.get(KEY), lambda: told.put(KEY, [b"x"])):
+        for call in (lambda: store.get(KEY), lambda: store.put(KEY, [b"x"])):
             with pytest.raises(StorageUnavailable):
                 call()
     finally:
         ended.set()
+        store.close()
 
 
 def test_an_object_whose_etag_is_not_the_digest_is_removed_and_may_be_sent_again(

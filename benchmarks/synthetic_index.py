@@ -180,6 +180,10 @@ def _fill(write: Write, run: Callable[[str], None], studies: int, instances: int
     for first in track(range(1, series + 1, at_once), "instances", console=console):
         for statement in _copies(series, copies, first, min(first + at_once - 1, series)):
             run(statement)
+    run("INSERT INTO change (sequence, tenant, at, action, study) SELECT id, tenant, 0, 'completed', id FROM study")
+    run(
+        "INSERT INTO study_class (study, storage_class, through, change) SELECT id, 'IA', source_version, id FROM study"
+    )
     run(f"UPDATE change_sequence SET last = {series * copies}")
 
 

@@ -21,6 +21,7 @@ from storage.index.stored import (
     HoldState,
     Layout,
     Located,
+    Placed,
     StoredVersion,
     Usage,
 )
@@ -215,6 +216,10 @@ class Index(Protocol):
 
     def aged(self, asked: Ageing) -> Sequence[AgedStudy]:
         """Live studies that may be old enough, in the order of the versions they speak through."""
+        ...
+
+    def place(self, tenant: Tenant, study_uid: StudyUid, placed: Placed) -> None:
+        """Remember the storage class that a study was moved into; ``aged`` tells it. Not archive: the objects know."""
         ...
 
     def usage(self) -> Mapping[Tenant, Usage]:

@@ -103,7 +103,7 @@ def _leave_studies(studies: set[int], touched: Touched, writer: Writer, versions
             continue
         touched.gone("study", identifier)
         (patient,) = db.execute("SELECT patient FROM study WHERE id = ?", (identifier,)).fetchone()
-        for table in ("name_key", "change"):
+        for table in ("name_key", "change", "study_class"):
             db.write(f"DELETE FROM {table} WHERE study = ?", (identifier,))
         db.write("DELETE FROM study WHERE id = ?", (identifier,))
         forget_patient(writer, patient)

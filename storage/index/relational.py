@@ -28,6 +28,7 @@ from storage.index.stored import (
     HoldState,
     Layout,
     Located,
+    Placed,
     StoredVersion,
     Usage,
 )
@@ -127,6 +128,9 @@ class RelationalIndex(ABC):
 
     def bury(self, key: ids.InstanceKey, version: ids.Version, record: ids.Version) -> None:
         self._write(lambda writer: removal.bury(writer, key, version, record))
+
+    def place(self, tenant: ids.Tenant, study_uid: ids.StudyUid, placed: Placed) -> None:
+        self._write(lambda writer: ageing.place(writer, tenant, study_uid, placed))
 
     def complete_quiet(self, quiet_s: float, now_s: float) -> int:
         return self._write(lambda writer: feed.complete_quiet(writer.transaction, quiet_s, now_s))

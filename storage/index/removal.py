@@ -194,7 +194,7 @@ class Touched:
             self._rows["study"].add(study)
             return
         (patient,) = db.execute("SELECT patient FROM study WHERE id = ?", (study,)).fetchone()
-        for table in ("name_key", "change"):
+        for table in ("name_key", "change", "study_class"):
             db.write(f"DELETE FROM {table} WHERE study = ?", (study,))
         db.write("DELETE FROM study WHERE id = ?", (study,))
         forget_patient(self._writer, patient)

@@ -43,10 +43,24 @@ class Layout:
 
 
 @dataclass(frozen=True, slots=True)
+class Placed:
+    """The storage class that a study's objects were moved into, all of them up to a version.
+
+    ``change`` is the sequence number of the study's last change at that time: as long as it is the last one nothing
+    came since.
+    """
+
+    storage_class: str
+    through: Version
+    change: int
+
+
+@dataclass(frozen=True, slots=True)
 class AgedStudy:
     """A live study that may be old: the version it speaks through, and what it says (dates as YYYYMMDD).
 
-    ``modalities`` are those of its live series; None stands for a series without one.
+    ``modalities`` are those of its live series; None stands for a series without one. ``change`` is the sequence number
+    of its last change, ``placed`` None unless it was moved.
     """
 
     study_uid: StudyUid
@@ -54,6 +68,8 @@ class AgedStudy:
     study_date: str | None
     birth_date: str | None
     modalities: tuple[str | None, ...]
+    change: int
+    placed: Placed | None
 
 
 class Existence(StrEnum):

@@ -59,6 +59,8 @@ def fault_of(error: Exception) -> Fault:
 def raise_unavailable(fault: Fault, error: Exception) -> NoReturn:
     """Raise StorageUnavailable for a fault."""
     if fault.status in (401, 403):
+        if fault.code == "InvalidObjectState":
+            raise StorageUnavailable("an object is in an archive class: restore it at the object store") from error
         raise StorageUnavailable(f"the object store refuses our credentials: {fault.cause}") from error
     raise StorageUnavailable(f"the object store does not serve the request: {fault.cause}") from error
 

@@ -41,7 +41,7 @@ from storage.index.arrivals import Arrival, Commit, Conflict, Outcome, Quarantin
 from storage.index.base import Index
 from storage.index.changes import Action, VersionState
 from storage.index.questions import Ageing, Cost, Position, Search, Target
-from storage.index.stored import Commitment, Existence, StoredVersion
+from storage.index.stored import AgedStudy, Commitment, Existence, Placed, StoredVersion
 from tests.instances import data_set, encapsulated, encode, extract, identity, text, uid, version_of
 
 MAIN = ids.tenant("main")
@@ -130,6 +130,33 @@ class IndexContract:
         assert set(two.modalities) == {"US", "SR"}
         (again,) = index.aged(Ageing(MAIN, before(0), after=one.version, limit=1))
         assert again == two
+
+    def test_a_study_is_known_to_be_in_a_storage_class_and_whether_anything_happened_since(self, index: Index) -> None:
+        one, other = put(index), put(index)
+        index.commit(arrival(one, tenant=OTHER))
+
+        def aged(tenant: ids.Tenant = MAIN) -> dict[str, AgedStudy]:
+            return {each.study_uid: each for each in index.aged(Ageing(tenant, "8"))}
+
+        before = aged()[one.study_uid]
+        assert before.placed is None
+        placed = Placed("STANDARD_IA", before.version, before.change)
+        index.place(MAIN, one.study_uid, placed)
+        assert aged()[one.study_uid] == dataclasses.replace(before, placed=placed)
+        assert aged()[other.study_uid].placed is aged(OTHER)[one.study_uid].placed is None
+
+        put(index, StudyInstanceUID=one.study_uid)
+        after = aged()[one.study_uid]
+        assert (after.placed, after.change > placed.change) == (placed, True)
+        index.place(MAIN, one.study_uid, dataclasses.replace(placed, storage_class="GLACIER_IR", change=after.change))
+        assert aged()[one.study_uid].placed == Placed("GLACIER_IR", placed.through, after.change)
+
+        versions = [each.version for each in index.versions(study(one), EVERYTHING)]
+        index.erase(MAIN, CLOCK.next(), b"{}", versions)
+        index.place(MAIN, one.study_uid, placed)
+        assert one.study_uid not in aged()
+        assert "GLACIER_IR" not in self.dump(index)
+        assert "STANDARD_IA" not in self.dump(index)
 
     # Storing
 

@@ -1,0 +1,8 @@
+-- The storage class that a study's objects were moved into, up to which version, and the study's last change then. No
+-- reference: an earlier release may work on this, and would remove studies without knowing of it.
+CREATE TABLE study_class (
+    study         INTEGER PRIMARY KEY,
+    storage_class TEXT NOT NULL,
+    through       TEXT NOT NULL,
+    change        INTEGER NOT NULL
+);

@@ -7,11 +7,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import Generic, TypeVar
 
-from gateway import assembly
+from gateway import assembly, stores
 from gateway.context import of_the_gateway
 from gateway.errors import GatewayError
-from gateway.services.retention import Step
+from gateway.services import retention as retaining
+from gateway.services import transition as moving
+from gateway.services.rules import Look
 from gateway.telemetry.metrics import Metrics
 from storage import reconcile
 from storage.errors import StorageError
@@ -20,8 +23,12 @@ _log = logging.getLogger("gateway.background")
 
 _TICK_S = 5.0
 _USAGE_EVERY_S = 30.0
+_MOVING_S = 1.0
+"""Objects are moved for so long before other work has its turn."""
 _LEFT_BEHIND_S = 600.0
 """A commitment request without a result for so long has lost its worker."""
+
+AnyStep = TypeVar("AnyStep")
 
 
 def run(core: assembly.Core, stop: threading.Event) -> None:
@@ -56,10 +63,14 @@ def _of_objects(core: assembly.Core, stop: threading.Event) -> Sequence[_Duty]:
 
 def _of_rules(core: assembly.Core) -> Sequence[_Duty]:
     """What rules of the settings ask for, where there are some."""
-    lifecycle = core.settings.lifecycle
-    if not core.settings.retention:
-        return ()
-    return (_Duty("apply retention", core.metrics, lifecycle.interval_s, Retention(core), lifecycle.pause_s),)
+    settings, metrics = core.settings, core.metrics
+    interval_s, pause_s = settings.lifecycle.interval_s, settings.lifecycle.pause_s
+    duties = []
+    if settings.retention:
+        duties.append(_Duty("apply retention", metrics, interval_s, retention(core), pause_s))
+    if settings.transition:
+        duties.append(_Duty("apply transitions", metrics, interval_s, transitions(core), pause_s))
+    return duties
 
 
 class _Duty:
@@ -90,38 +101,73 @@ class _Duty:
         self.due_s = time.monotonic() + (self._pause_s if more else self._interval_s)
 
 
-class Retention:
-    """Rounds of retention, a step at each call; True as long as a round goes on."""
+class _Rounds(Generic[AnyStep]):
+    """Rounds of something, some steps at each call; True as long as a round goes on.
 
-    def __init__(self, core: assembly.Core) -> None:
-        self._core = core
-        self._round: Iterator[Step] | None = None
+    ``steps_s`` is how long a call goes on to another step; 0 makes one.
+    """
+
+    def __init__(
+        self, begin: Callable[[], Iterator[AnyStep]], tell: Callable[[AnyStep], None], steps_s: float = 0.0
+    ) -> None:
+        self._begin = begin
+        self._tell = tell
+        self._steps_s = steps_s
+        self._round: Iterator[AnyStep] | None = None
 
     def __call__(self) -> bool:
-        """Make a step. A round that an engine broke off begins anew."""
-        under_way, self._round = self._round or self._core.retention.round(of_the_gateway("retention")), None
-        step = next(under_way, None)
-        if step is None:
-            return False
-        self._tell(step)
-        self._round = under_way
-        return True
+        """Make steps. A round that an engine broke off begins anew."""
+        under_way, self._round = self._round or self._begin(), None
+        until_s = time.monotonic() + self._steps_s
+        for step in under_way:
+            self._tell(step)
+            if time.monotonic() >= until_s:
+                self._round = under_way
+                return True
+        return False
 
-    def _tell(self, step: Step) -> None:
-        metrics = self._core.metrics
-        for due in step.removed:
-            metrics.retention_removed.labels(due.tenant, due.kept.rule).inc()
-        if step.removed:
-            _log.info("retention: %d studies of tenant %s were deleted", len(step.removed), step.tenant)
-        if step.waiting:
-            _log.warning(
-                "retention: %d studies of tenant %s or more are to be deleted, which is more than"
-                " lifecycle.max_percent; `gateway retention` shows them",
-                step.waiting,
-                step.tenant,
-            )
-        if step.waiting is not None:
-            metrics.retention_waiting.labels(step.tenant).set(step.waiting)
+
+def retention(core: assembly.Core) -> _Rounds[retaining.Step]:
+    """Rounds of retention."""
+    return _Rounds(lambda: core.retention.round(of_the_gateway("retention")), partial(_tell_retention, core.metrics))
+
+
+def _tell_retention(metrics: Metrics, step: retaining.Step) -> None:
+    for due in step.removed:
+        metrics.retention_removed.labels(due.tenant, due.kept.rule).inc()
+    if step.removed:
+        _log.info("retention: %d studies of tenant %s were deleted", len(step.removed), step.tenant)
+    if step.waiting:
+        _log.warning(
+            "retention: %d studies of tenant %s or more are to be deleted, which is more than"
+            " lifecycle.max_percent; `gateway retention` shows them",
+            step.waiting,
+            step.tenant,
+        )
+    if step.waiting is not None:
+        metrics.retention_waiting.labels(step.tenant).set(step.waiting)
+
+
+def transitions(core: assembly.Core) -> _Rounds[moving.Step]:
+    """Rounds of transitions."""
+    classes = stores.storage_classes(core.settings)
+    service = moving.TransitionService(core.archive, classes, core.trail, core.settings.transition)
+    caller = of_the_gateway("transition")
+    return _Rounds(
+        lambda: service.round(caller, service.tenants(), Look()), partial(_tell_transition, core.metrics), _MOVING_S
+    )
+
+
+def _tell_transition(metrics: Metrics, step: moving.Step) -> None:
+    due = step.due
+    if due is None:
+        return
+    metrics.transition_bytes.labels(due.tenant, due.rule.storage_class).inc(step.size)
+    if step.done:
+        metrics.transition_moved.labels(due.tenant, due.rule.name).inc()
+    if step.failed:
+        metrics.transition_failed.labels(due.tenant).inc()
+        _log.warning("transition: a study of tenant %s was not moved: %s", due.tenant, step.failed)
 
 
 def _complete_studies(core: assembly.Core) -> None:

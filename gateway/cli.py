@@ -21,6 +21,7 @@ from gateway.commands import (
     retention,
     serve,
     terminal,
+    transition,
     verify,
 )
 from gateway.config import InvalidSettings
@@ -28,7 +29,20 @@ from gateway.errors import GatewayError
 from gateway.supervisor import StartFailed
 from storage.errors import StorageError
 
-_COMMANDS = (serve, check_config, import_files, reindex, verify, backup, restore, hold, erase, retention, demo)
+_COMMANDS = (
+    serve,
+    check_config,
+    import_files,
+    reindex,
+    verify,
+    backup,
+    restore,
+    hold,
+    erase,
+    retention,
+    transition,
+    demo,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

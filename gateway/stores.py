@@ -6,6 +6,7 @@ import base64
 import binascii
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from gateway.config import InvalidSettings, Settings, variable
@@ -18,6 +19,7 @@ from storage.objects.read_cache import ReadCache
 from storage.objects.read_only import ReadOnlyObjectStore
 from storage.objects.routed import RoutedObjectStore
 from storage.objects.s3 import S3ObjectStore, S3Settings
+from storage.objects.s3_classes import S3StorageClasses
 from storage.objects.s3_clients import ServerSideEncryption
 
 KEY_BYTES = 32
@@ -115,16 +117,23 @@ def _place(settings: Settings, tenant: TenantSettings | None, read_only: bool) -
     if settings.storage.objects == "local":
         directory = (tenant.archive_directory if tenant else None) or archive_directory(settings)
         return LocalObjectStore(directory, fsync=settings.storage.fsync, read_only=read_only)
-    given = _s3_settings(settings.s3)
-    if tenant is not None:
-        given = _s3_of_tenant(given, tenant)
-    bucket = S3ObjectStore(given)
+    bucket = S3ObjectStore(_s3_of(settings, tenant))
     if settings.s3.create_bucket and not read_only:
         bucket.ensure_bucket()
     return bucket
 
 
-def _s3_of_tenant(common: S3Settings, tenant: TenantSettings) -> S3Settings:
+def storage_classes(settings: Settings) -> Callable[[str], S3StorageClasses]:
+    """What moves the objects of a tenant into other storage classes, with S3; made when it is first asked for."""
+    made = cache(S3StorageClasses)
+    own = tenants_with_own(settings)
+    return lambda tenant: made(_s3_of(settings, settings.tenants[tenant] if tenant in own else None))
+
+
+def _s3_of(settings: Settings, tenant: TenantSettings | None) -> S3Settings:
+    common = _s3_settings(settings.s3)
+    if tenant is None:
+        return common
     found = replace(common, bucket=tenant.bucket or common.bucket, prefix=tenant.prefix)
     if tenant.access_key_id:
         keys = tenant.access_key_id, tenant.secret_access_key.get_secret_value()

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from storage.dicom import identifiers as ids
 from storage.errors import InvalidIdentifier
 
 if TYPE_CHECKING:
@@ -27,6 +28,15 @@ def with_config(parser: argparse.ArgumentParser, command: Callable[[argparse.Nam
 def with_json(parser: argparse.ArgumentParser) -> None:
     """``--json``."""
     parser.add_argument("--json", action="store_true", help="print the report as one JSON document")
+
+
+def with_rules(parser: argparse.ArgumentParser, applying: str) -> None:
+    """What is to be done with what the rules say: to show it, or ``applying`` it; of which tenant; one by one."""
+    parser.add_argument("--tenant", type=checked(ids.tenant), help="one tenant (all)")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--dry-run", action="store_true", help="only show it, which is the default")
+    what.add_argument("--apply", action="store_true", help=applying)
+    parser.add_argument("--list", action="store_true", help="name each study")
 
 
 def with_workers(parser: argparse.ArgumentParser, what: str = "processes that read at the same time") -> None:

@@ -13,7 +13,7 @@ from gateway.audit.events import AuditEvent
 from gateway.audit.trail import AuditTrail
 from gateway.commands import terminal
 from gateway.commands.administration import administrator, opened
-from gateway.commands.arguments import Commands, checked, positive, with_config, with_json
+from gateway.commands.arguments import Commands, positive, with_config, with_json, with_rules
 from gateway.config import InvalidSettings
 from gateway.context import Caller
 from gateway.services.delete import DeleteService
@@ -29,14 +29,10 @@ def add(commands: Commands) -> None:
         description="Show what the rules of [[retention]] would delete now, and change nothing. With --apply delete "
         "it, as DELETE does: it can be undone for storage.undo_s. May run beside the gateway.",
     )
-    parser.add_argument("--tenant", type=checked(ids.tenant), help="one tenant (all)")
-    what = parser.add_mutually_exclusive_group()
-    what.add_argument("--dry-run", action="store_true", help="only show it, which is the default")
-    what.add_argument("--apply", action="store_true", help="delete it, however much of the archive it is")
+    with_rules(parser, "delete it, however much of the archive it is")
     parser.add_argument(
         "--most", type=positive, metavar="N", help="studies to delete at most (lifecycle.max_studies_per_round)"
     )
-    parser.add_argument("--list", action="store_true", help="name each study")
     with_json(parser)
     with_config(parser, run, "what was deleted stays so; give the command again for the rest")
 

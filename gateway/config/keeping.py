@@ -1,4 +1,4 @@
-"""Sections of the settings: how long what is stored is kept."""
+"""Sections of the settings: how long what is stored is kept, and in which storage class."""
 
 from __future__ import annotations
 
@@ -12,20 +12,32 @@ RuleName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}$")]
 Modality = Annotated[str, Field(pattern=r"^[A-Z0-9_]([A-Z0-9_ ]{0,14}[A-Z0-9_])?$")]
 _CENTURIES = 73_000
 
+AWS_CLASSES = (
+    "STANDARD", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER_IR", "REDUCED_REDUNDANCY",
+)  # fmt: skip
+"""Storage classes of AWS within one bucket that are read at once."""
+ARCHIVE_CLASSES = ("GLACIER", "DEEP_ARCHIVE")
+"""Classes whose objects have to be restored before they can be read, which takes hours."""
 
-class RetentionRule(Section):
+
+class Rule(Section):
+    """Which studies a rule is about."""
+
+    name: RuleName
+    """Stands in the audit trail and in what the command lists."""
+    tenants: tuple[TenantName, ...] = ()
+    """Tenants it is for; all of them when empty."""
+    modalities: tuple[Modality, ...] = ()
+    """Modalities of the series it is for, such as CT; all of them, and series without one, when empty."""
+
+
+class RetentionRule(Rule):
     """How long studies are kept, and then deleted. Without a rule nothing is.
 
     Each rule is a table ``[[retention]]`` of its own. A study is deleted when each of its series is in a rule, and
     every rule that one of them is in has let it go: of several, the one that keeps longest counts.
     """
 
-    name: RuleName
-    """Stands in the audit trail and in the list of deletions."""
-    tenants: tuple[TenantName, ...] = ()
-    """Tenants it is for; all of them when empty."""
-    modalities: tuple[Modality, ...] = ()
-    """Modalities of the series it is for, such as CT; all of them, and series without one, when empty."""
     keep_days: int = Field(ge=1, le=_CENTURIES)
     """Days to keep a study from what ``count_from`` says."""
     count_from: Literal["arrival", "study_date"] = "arrival"
@@ -42,11 +54,33 @@ class RetentionRule(Section):
         return self
 
 
+class TransitionRule(Rule):
+    """Into which storage class of the bucket studies move when they grow old. Only with S3.
+
+    Each rule is a table ``[[transition]]`` of its own. A study moves when each of its series is in a rule that is due;
+    of several that are due the one with the most ``after_days`` counts.
+    """
+
+    after_days: int = Field(ge=1, le=_CENTURIES)
+    """Days since something last came into the study."""
+    storage_class: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+    """A class that is read at once: STANDARD_IA, GLACIER_IR, ... of AWS, or what another store calls its own."""
+
+    @model_validator(mode="after")
+    def _read_at_once(self) -> TransitionRule:
+        if self.storage_class.upper() in ARCHIVE_CLASSES:
+            raise ValueError(
+                f"storage_class: objects in {self.storage_class} have to be restored for hours before they can be "
+                "read, and viewers would get errors; GLACIER_IR is read at once"
+            )
+        return self
+
+
 class LifecycleSettings(Section):
-    """How rules of ``[[retention]]`` are carried out by the background worker."""
+    """How rules of ``[[retention]]`` and ``[[transition]]`` are carried out by the background worker."""
 
     interval_s: float = Field(default=3600.0, ge=1)
-    """How often it looks for what is to go."""
+    """How often it looks for what is to go or to move."""
     max_studies_per_round: int = Field(default=1000, ge=1)
     """Most studies that go in one round, and by one ``gateway retention --apply``."""
     max_percent: float = Field(default=5.0, gt=0, le=100)
@@ -56,4 +90,4 @@ class LifecycleSettings(Section):
     batch_studies: int = Field(default=20, ge=1)
     """Studies that go one after the other, before other background work has its turn."""
     pause_s: float = Field(default=1.0, ge=0)
-    """Pause after each batch."""
+    """Pause after each batch, and after each second of moving."""

@@ -85,6 +85,7 @@ _FORMS = {
     "active_key": "up to 32 letters, digits and ._-",
     "ae_title": "printable ASCII without a backslash",
     "name": "a letter or digit, then up to 63 letters, digits, spaces and ._-",
+    "storage_class": "up to 64 letters, digits, underscores and hyphens",
     "modalities": "up to 16 capital letters, digits, underscores and spaces",
     "tenants": "1 to 32 of a-z, 0-9 and -, with a letter or digit at both ends",
     "path_prefix": "segments of letters, digits and ._~-, each after a slash",

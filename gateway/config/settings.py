@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pydantic import model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from gateway.config.keeping import LifecycleSettings, RetentionRule
+from gateway.config.keeping import AWS_CLASSES, LifecycleSettings, RetentionRule, Rule, TransitionRule
 from gateway.config.section import LOOPBACK, TenantName
 from gateway.config.serving import (
     AccessSettings,
@@ -41,6 +43,7 @@ class Settings(BaseSettings):
     access: AccessSettings = AccessSettings()
     tenants: dict[TenantName, TenantSettings] = {}
     retention: tuple[RetentionRule, ...] = ()
+    transition: tuple[TransitionRule, ...] = ()
     lifecycle: LifecycleSettings = LifecycleSettings()
     audit: AuditSettings = AuditSettings()
     log: LogSettings = LogSettings()
@@ -75,9 +78,9 @@ class Settings(BaseSettings):
             raise ValueError("s3.role_arn: needed with s3.web_identity_token_file")
         for tenant, given in self.tenants.items():
             self._check_tenant(tenant, given)
-        names = [rule.name for rule in self.retention]
-        for name in sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"retention: the name {name!r} stands twice")
+        _check_names("retention", self.retention)
+        _check_names("transition", self.transition)
+        self._check_classes()
         beyond = [face for face in ("http", "dimse") if getattr(self, face).host not in LOOPBACK]
         if beyond and self.access.policy_file is None:
             raise ValueError(
@@ -85,6 +88,16 @@ class Settings(BaseSettings):
                 "see docs/operations.md"
             )
         return self
+
+    def _check_classes(self) -> None:
+        if self.transition and self.storage.objects != "s3":
+            raise ValueError('transition: only with storage.objects = "s3": a directory has no storage classes')
+        for number, rule in enumerate(self.transition):
+            if not self.s3.endpoint_url and rule.storage_class not in AWS_CLASSES:
+                raise ValueError(
+                    f"transition.{number}.storage_class: one of {', '.join(AWS_CLASSES)}, got {rule.storage_class!r}; "
+                    "other stores than AWS may have others, but s3.endpoint_url names none"
+                )
 
     def _check_tenant(self, tenant: str, given: TenantSettings) -> None:
         of_s3 = [name for name in ("bucket", "prefix", "access_key_id", "role_arn") if getattr(given, name)]
@@ -99,6 +112,12 @@ class Settings(BaseSettings):
                 f"tenants.{tenant}.prefix: a place of its own in the common bucket lies beside s3.prefix, "
                 "which must not be empty then"
             )
+
+
+def _check_names(section: str, rules: Sequence[Rule]) -> None:
+    names = [rule.name for rule in rules]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"{section}: the name {name!r} stands twice")
 
 
 def _nested(one: str, other: str) -> bool:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway.config.keeping import RetentionRule
-
-Day = datetime.date
+from gateway.services.rules import Day, Uncovered, covering
+from storage.dicom import identifiers as ids
 
 _FIRST_EXAMINATION = Day(1895, 11, 8)
 """No study is older than X-rays."""
@@ -37,36 +37,18 @@ class Kept:
         return self.until + datetime.timedelta(days=1) < today
 
 
-@dataclass(frozen=True, slots=True)
-class Uncovered:
-    """No rule is about series of a modality (None: without one), so a study that has such a series stays."""
-
-    modality: str | None
-
-
 def keep(
-    rules: Sequence[RetentionRule], tenant: str, modalities: Sequence[str | None], dates: Dates, today: Day
+    rules: Sequence[RetentionRule], tenant: ids.Tenant, modalities: Sequence[str | None], dates: Dates, today: Day
 ) -> Kept | Uncovered:
     """How long a study is kept.
 
     Every rule that one of its series is in has to let it go, and every series has to be in one. Of rules that keep
     equally long the first counts.
     """
-    found: Kept | None = None
-    for modality in modalities or (None,):
-        applying = [rule for rule in rules if _is_about(rule, tenant, modality)]
-        if not applying:
-            return Uncovered(modality)
-        for rule in applying:
-            until = _until(rule, dates, today)
-            if found is None or until > found.until:
-                found = Kept(until, rule.name)
-    assert found is not None
-    return found
-
-
-def _is_about(rule: RetentionRule, tenant: str, modality: str | None) -> bool:
-    return (not rule.tenants or tenant in rule.tenants) and (not rule.modalities or modality in rule.modalities)
+    found = covering(rules, tenant, modalities)
+    if isinstance(found, Uncovered):
+        return found
+    return max((Kept(_until(rule, dates, today), rule.name) for rule in found), key=lambda kept: kept.until)
 
 
 def _until(rule: RetentionRule, dates: Dates, today: Day) -> Day:

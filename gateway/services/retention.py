@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import datetime
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from gateway.audit.events import AuditEvent
 from gateway.audit.trail import AuditTrail
 from gateway.config.keeping import LifecycleSettings, RetentionRule
 from gateway.context import Caller
 from gateway.errors import UnderHold
+from gateway.services import rules as about
 from gateway.services.delete import DeleteService
-from gateway.services.keeping import Dates, Day, Kept, Uncovered, keep
+from gateway.services.keeping import Dates, Kept, keep
+from gateway.services.rules import Day, Uncovered, arrived, before_day, days_before
 from storage.archive import Archive
 from storage.dicom import identifiers as ids
 from storage.dicom.attributes import Level
@@ -42,16 +42,10 @@ class Due:
 
 
 @dataclass(slots=True)
-class Look:
-    """What a look at the older studies of a tenant met beside those that are due.
+class Look(about.Look):
+    """What a look met; ``held`` counts studies that are due and under a legal hold."""
 
-    ``uncovered`` counts studies that stay since no rule is about series of a modality ("" for none), ``held`` those
-    that are due and under a legal hold.
-    """
-
-    studies: int = 0
     held: int = 0
-    uncovered: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +87,7 @@ class RetentionService:
 
     def tenants(self) -> list[ids.Tenant]:
         """Tenants that have something stored, and a rule."""
-        return [tenant for tenant in sorted(self._archive.index.usage()) if self._of(tenant)]
+        return about.tenants_with(self._rules, self._archive.index)
 
     def look(self, tenant: ids.Tenant, look: Look) -> Iterator[list[Due]]:
         """Studies of a tenant that are due, page by page, some of them empty; what else was met goes into ``look``."""
@@ -156,20 +150,17 @@ class RetentionService:
         studies = self._archive.index.count(Search(tenant, Level.STUDY, cost=_COUNTING))
         return max(1, int(studies * self._bounds.max_percent / 100))
 
-    def _of(self, tenant: ids.Tenant) -> list[RetentionRule]:
-        return [rule for rule in self._rules if not rule.tenants or tenant in rule.tenants]
-
     def _today(self) -> Day:
-        return self._fixed or datetime.datetime.now(datetime.UTC).date()
+        return self._fixed or about.today()
 
     def _ageing(self, tenant: ids.Tenant, today: Day) -> Ageing:
         """Studies that the shortest rule may have let go; the rest of the archive is not looked at."""
-        rules = self._of(tenant)
+        rules = about.of_tenant(self._rules, tenant)
         dated = [rule.keep_days for rule in rules if rule.count_from == "study_date"]
-        settled = _days_before(today, self._bounds.settled_days)
-        arrived = min(_days_before(today, min(rule.keep_days for rule in rules) + 1), settled)
-        date = f"{_days_before(today, min(dated) + 1):%Y%m%d}" if dated else ""
-        return Ageing(tenant, _version_bound(arrived), date, _version_bound(settled) if dated else "", limit=_PAGE)
+        settled = days_before(today, self._bounds.settled_days)
+        before = min(days_before(today, min(rule.keep_days for rule in rules) + 1), settled)
+        date = f"{days_before(today, min(dated) + 1):%Y%m%d}" if dated else ""
+        return Ageing(tenant, before_day(before), date, before_day(settled) if dated else "", limit=_PAGE)
 
     def _due(self, tenant: ids.Tenant, study: AgedStudy, today: Day, look: Look) -> Due | None:
         # What it speaks through came first: if that keeps it, its versions need not be looked at.
@@ -188,29 +179,11 @@ class RetentionService:
         if not versions:
             return None
         last = max(versions)
-        if _arrived(last, today) >= _days_before(today, self._bounds.settled_days):
+        if arrived(last, today) >= days_before(today, self._bounds.settled_days):
             return None
         kept = self._kept(tenant, study, last, today)
         return kept if isinstance(kept, Kept) and kept.is_over(today) else None
 
     def _kept(self, tenant: ids.Tenant, study: AgedStudy, last: ids.Version, today: Day) -> Kept | Uncovered:
-        dates = Dates(_arrived(last, today), study.study_date, study.birth_date)
+        dates = Dates(arrived(last, today), study.study_date, study.birth_date)
         return keep(self._rules, tenant, study.modalities, dates, today)
-
-
-def _arrived(version: ids.Version, today: Day) -> Day:
-    """The day on which a version came; one from a clock that was ahead came today."""
-    moment_s = min(ids.version_time_s(version), _midnight_s(today + datetime.timedelta(days=1)))
-    return datetime.datetime.fromtimestamp(moment_s, datetime.UTC).date()
-
-
-def _days_before(today: Day, days: int) -> Day:
-    return today - datetime.timedelta(days=days)
-
-
-def _midnight_s(day: Day) -> float:
-    return datetime.datetime(day.year, day.month, day.day, tzinfo=datetime.UTC).timestamp()
-
-
-def _version_bound(day: Day) -> str:
-    return ids.before_time(max(0.0, _midnight_s(day)))

@@ -117,6 +117,15 @@ class Metrics:
             multiprocess_mode="max",
             registry=registry,
         )
+        self.transition_moved = Counter(
+            "gateway_transition_moved_studies", "Studies moved by rules", ["tenant", "rule"], registry=registry
+        )
+        self.transition_bytes = Counter(
+            "gateway_transition_moved_bytes", "Bytes moved by rules", ["tenant", "storage_class"], registry=registry
+        )
+        self.transition_failed = Counter(
+            "gateway_transition_failed_studies", "Studies that could not be moved", ["tenant"], registry=registry
+        )
         self.tenant_objects = Gauge(
             "gateway_tenant_objects", "Objects by tenant", ["tenant"], multiprocess_mode="max", registry=registry
         )

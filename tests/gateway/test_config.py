@@ -10,6 +10,8 @@ from gateway import cli, config
 from gateway.config import InvalidSettings
 
 _RULE = "[[retention]]\nname = 'x'\nkeep_days = 9\n"
+_S3 = "[storage]\nobjects = 's3'\n[s3]\nbucket = 'b'\n"
+_MOVE = "[[transition]]\nname = 'x'\nafter_days = 9\nstorage_class = '{}'\n"
 
 
 def faults(tmp_path: Path, text: str) -> str:
@@ -52,6 +54,17 @@ def test_the_defaults_listen_on_this_machine_only() -> None:
         (_RULE + "minors_under = 16", "retention.0: minors_under: only together with keep_until_age"),
         (_RULE + "keep_years = 10", "retention.0.keep_years: there is no such setting"),
         (_RULE + _RULE, "retention: the name 'x' stands twice"),
+        (
+            _MOVE.format("GLACIER_IR"),
+            'transition: only with storage.objects = "s3": a directory has no storage classes',
+        ),
+        (_S3 + _MOVE.format("IA") * 2, "transition: the name 'x' stands twice"),
+        (_S3 + _MOVE.format("IA"), "transition.0.storage_class: one of STANDARD, STANDARD_IA, ONEZONE_IA"),
+        (_S3 + _MOVE.format("a class"), "transition.0.storage_class: up to 64 letters, digits"),
+        (
+            _S3 + _MOVE.format("deep_archive"),
+            "transition.0: storage_class: objects in deep_archive have to be restored",
+        ),
     ],
 )
 def test_a_fault_says_where_it_is_and_what_would_be_right(tmp_path: Path, text: str, fault: str) -> None:
@@ -73,6 +86,11 @@ def test_rules_come_from_the_environment_too(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("GATEWAY_RETENTION", '[{"name": "law", "keep_days": 3653, "keep_until_age": 28}]')
     (rule,) = config.load(None).retention
     assert (rule.name, rule.keep_days, rule.keep_until_age, rule.minors_under) == ("law", 3653, 28, 18)
+
+
+def test_other_stores_than_aws_may_have_classes_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "gateway.toml").write_text(_S3 + "endpoint_url = 'https://s3.example.org'\n" + _MOVE.format("cold-2"))
+    assert config.load(tmp_path / "gateway.toml").transition[0].storage_class == "cold-2"
 
 
 def test_paths_in_a_file_are_relative_to_it(tmp_path: Path) -> None:

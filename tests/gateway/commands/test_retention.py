@@ -124,7 +124,7 @@ def test_the_background_worker_goes_step_by_step_and_counts_what_went(site: Site
     old = site.store(400)
     for _ in range(19):
         site.store(10)
-    duty = background.Retention(site.core)
+    duty = background.retention(site.core)
     steps = 1
     while duty():
         steps += 1

@@ -26,7 +26,7 @@ from gateway.commands import (
 )
 from gateway.config import InvalidSettings
 from gateway.errors import GatewayError
-from gateway.supervisor import StartFailed
+from gateway.nursery import StartFailed
 from storage.errors import StorageError
 
 _COMMANDS = (

@@ -8,8 +8,6 @@ import os
 import select
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Collection
@@ -18,6 +16,7 @@ from types import TracebackType
 
 from gateway import assembly
 from gateway.config import Settings
+from gateway.nursery import Nursery, StartFailed, Worker
 from gateway.services.spool import Spool
 from gateway.stores import object_store
 from gateway.telemetry import sharing
@@ -39,10 +38,6 @@ _BACKLOG = 512
 METRICS = "metrics"
 
 
-class StartFailed(Exception):
-    """A worker did not come up; its own output says why."""
-
-
 @dataclass(slots=True)
 class _Slot:
     """A place for one worker: whoever fills it dies, the next one takes it."""
@@ -50,7 +45,7 @@ class _Slot:
     face: Face
     number: int
     listening: socket.socket | None
-    process: subprocess.Popen[bytes] | None = None
+    process: Worker | None = None
     ready: bool = False
     starts: int = 0
 
@@ -78,7 +73,6 @@ def bind(host: str, port: int) -> socket.socket:
     except OSError:
         listening.close()
         raise
-    listening.set_inheritable(True)
     return listening
 
 
@@ -117,6 +111,7 @@ class Supervisor:
             if face in faces
             for number in range(1, counts[face] + 1)
         ]
+        self._nursery = Nursery()
         self._watchers: list[threading.Thread] = []
         self._probe = EngineProbe(self._ask_engines)
         self._engines: Archive | None = None
@@ -153,12 +148,11 @@ class Supervisor:
         """Names and process ids of the workers that run now."""
         with self._lock:
             return {
-                slot.name: slot.process.pid
-                for slot in self._slots
-                if slot.process is not None and slot.process.poll() is None
+                slot.name: slot.process.pid for slot in self._slots if slot.process is not None and slot.process.runs()
             }
 
     def __enter__(self) -> Supervisor:
+        self._nursery.prepare()
         storage = self._settings.storage
         storage.directory.mkdir(parents=True, exist_ok=True, mode=0o750)
         Spool(storage.directory / "spool", 0, 0).clear()
@@ -219,32 +213,21 @@ class Supervisor:
 
     def _start(self, slot: _Slot) -> int:
         ready_read, ready_write = os.pipe()
-        os.set_inheritable(ready_write, True)
-        passed = [ready_write]
-        socket_fd = -1
+        inherited = [ready_write]
         if slot.listening is not None:
-            socket_fd = slot.listening.fileno()
-            passed.append(socket_fd)
-        command = [
-            sys.executable,
-            "-m",
-            "gateway.worker",
-            slot.face,
-            str(slot.number),
-            str(socket_fd),
-            str(ready_write),
-        ]
+            inherited.append(slot.listening.fileno())
         try:
-            # A session of its own: Ctrl-C reaches the supervisor alone, which then drains the workers.
-            process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=passed, start_new_session=True)
+            process = self._nursery.fork([slot.face, str(slot.number)], inherited)
+        except BaseException:
+            os.close(ready_read)
+            raise
         finally:
             os.close(ready_write)
-        assert process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # died at once; the ready pipe says so too
-            send_settings(process.stdin.fileno(), self._settings)
         with self._lock:
             slot.process = process
             slot.starts += 1
+        with contextlib.suppress(BrokenPipeError):  # died at once; the ready pipe says so too
+            send_settings(process.lifeline, self._settings)
         return ready_read
 
     def _await_ready(self, slot: _Slot, ready: int) -> None:
@@ -262,13 +245,14 @@ class Supervisor:
             process = slot.process
             assert process is not None
             status = process.wait()
+            told = "unknown" if status is None else str(status)
             with self._lock:
                 slot.ready = False
             sharing.forget(assembly.metrics_directory(self._settings), slot.name)
             if self._stopping.is_set():
                 return
             pause_s = _FIRST_PAUSE_S if time.monotonic() - started_s > _STEADY_S else min(2 * pause_s, _LONGEST_PAUSE_S)
-            _log.error("worker %s ended with status %d; starting another in %.1f s", slot.name, status, pause_s)
+            _log.error("worker %s ended with status %s; starting another in %.1f s", slot.name, told, pause_s)
             if self._stopping.wait(pause_s):
                 return
             started_s = time.monotonic()
@@ -280,8 +264,8 @@ class Supervisor:
                 self._signal(slot, signal.SIGTERM)
 
     def _signal(self, slot: _Slot, number: int) -> None:
-        if slot.process is not None and slot.process.poll() is None:
-            slot.process.send_signal(number)
+        if slot.process is not None:
+            slot.process.signal(number)
 
     def stop(self) -> None:
         """Stop accepting, let what is under way end, then end every worker. Idempotent."""
@@ -300,14 +284,13 @@ class Supervisor:
                 continue
             try:
                 slot.process.wait(max(0.0, deadline_s - time.monotonic()))
-            except subprocess.TimeoutExpired:
+            except TimeoutError:
                 _log.error("worker %s did not end in time and is killed", slot.name)
-                slot.process.kill()
+                slot.process.signal(signal.SIGKILL)
                 slot.process.wait()
-            if slot.process.stdin is not None:
-                slot.process.stdin.close()
         for watcher in self._watchers:
             watcher.join()
+        self._nursery.close()
         if self._exposition is not None:
             self._exposition.close()
             self._exposition = None

@@ -1,7 +1,7 @@
 """One worker process: a face or the background work, until told to drain.
 
-Started by the supervisor as ``python -m gateway.worker FACE NUMBER SOCKET READY``; the settings come on standard
-input, which stays open as the lifeline: at its end the supervisor is gone, and the worker drains.
+Forked by the nursery (``gateway.nursery``); the settings come on standard input, which stays open as the lifeline: at
+its end the supervisor is gone, and the worker drains.
 """
 
 from __future__ import annotations
@@ -123,8 +123,8 @@ def run_dimse(core: assembly.Core, listening: socket.socket, ready: Callable[[],
 
 
 def main(arguments: list[str]) -> int:
-    """Run one worker to its end."""
-    face, number, socket_fd, ready_fd = Face(arguments[0]), arguments[1], int(arguments[2]), int(arguments[3])
+    """Run one worker to its end: face, number, and the descriptors of the pipe to say "ready" on and of the socket."""
+    face, number, ready_fd, *sockets = Face(arguments[0]), arguments[1], *map(int, arguments[2:])
     name = f"{face}-{number}"
     settings = _receive_settings()
     log.configure(name, settings.log.level, settings.log.format)
@@ -144,12 +144,9 @@ def main(arguments: list[str]) -> int:
             ready()
             background.run(core, stop.event)
         else:
+            (socket_fd,) = sockets
             listening = socket.socket(fileno=socket_fd)
             (run_http if face is Face.HTTP else run_dimse)(core, listening, ready, stop)
     finally:
         core.close()
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -99,12 +99,13 @@ class Gateway:
     def workers(self) -> list[int]:
         """Process ids of the workers."""
         assert self._process is not None
-        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
-        found: set[int] = set()
-        with contextlib.suppress(OSError):
-            for task in children.parents[1].iterdir():
-                found.update(int(pid) for pid in (task / "children").read_text().split())
-        return sorted(found)
+        return sorted(worker for nursery in _children(self._process.pid) for worker in _children(nursery))
+
+    def nursery(self) -> int:
+        """Process id of what forks the workers, which may have been killed."""
+        assert self._process is not None
+        (found,) = _children(self._process.pid)
+        return found
 
     def kill(self, *pids: int) -> None:
         """kill -9."""
@@ -142,3 +143,16 @@ class Gateway:
         assert self._process is not None
         self._process.terminate()
         return self._process.wait(60)
+
+
+def _children(pid: int) -> set[int]:
+    found: set[int] = set()
+    with contextlib.suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            found.update(int(child) for child in (task / "children").read_text().split())
+    return found
+
+
+def title(pid: int) -> str:
+    """What a process calls itself, such as "gateway http-1"."""
+    return Path(f"/proc/{pid}/cmdline").read_text().split("\0")[0]

@@ -42,6 +42,7 @@ class Site:
         objects, index = pair.split("+")
         self.faults: dict[str, tuple[int, Callable[[], None]]] = {
             "a worker": (16, self._kill_worker),
+            "what forks the workers": (2, self._kill_nursery),
             "the supervisor": (2, self._kill_supervisor),
             "everything": (2, self._kill_everything),
         }
@@ -123,6 +124,9 @@ class Site:
         workers = self.gateway.workers()
         if workers:
             self.gateway.kill(self._chance.choice(workers))
+
+    def _kill_nursery(self) -> None:
+        self.gateway.kill(self.gateway.nursery())
 
     def _kill_supervisor(self) -> None:
         self.gateway.kill_supervisor()

@@ -19,7 +19,7 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from storage.dicom.file_meta import EXPLICIT_VR_LITTLE_ENDIAN
 from tests.instances import CT, data_set, encode, part10_file
 from tests.raw_scu import RawScu
-from tests.serving import Gateway
+from tests.serving import Gateway, title
 
 
 @pytest.fixture
@@ -50,13 +50,31 @@ def echoes(gateway: Gateway) -> bool:
     return "Status" in status and status.Status == 0
 
 
-def kind_of(pid: int) -> str:
-    return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[3].decode()
-
-
 def test_two_workers_a_face_and_one_in_the_background_are_started(gateway: Gateway) -> None:
-    kinds = sorted(kind_of(pid) for pid in gateway.workers())
-    assert kinds == ["background", "dimse", "dimse", "http", "http"]
+    titles = sorted(title(pid) for pid in gateway.workers())
+    assert titles == [f"gateway {name}" for name in ("background-1", "dimse-1", "dimse-2", "http-1", "http-2")]
+    assert title(gateway.nursery()) == "gateway nursery"
+
+
+def test_what_is_forked_from_has_one_thread_and_holds_no_secret(gateway: Gateway) -> None:
+    """A fork takes one thread along and every lock that another held; and each worker would have what is there."""
+    folder = Path(f"/proc/{gateway.nursery()}")
+    assert len(list((folder / "task").iterdir())) == 1
+    opened = [str(each.readlink()) for each in (folder / "fd").iterdir()]
+    assert not [name for name in opened if str(gateway.directory) in name]
+
+
+def test_workers_go_on_without_what_they_were_forked_from_and_are_replaced(gateway: Gateway) -> None:
+    workers, lost = gateway.workers(), gateway.nursery()
+    gateway.kill(lost)
+    eventually(lambda: not Path(f"/proc/{lost}/exe").exists())
+    assert requests.get(gateway.web + "/studies", timeout=10).status_code == 204
+    assert all(Path(f"/proc/{pid}").exists() for pid in workers)
+    gateway.kill(*workers)
+    eventually(lambda: len(gateway.workers()) == len(workers))
+    eventually(lambda: requests.get(gateway.web + "/studies", timeout=10).status_code == 204)
+    assert gateway.nursery() != lost
+    assert gateway.stop() == 0
 
 
 def test_every_worker_that_is_killed_is_replaced(gateway: Gateway) -> None:
@@ -68,8 +86,8 @@ def test_every_worker_that_is_killed_is_replaced(gateway: Gateway) -> None:
 
 
 def test_one_worker_of_a_face_is_enough_to_answer(gateway: Gateway) -> None:
-    victims = {kind_of(pid): pid for pid in gateway.workers()}
-    gateway.kill(victims["http"], victims["dimse"])
+    victims = {title(pid): pid for pid in gateway.workers()}
+    gateway.kill(victims["gateway http-1"], victims["gateway dimse-1"])
     assert requests.get(gateway.web + "/studies", timeout=10).status_code == 204
     assert echoes(gateway)
 

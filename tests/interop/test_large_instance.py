@@ -17,7 +17,7 @@ import requests
 
 from storage.dicom import file_meta
 from tests.instances import CT, data_set, encapsulated, encode, text, uid
-from tests.serving import Gateway
+from tests.serving import Gateway, title
 
 pytestmark = pytest.mark.xdist_group("large")
 
@@ -58,10 +58,9 @@ def peaks(gateway: Gateway) -> dict[str, int]:
     """The largest resident size that each process of the gateway has had, in KiB."""
     found = {}
     for pid in gateway.workers():
-        command = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
         status = Path(f"/proc/{pid}/status").read_text()
         peak = next(line for line in status.splitlines() if line.startswith("VmHWM"))
-        found[f"{command[command.index('gateway.worker') + 1]} {pid}"] = int(peak.split()[1])
+        found[f"{title(pid)} {pid}"] = int(peak.split()[1])
     return found
 
 

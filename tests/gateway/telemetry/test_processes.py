@@ -15,7 +15,7 @@ from pynetdicom.sop_class import CTImageStorage, Verification  # type: ignore[at
 
 from tests.gateway.telemetry.scraping import Scrape
 from tests.instances import data_set, part10_file
-from tests.serving import Gateway, free_port
+from tests.serving import Gateway, free_port, title
 
 QIDO = {"route": "/dicomweb/studies", "method": "GET", "status": "204"}
 
@@ -33,9 +33,7 @@ class Measured(Gateway):
         return Scrape(self.metrics_port)
 
     def workers_of(self, face: str) -> list[int]:
-        return [
-            pid for pid in self.workers() if face.encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        ]
+        return [pid for pid in self.workers() if title(pid).startswith(f"gateway {face}-")]
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from tests.faults.disk import can_be_made
 from tests.faults.rounds import run
 from tests.programs import in_ci
 
-ROUNDS = {"local+sqlite": 16, "s3+sqlite": 8, "s3+postgres": 12}
+ROUNDS = {"local+sqlite": 10, "s3+sqlite": 6, "s3+postgres": 8}
 
 
 @pytest.mark.timeout(600)

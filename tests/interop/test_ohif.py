@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import requests
 from PIL import Image
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import BrowserContext, Page, Response, sync_playwright
 
 from tests.engines import Engines
 from tests.instances import data_set, part10_file
@@ -105,32 +105,38 @@ def site(tmp_path_factory: pytest.TempPathFactory, engines: Engines, face_worker
     found.close()
 
 
-@pytest.fixture
-def page(site: Site) -> Iterator[Page]:
-    """A page that fails the test when the gateway refuses something, or the page itself fails."""
-    wrong: list[str] = []
+@pytest.fixture(scope="module")
+def browser() -> Iterator[BrowserContext]:
+    """One browser for all tests, so that what it has loaded and compiled of the viewer stays."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=_ARGUMENTS)
-        page = browser.new_page(viewport={"width": 1400, "height": 900})
-        page.set_default_timeout(_WAIT_S * 1000)
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on(
-            "response",
-            lambda response: (
-                wrong.append(f"{response.status} {response.request.method} {response.url}")
-                if response.status >= 400
-                else None
-            ),
-        )
+        chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=_ARGUMENTS)
+        context = chromium.new_context(viewport={"width": 1400, "height": 900})
+        context.set_default_timeout(_WAIT_S * 1000)
         # The viewer greets newcomers with a tour and a notice that lie over what the tests click on.
-        page.add_init_script(
+        context.add_init_script(
             "localStorage.setItem('shownTours', JSON.stringify(['basicViewerTour', 'basicViewerTour-2']));"
             "new MutationObserver(() => document"
             ".querySelectorAll('.shepherd-element,.shepherd-modal-overlay-container')"
             ".forEach((each) => each.remove())).observe(document, {childList: true, subtree: true});"
         )
-        yield page
-        browser.close()
+        yield context
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser: BrowserContext) -> Iterator[Page]:
+    """A page that fails the test when the gateway refuses something, or the page itself fails."""
+    wrong: list[str] = []
+
+    def note(response: Response) -> None:
+        if response.status >= 400:
+            wrong.append(f"{response.status} {response.request.method} {response.url}")
+
+    page = browser.new_page()
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("response", note)
+    yield page
+    page.close()
     assert wrong == []
 
 

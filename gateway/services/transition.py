@@ -118,15 +118,15 @@ class TransitionService:
         AuditUnavailable, storage.errors.StorageError
         """
         there = [each for each in self._stored(due.tenant, due.study.study_uid) if each.version <= due.through]
-        objects = 0
+        rule, objects = due.rule, 0
+        # Before anything moves: what a crash leaves half moved is on the trail too.
+        self._audit(caller, due, "allowed", f"rule {rule.name}: to {rule.storage_class}")
         for start in range(0, len(there), _OBJECTS_PER_STEP):
             moved = self._move(due, there[start : start + _OBJECTS_PER_STEP])
             objects += len(moved)
             yield Step(due, len(moved), sum(each.size for each in moved))
-        rule = due.rule
         if objects:
-            detail = f"rule {rule.name}: {objects} objects to {rule.storage_class}"
-            self._trail.write(AuditEvent("transition", "moved", caller, due.tenant, (due.study.study_uid,), detail))
+            self._audit(caller, due, "moved", f"rule {rule.name}: {objects} objects to {rule.storage_class}")
         placed = Placed(rule.storage_class, due.through, due.study.change)
         self._archive.index.place(due.tenant, due.study.study_uid, placed)
         yield Step(due, done=objects > 0)
@@ -145,6 +145,9 @@ class TransitionService:
                     except StorageError as error:
                         self._archive.ping()
                         yield Step(due, failed=str(error))
+
+    def _audit(self, caller: Caller, due: Due, outcome: str, detail: str) -> None:
+        self._trail.write(AuditEvent("transition", outcome, caller, due.tenant, (due.study.study_uid,), detail))
 
     def _due(self, tenant: ids.Tenant, study: AgedStudy, today: Day, look: Look) -> Due | None:
         placed = study.placed

@@ -128,7 +128,9 @@ def test_what_is_due_moves_once_and_on_when_it_is_older(site: Site, bucket: Buck
     assert (bucket.of(old), bucket.of(young)) == (["STANDARD_IA"] * 2, ["STANDARD"])
     events = [(e["outcome"], e["tenant"], e["subject"], e["detail"]) for e in site.audit()]
     assert events == [
+        ("allowed", MAIN, [old], "rule ia: to STANDARD_IA"),
         ("moved", MAIN, [old], "rule ia: 2 objects to STANDARD_IA"),
+        ("allowed", OTHER, [elsewhere], "rule cold: to GLACIER_IR"),
         ("moved", OTHER, [elsewhere], "rule cold: 1 objects to GLACIER_IR"),
     ]
 
@@ -188,6 +190,7 @@ def test_after_a_fault_between_two_objects_the_next_round_goes_on(
         (2, ""), (2, ""), (0, "the store does not answer"),
     ]  # fmt: skip
     assert sorted(bucket.of(study)) == ["STANDARD"] + ["STANDARD_IA"] * 4
+    assert [event["outcome"] for event in site.audit()] == ["allowed"]
     bucket.meets = lambda _: None
     assert moved(service(site, bucket, IA)) == [(MAIN, study, "ia")]
     assert sorted(bucket.copied) == sorted(bucket.keys(study))
@@ -251,7 +254,7 @@ def test_an_index_made_anew_finds_out_without_copying(site: Site, bucket: Bucket
         assert moved(again) == []
         assert due(again)[0] == []
     assert len(bucket.copied) == 1
-    assert len(site.audit()) == 1
+    assert [event["outcome"] for event in site.audit()] == ["allowed", "moved", "allowed"]
 
 
 def test_what_is_in_an_archive_class_by_another_hand_is_left_there(site: Site, bucket: Bucket) -> None:

@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gateway import certificates
 from gateway.access import policy
 from gateway.access.door import Door
 from gateway.audit.trail import AuditTrail
@@ -263,6 +264,7 @@ def check(settings: Settings) -> None:
     """Validate what the settings point to, without starting anything. Raises InvalidSettings."""
     policy.load(settings.access.policy_file)
     check_keys(settings)
+    certificates.of(settings.http)
     tracing.check(settings.traces)
     directory = settings.storage.directory
     existing = next(parent for parent in (directory, *directory.absolute().parents) if parent.exists())

@@ -19,12 +19,15 @@ GatewayError
 ├── PayloadTooLarge          a configured bound on a request or instance
 ├── QuotaExceeded            the tenant has no room left
 ├── Busy                     a bounded resource is used up; try again later
+│   └── TooManyRequests      this caller's own share of it is; it is told when to try again
 └── AuditUnavailable         the decision cannot be recorded, so it is not carried out
 
 Faces map every leaf of both trees to a status, and a test proves that none is left out.
 """
 
 from __future__ import annotations
+
+import math
 
 
 class GatewayError(Exception):
@@ -101,6 +104,17 @@ class QuotaExceeded(GatewayError):
 
 class Busy(GatewayError):
     """A bounded resource is used up; the same request may succeed later."""
+
+
+class TooManyRequests(Busy):
+    """The caller's own rate is used up, or it has failed to authenticate too often.
+
+    ``after_s`` is when it may try again.
+    """
+
+    def __init__(self, message: str, after_s: float) -> None:
+        super().__init__(f"{message}; try again in {math.ceil(after_s)} s")
+        self.after_s = after_s
 
 
 class AuditUnavailable(GatewayError):

@@ -21,12 +21,13 @@ from enum import StrEnum
 
 from aiohttp import web
 
-from gateway import assembly, background, log
+from gateway import assembly, background, certificates, log
 from gateway.config import Settings
 from gateway.console.pages import routes as console_routes
 from gateway.dicomweb.routes import routes as dicomweb_routes
 from gateway.dimse.server import DimseServer
 from gateway.http import application, health
+from gateway.http.listener import Listener
 from gateway.telemetry import sharing
 
 _log = logging.getLogger("gateway.worker")
@@ -91,11 +92,11 @@ def run_http(core: assembly.Core, listening: socket.socket, ready: Callable[[], 
 
     async def serve() -> None:
         app = application.build(core, [*dicomweb_routes(), *console_routes(), *health.routes()])
-        # No access log of aiohttp's: its lines hold the query, and a query holds patients' names.
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        runner = web.AppRunner(app, shutdown_timeout=1.0)
         await runner.setup()
-        site = web.SockSite(runner, listening)
-        await site.start()
+        assert runner.server is not None
+        listener = Listener(runner.server, listening, core.settings.http, certificates.of(core.settings.http))
+        listener.start()
         ended, loop = asyncio.Event(), asyncio.get_running_loop()
 
         def wake() -> None:
@@ -104,9 +105,10 @@ def run_http(core: assembly.Core, listening: socket.socket, ready: Callable[[], 
         stop.on_set(wake)
         ready()
         await ended.wait()
-        await site.stop()
+        listener.close()
         await app[application.UNDER_WAY].drained(core.settings.http.drain_s)
         await runner.cleanup()
+        listener.end()
 
     asyncio.run(serve())
 

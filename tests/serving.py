@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -63,6 +64,9 @@ class Gateway:
 
     def _ready(self) -> bool:
         connection = http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=5)
+        if "GATEWAY_HTTP__TLS_CERTIFICATE_FILE" in self._environment:
+            anyone = ssl._create_unverified_context()
+            connection = http.client.HTTPSConnection("127.0.0.1", self.http_port, timeout=5, context=anyone)
         try:
             connection.request("GET", "/health/ready")
             return connection.getresponse().status == 200

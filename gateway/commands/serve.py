@@ -10,6 +10,7 @@ from gateway import assembly, config, log, rebuilding
 from gateway.commands.arguments import Commands, with_config
 from gateway.commands.terminal import OK
 from gateway.config import InvalidSettings, Settings
+from gateway.config.section import LOOPBACK
 from gateway.supervisor import METRICS, Supervisor, stop_signal
 from gateway.worker import Face
 
@@ -72,7 +73,8 @@ def serving(settings: Settings, supervisor: Supervisor) -> list[str]:
     """What is served here, and where."""
     found = []
     if (address := supervisor.address(Face.HTTP)) is not None:
-        found.append(f"DICOMweb on http://{address[0]}:{address[1]}{settings.http.path_prefix}/dicomweb")
+        scheme = "http" if settings.http.tls_certificate_file is None else "https"
+        found.append(f"DICOMweb on {scheme}://{address[0]}:{address[1]}{settings.http.path_prefix}/dicomweb")
     if (address := supervisor.address(Face.DIMSE)) is not None:
         found.append(f"DIMSE as {settings.dimse.ae_title} on {address[0]}:{address[1]}")
     if (address := supervisor.address(METRICS)) is not None:
@@ -97,4 +99,11 @@ def off(settings: Settings) -> list[str]:
         found.append("storage.fsync: what is acknowledged may be lost in a power cut")
     if settings.access.policy_file is None:
         found.append("access.policy_file: every program on this machine may do everything")
+    http = settings.http
+    if http.host not in LOOPBACK and http.tls_certificate_file is None and not http.tls_at_proxy:
+        found.append(
+            f"http.tls_certificate_file: patient data and API keys go in clear over {http.host}; give a certificate, "
+            "or listen on 127.0.0.1 behind a proxy with TLS on this machine; where the network between proxy and "
+            "gateway is protected otherwise, say so with http.tls_at_proxy = true"
+        )
     return found

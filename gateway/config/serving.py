@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, HttpUrl, field_validator
+from pydantic import Field, HttpUrl, field_validator, model_validator
 from pydantic.networks import IPvAnyNetwork
 
 from gateway.config.section import AeTitle, Port, Section, Workers
@@ -38,14 +38,68 @@ class HttpSettings(Section):
     """Most rows in one QIDO-RS answer."""
     qido_empty: int = Field(default=204, ge=200, le=204)
     """Status of a QIDO-RS answer without results: 204 as PS3.18 has it, or 200 with an empty list."""
+    head_timeout_s: float = Field(default=20.0, gt=0)
+    """Longest time for a request's line and headers, from their first byte on; beyond it 408."""
     body_timeout_s: float = Field(default=60.0, gt=0)
-    """Longest pause between two blocks of a request's body."""
+    """A client that does not send 64 KiB of a body, or its rest, in so long is refused and let go."""
     write_timeout_s: float = Field(default=60.0, gt=0)
     """A client that does not take 256 KiB of an answer in so long is let go."""
+    idle_timeout_s: float = Field(default=75.0, gt=0)
+    """How long a connection may wait for its next request; longer than what a proxy keeps them open."""
+    max_connections: int = Field(default=1000, ge=1, le=100_000)
+    """Connections at the same time in each process; beyond them the one that has waited longest makes room."""
+    max_connections_per_source: int = Field(default=250, ge=1)
+    """Of one address (IPv6: /64) at the same time in each process; trusted proxies have no such bound."""
+    max_url_bytes: int = Field(default=8190, ge=256, le=1 << 20)
+    """Longest request line."""
+    max_headers: int = Field(default=100, ge=10, le=1000)
+    """Most headers of a request."""
+    max_header_bytes: int = Field(default=8190, ge=256, le=1 << 20)
+    """Longest header of a request."""
+    max_head_bytes: int = Field(default=65_536, ge=1024, le=1 << 22)
+    """Longest request line and headers together; beyond it 431."""
+    tls_certificate_file: Path | None = None
+    """Certificates in PEM, our own first; with them HTTP is served over TLS alone. Read again when they change."""
+    tls_key_file: Path | None = None
+    """Its private key in PEM, without a password."""
+    tls_client_ca_file: Path | None = None
+    """Authorities in PEM whose client certificates are taken."""
+    tls_client_certificates: Literal["none", "optional", "required"] = "none"
+    """Whether clients are asked for a certificate, and whether they need one."""
+    tls_handshake_timeout_s: float = Field(default=10.0, gt=0)
+    """Longest TLS handshake."""
+    tls_at_proxy: bool = False
+    """Clients come through a proxy with TLS: ends the warning about clear text beyond this machine."""
+    hsts_max_age_s: int = Field(default=31_536_000, ge=0)
+    """How long browsers that came by https use nothing else for this host; 0 does not say."""
     max_followers: int = Field(default=200, ge=0)
     """Requests that may wait for changes at the same time in each process."""
+    principal_rate: float = Field(default=0.0, ge=0)
+    """Requests a second of one principal, over all processes here, in bursts of ten seconds' worth; 0 is no bound."""
+    source_rate: float = Field(default=0.0, ge=0)
+    """Requests a second of one address, likewise."""
+    unauthenticated_rate: float = Field(default=10.0, ge=0)
+    """Requests a second of one address that show no key and need one, likewise; more are 429 and not audited."""
+    failed_attempts: int = Field(default=10, ge=0)
+    """Wrong keys of one address, or one wrong key, without consequence; each further one locks it. 0 never locks."""
+    lockout_s: float = Field(default=1.0, gt=0)
+    """The first lock; each further one is twice as long."""
+    max_lockout_s: float = Field(default=900.0, gt=0)
+    """The longest lock."""
     drain_s: float = Field(default=20.0, ge=0)
     """How long requests under way may take to end after SIGTERM."""
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> HttpSettings:
+        if (self.tls_certificate_file is None) != (self.tls_key_file is None):
+            raise ValueError("tls_certificate_file: to be given together with tls_key_file")
+        if self.tls_client_certificates != "none" and self.tls_certificate_file is None:
+            raise ValueError("tls_client_certificates: needs tls_certificate_file")
+        if (self.tls_client_certificates == "none") != (self.tls_client_ca_file is None):
+            raise ValueError(
+                "tls_client_ca_file: to be given where tls_client_certificates is optional or required, and only there"
+            )
+        return self
 
     @field_validator("qido_empty")
     @classmethod

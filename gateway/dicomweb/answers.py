@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from array import array
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
@@ -14,7 +13,7 @@ from aiohttp import web
 from gateway.dicomweb import multipart, ranges
 from gateway.dicomweb.media_types import MULTIPART
 from gateway.http import problem
-from gateway.http.application import CORE, OFFLOAD, REQUEST_ID
+from gateway.http.application import OFFLOAD, PIECE_BYTES, REQUEST_ID
 from gateway.http.offload import Lane
 from gateway.services.content import Content, batched, held, joined
 from storage.errors import ObjectDamaged
@@ -29,9 +28,6 @@ BATCH_BYTES = 1 << 18
 
 SMALL_BYTES = 1 << 20
 """What is no longer than this is read in one step."""
-
-_SLICE_BYTES = 1 << 18
-"""A client has the write timeout for so much at a time."""
 
 
 def not_modified(request: web.Request, etag: str) -> web.Response | None:
@@ -172,25 +168,13 @@ async def _deliver(
     request: web.Request, response: web.StreamResponse, pieces: AsyncIterator[bytes]
 ) -> web.StreamResponse:
     """Write an answer. Once its status line has gone out, only a broken connection says that it is not whole."""
-    within_s = request.app[CORE].settings.http.write_timeout_s
-    now = asyncio.get_running_loop().time
     try:
-        async with asyncio.timeout(within_s) as deadline:
-            await response.prepare(request)
-            while True:
-                deadline.reschedule(None)  # the time that the next piece takes to come is not the client's
-                piece = await anext(pieces, None)
-                if piece is None:
-                    break
-                view = memoryview(piece)
-                for start in range(0, len(piece), _SLICE_BYTES):
-                    deadline.reschedule(now() + within_s)
-                    await response.write(view[start : start + _SLICE_BYTES])
-            deadline.reschedule(now() + within_s)
-            await response.write_eof()
-    except TimeoutError:
-        _log.warning("request %s: the client has not read for %g s and is let go", request[REQUEST_ID], within_s)
-        _break_off(request)
+        await response.prepare(request)
+        async for piece in pieces:
+            view = memoryview(piece)
+            for start in range(0, len(piece), PIECE_BYTES):
+                await response.write(view[start : start + PIECE_BYTES])
+        await response.write_eof()
     except ConnectionError:
         _log.info("request %s: the client has gone", request[REQUEST_ID])
     except Exception:  # the boundary: what fails here fails within a body

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 
 from aiohttp import web
@@ -38,7 +37,7 @@ async def store(request: web.Request) -> web.StreamResponse:
         Lane.INDEX, core.ingest.enter, request[CALLER], (study_uid,) if study_uid else ()
     )
     keeper = Keeper(request, decision, study_uid)
-    blocks = _blocks(request, settings.body_timeout_s, settings.max_request_bytes)
+    blocks = _blocks(request, settings.max_request_bytes)
     if content_type.part_type in types.METADATA:
         report = await _metadata(request, keeper, content_type, blocks)
     elif content_type.multipart:
@@ -66,17 +65,10 @@ def _reader(content_type: MediaRange) -> multipart.MultipartReader:
     return multipart.MultipartReader(multipart.boundary_of(content_type.parameter("boundary")))
 
 
-async def _blocks(request: web.Request, timeout_s: float, max_bytes: int) -> AsyncIterator[bytes]:
-    """The body in blocks, with a deadline on each and a bound on all."""
+async def _blocks(request: web.Request, max_bytes: int) -> AsyncIterator[bytes]:
+    """The body in blocks, with a bound on all; their time is bounded by the connection."""
     total = 0
-    while True:
-        try:
-            async with asyncio.timeout(timeout_s):
-                block = await request.content.readany()
-        except TimeoutError as error:
-            raise InvalidRequest("the body did not go on in time") from error
-        if not block:
-            return
+    async for block in request.content.iter_any():
         total += len(block)
         if total > max_bytes:
             raise PayloadTooLarge(f"a request of more than {max_bytes} bytes")

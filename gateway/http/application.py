@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -13,15 +14,20 @@ from aiohttp import web
 
 from gateway import log
 from gateway.access.policy import Action
+from gateway.access.throttle import source_of
 from gateway.assembly import Core
+from gateway.config.serving import HttpSettings
 from gateway.context import Caller, RequestId, new_request_id
 from gateway.errors import AuditUnavailable
-from gateway.http import callers, cors, problem, proxies
+from gateway.http import callers, cors, headers, problem, proxies
+from gateway.http.connections import Connection
 from gateway.http.followers import Followers
+from gateway.http.limits import Limits, limits
 from gateway.http.offload import Lane, Offload
 
 CORE = web.AppKey("core", Core)
 OFFLOAD = web.AppKey("offload", Offload)
+LIMITS = web.AppKey("limits", Limits)
 
 CALLER = web.RequestKey("caller", Caller)
 ORIGIN = web.RequestKey("origin", proxies.Origin)
@@ -32,16 +38,12 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _log = logging.getLogger("gateway.http")
 
+PIECE_BYTES = 1 << 18
+"""So much of an answer is handed to a connection at a time."""
+
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"))
 _LEFT = 499
 """In metrics: the client left before its answer."""
-
-_SECURITY_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "X-Frame-Options": "SAMEORIGIN",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,7 @@ def build(core: Core, routes: Sequence[Route]) -> web.Application:
     app = web.Application(middlewares=[_surround], client_max_size=1 << 20)
     app[CORE] = core
     app[UNDER_WAY] = UnderWay()
+    app[LIMITS] = limits(core.settings.http)
     app.cleanup_ctx.append(_offload)
     app.on_response_prepare.append(_headers)
     prefix = core.settings.http.path_prefix
@@ -140,20 +143,34 @@ def _guarded(route: Route) -> Handler:
 
     async def handler(request: web.Request) -> web.StreamResponse:
         core = request.app[CORE]
+        bounds = request.app[LIMITS]
         request[ORIGIN] = origin = proxies.origin(request, core.settings.http)
-        request[CALLER] = callers.identify(request, core.door, origin.address, request[REQUEST_ID])
+        bounds.sources.take(source_of(origin.address))
+        request[CALLER] = caller = callers.identify(request, core.door, bounds, origin.address, request[REQUEST_ID])
+        bounds.principals.take(caller.principal.name)
         return await route.handler(request)
 
     return handler
 
 
 async def _headers(request: web.Request, response: web.StreamResponse) -> None:
-    for name, value in _SECURITY_HEADERS.items():
-        response.headers.setdefault(name, value)
-    if request.app[UNDER_WAY].draining:
+    headers.secure(response)
+    http = request.app[CORE].settings.http
+    if _by_https(request, http):
+        headers.strict_transport(response, http.hsts_max_age_s)
+    if request.app[UNDER_WAY].draining or (isinstance(request.protocol, Connection) and request.protocol.gives_up):
         response.force_close()
     response.headers["X-Request-Id"] = request.get(REQUEST_ID, "")
-    cors.allow(request.app[CORE].settings.http.cors_origins, request, response)
+    cors.allow(http.cors_origins, request, response)
+
+
+def _by_https(request: web.Request, http: HttpSettings) -> bool:
+    """Whether the client came by https, to us or to a trusted proxy of a public URL that is https."""
+    if http.tls_certificate_file is not None:
+        return True
+    if http.public_url is None or http.public_url.scheme != "https" or not http.trusted_proxies:
+        return False
+    return proxies.origin(request, http).scheme == "https"
 
 
 @web.middleware
@@ -167,6 +184,10 @@ async def _surround(request: web.Request, handler: Handler) -> web.StreamRespons
     started_s = time.monotonic()
     under_way = request.app[UNDER_WAY]
     under_way.begin()
+    # In tests an application may be served by aiohttp itself.
+    connection = request.protocol if isinstance(request.protocol, Connection) else None
+    if connection is not None:
+        connection.begun(request)
     status = _LEFT
     try:
         with (
@@ -174,13 +195,31 @@ async def _surround(request: web.Request, handler: Handler) -> web.StreamRespons
             core.tracer.request(f"{method} {route}", request.headers, **{"http.route": route}) as span,
         ):
             span.set(**{"http.request.method": method, "gateway.request": request_id})
-            response = await _answered(request, handler, request_id, started_s)
+            response = await _in_pieces(request, await _answered(request, handler, request_id, started_s))
             status = response.status
             span.set(**{"http.response.status_code": status})
         return response
     finally:
         core.metrics.answered(route, method, status, time.monotonic() - started_s)
         under_way.end()
+        if connection is not None:
+            connection.ended()
+
+
+async def _in_pieces(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
+    """Send a long body piece by piece: at once it would lie in the connection's buffers, with TLS twice."""
+    body = response.body if isinstance(response, web.Response) else None
+    if not isinstance(body, bytes) or len(body) <= PIECE_BYTES or request.method == "HEAD" or response.prepared:
+        return response
+    response.headers["Content-Length"] = str(len(body))
+    sent = web.StreamResponse(status=response.status, headers=response.headers)
+    with contextlib.suppress(ConnectionError):  # the client has gone
+        await sent.prepare(request)
+        view = memoryview(body)
+        for start in range(0, len(body), PIECE_BYTES):
+            await sent.write(view[start : start + PIECE_BYTES])
+        await sent.write_eof()
+    return sent
 
 
 async def _answered(

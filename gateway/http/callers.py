@@ -2,32 +2,56 @@
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 
 from aiohttp import web
 
 from gateway.access.door import Door
+from gateway.access.throttle import source_of
 from gateway.audit.events import AuditEvent
 from gateway.context import Caller, Principal, PrincipalKind, RequestId, Source
 from gateway.errors import Unauthenticated
+from gateway.http.limits import Limits
 
 _FORWARDING = ("Forwarded", "X-Forwarded-For", "X-Real-IP", "Via")
 
 
-def identify(request: web.Request, door: Door, address: str, request_id: RequestId) -> Caller:
-    """The caller of a request from an address (``proxies.origin``); raises Unauthenticated."""
+def identify(request: web.Request, door: Door, limits: Limits, address: str, request_id: RequestId) -> Caller:
+    """The caller of a request from an address (``proxies.origin``).
+
+    Raises
+    ------
+    Unauthenticated
+        Nobody that the policy knows.
+    TooManyRequests
+        There were too many such requests; this one was not looked at.
+    """
     protocol = "DICOMweb" if "/dicomweb" in request.path else "HTTP"
     source = Source(protocol, address, request_id=request_id)
+    counted = source_of(address)
     key = _api_key(request)
+    locked_s = 0.0
     if key is not None:
-        principal = door.policy.by_api_key(key, address)
+        # One key is one identity; its digest stands for it, so that no key is kept.
+        claimed = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
+        limits.attempts.check(counted, claimed)
+        principal = door.policy.by_api_key(key, address) if key.isascii() else None
         refusal = "the API key is not known"
+        if principal is None:
+            locked_s = limits.attempts.failed(counted, claimed)
+        else:
+            limits.attempts.succeeded(counted, claimed)
     else:
         principal = door.policy.by_loopback(address) if _is_direct(request) else None
         refusal = "show an API key: Authorization: Bearer KEY"
+        if principal is None:
+            limits.unauthenticated.take(counted)
     if principal is None:
         nobody = Caller(Principal("unknown", PrincipalKind.API_KEY), source)
         door.record(AuditEvent("authenticate", "denied", nobody, detail=refusal))
+        if locked_s:
+            door.record(AuditEvent("authenticate", "locked", nobody, detail=f"for {locked_s:g} s"))
         raise Unauthenticated(refusal)
     return Caller(principal, source)
 

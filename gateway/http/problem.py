@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from http import HTTPStatus
 
 import orjson
@@ -32,6 +33,7 @@ STATUS: dict[type[Exception], HTTPStatus] = {
     errors.PayloadTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.QuotaExceeded: HTTPStatus.INSUFFICIENT_STORAGE,
     errors.Busy: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.TooManyRequests: HTTPStatus.TOO_MANY_REQUESTS,
     errors.AuditUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     # What a client can do about pixels that cannot be shown: ask for another representation.
     imaging.InvalidDescription: HTTPStatus.NOT_ACCEPTABLE,
@@ -80,7 +82,10 @@ def response(error: Exception, request_id: RequestId) -> web.Response:
     if status in _SILENT:
         _log.error("request %s failed", request_id, exc_info=error)
         detail = "the gateway failed; its log has more under the request id"
-    return body(status, detail, request_id)
+    found = body(status, detail, request_id)
+    if isinstance(error, errors.TooManyRequests):
+        found.headers["Retry-After"] = str(math.ceil(error.after_s))
+    return found
 
 
 def body(status: HTTPStatus, detail: str, request_id: RequestId) -> web.Response:

@@ -36,14 +36,15 @@ class Origin:
 def origin(request: web.Request, settings: HttpSettings) -> Origin:
     """Who sent a request, and what it was called before proxies passed it on."""
     peer = request.remote or ""
-    if not _trusted(peer, settings):
+    if not trusted(peer, settings):
         return Origin(peer)
     if settings.forwarding_header == "forwarded":
         return _forwarded(request, peer, settings)
     return _x_forwarded(request, peer, settings)
 
 
-def _trusted(address: str, settings: HttpSettings) -> bool:
+def trusted(address: str, settings: HttpSettings) -> bool:
+    """Whether an address is that of a configured proxy."""
     try:
         found = ipaddress.ip_address(address)
     except ValueError:
@@ -59,7 +60,7 @@ def _client(chain: Sequence[str], peer: str, settings: HttpSettings) -> tuple[st
     What stands before it was written by somebody who is not trusted.
     """
     for place in range(len(chain) - 1, -1, -1):
-        if not _trusted(chain[place], settings):
+        if not trusted(chain[place], settings):
             return chain[place], place
     return (chain[0], 0) if chain else (peer, -1)
 

@@ -17,6 +17,7 @@ from pynetdicom import AE
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from storage.dicom.file_meta import EXPLICIT_VR_LITTLE_ENDIAN
+from tests.gateway.http.conftest import Authority
 from tests.instances import CT, data_set, encode, part10_file
 from tests.raw_scu import RawScu
 from tests.serving import Gateway, title
@@ -184,3 +185,28 @@ def test_ctrl_c_reaches_the_supervisor_alone_and_everything_drains(gateway: Gate
     gateway._process.send_signal(signal.SIGINT)
     assert gateway._process.wait(60) == 0
     assert "Traceback" not in gateway.log
+
+
+def test_workers_that_share_a_socket_speak_tls_on_it(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    certificate, key = authority.issue("gateway")
+    files = {"GATEWAY_HTTP__TLS_CERTIFICATE_FILE": str(certificate), "GATEWAY_HTTP__TLS_KEY_FILE": str(key)}
+    gateway = Gateway(tmp_path / "data", tmp_path / "gateway.log", **files)
+    gateway.start()
+    try:
+        assert f"DICOMweb on https://127.0.0.1:{gateway.http_port}/dicomweb" in gateway.log
+        for _ in range(8):  # connections of their own, which two workers take
+            answer = requests.get(f"https://localhost:{gateway.http_port}/dicomweb/", timeout=10, verify=authority.file)
+            assert answer.status_code in (200, 404)
+            assert answer.headers["Strict-Transport-Security"] == "max-age=31536000"
+        stored = requests.post(
+            f"https://localhost:{gateway.http_port}/dicomweb/studies",
+            part10_file(data_set()),
+            headers={"Content-Type": "application/dicom"},
+            timeout=30,
+            verify=authority.file,
+        )
+        assert stored.json()["00081190"]["Value"][0].startswith(f"https://localhost:{gateway.http_port}/")
+        assert gateway.stop() == 0
+    finally:
+        gateway.kill_all()

@@ -48,6 +48,7 @@ helm.sh/chart: {{ printf "%s-%s" (index . 0).Chart.Name (index . 0).Chart.Versio
   "index" $index
   "access" (dict "policy_file" "/etc/gateway-policy/policy.toml")
 }}
+{{- if and .Values.ingress.enabled .Values.ingress.tlsSecret }}{{ $_ := set $fixed.http "tls_at_proxy" true }}{{ end }}
 {{- if .Values.encryption.existingSecret }}{{ $_ := set $fixed "encryption" (dict "keys_directory" "/etc/gateway-keys") }}{{ end }}
 {{- toToml (mergeOverwrite (deepCopy .Values.settings) $fixed) -}}
 {{- end }}

@@ -1,0 +1,201 @@
+"""How often somebody may try: failed authentications and the delay after them, and rates of requests.
+
+Each process counts for itself; whoever builds these divides the limits by the number of processes. What is
+remembered is bounded: the entries that were not used for longest are forgotten first.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from gateway.errors import TooManyRequests
+
+Clock = Callable[[], float]
+T = TypeVar("T")
+
+_MAX_ENTRIES = 10_000
+_BURST_S = 10.0
+
+
+def source_of(address: str) -> str:
+    """What an address counts as: IPv6 by its /64, which one client has as a whole."""
+    found = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(found, ipaddress.IPv4Address):
+        return str(found)
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    return str(ipaddress.ip_network((found, 64), strict=False))
+
+
+class _Recent(Generic[T]):
+    """Values by name, so many and no more."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._values: OrderedDict[str, T] = OrderedDict()
+
+    def get(self, name: str) -> T | None:
+        found = self._values.get(name)
+        if found is not None:
+            self._values.move_to_end(name)
+        return found
+
+    def put(self, name: str, value: T) -> None:
+        self._values[name] = value
+        self._values.move_to_end(name)
+        if len(self._values) > self._most:
+            self._values.popitem(last=False)
+
+    def drop(self, name: str) -> None:
+        self._values.pop(name, None)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+
+class Rate:
+    """A rate for each name: a token bucket that holds ten seconds' worth, and at least one.
+
+    Parameters
+    ----------
+    per_s
+        How often in a second, on the long run; 0 is without bound.
+    """
+
+    def __init__(self, per_s: float, clock: Clock = time.monotonic) -> None:
+        self._per_s = per_s
+        self._most = max(1.0, per_s * _BURST_S)
+        self._clock = clock
+        self._buckets: _Recent[tuple[float, float]] = _Recent(_MAX_ENTRIES)
+        self._lock = threading.Lock()
+
+    def take(self, name: str) -> None:
+        """Once more. Raises TooManyRequests with the time after which it may be."""
+        if not self._per_s:
+            return
+        with self._lock:
+            now = self._clock()
+            left, at = self._buckets.get(name) or (self._most, now)
+            left = min(self._most, left + (now - at) * self._per_s)
+            allowed = left >= 1
+            self._buckets.put(name, (left - 1 if allowed else left, now))
+        if not allowed:
+            raise TooManyRequests("more requests than are allowed", (1 - left) / self._per_s)
+
+
+@dataclass(slots=True)
+class _Failures:
+    count: int
+    at: float
+    until: float = 0.0
+
+
+class Throttle:
+    """Failed authentications, by where they come from and by whom they claim to be.
+
+    After some failures each further one locks the source, and the claimed identity, for twice as long as the one
+    before. Who has succeeded from a source lately is let through there: a neighbour behind the same address, or a
+    stranger who claims the same identity elsewhere, does not lock them out. Failures are forgotten when
+    nothing happened for twice the longest lock.
+
+    Parameters
+    ----------
+    allowed
+        Failures without consequence; 0 never locks.
+    first_s, longest_s
+        The first lock, and the longest.
+
+    References
+    ----------
+    NIST SP 800-63B 5.2.2 "Rate Limiting (Throttling)"
+    """
+
+    def __init__(self, allowed: int, first_s: float, longest_s: float, clock: Clock = time.monotonic) -> None:
+        self._allowed = allowed
+        self._first_s, self._longest_s = first_s, longest_s
+        self._clock = clock
+        self._failures: _Recent[_Failures] = _Recent(_MAX_ENTRIES)
+        self._known: _Recent[float] = _Recent(_MAX_ENTRIES)
+        self._lock = threading.Lock()
+
+    def check(self, source: str, claimed: str = "") -> None:
+        """Ask before a secret is looked at, so that a locked out guesser does not learn whether it was right.
+
+        Parameters
+        ----------
+        source
+            As ``source_of`` names it.
+        claimed
+            Who it is said to be, or "": never the secret itself.
+
+        Raises
+        ------
+        TooManyRequests
+            With the time that the lock still takes.
+        """
+        with self._lock:
+            now = self._clock()
+            if claimed and self._is_known(source, claimed, now):
+                return
+            left_s = max(self._until(name) for name in _names(source, claimed)) - now
+        if left_s > 0:
+            raise TooManyRequests("too many failed authentications", left_s)
+
+    def failed(self, source: str, claimed: str = "") -> float:
+        """Count a failure; the seconds of the lock that begins with it, 0.0 where none does.
+
+        A lock begins once: nothing reaches this while it holds.
+        """
+        if not self._allowed:
+            return 0.0
+        with self._lock:
+            now = self._clock()
+            self._known.drop(_pair(source, claimed))
+            return max(self._count(name, now) for name in _names(source, claimed))
+
+    def succeeded(self, source: str, claimed: str) -> None:
+        """Remember who is known here. The source's failures stay: one good key does not pay for guessing others."""
+        with self._lock:
+            self._failures.drop(_claimed(claimed))
+            self._known.put(_pair(source, claimed), self._clock())
+
+    def __len__(self) -> int:
+        return len(self._failures) + len(self._known)
+
+    def _is_known(self, source: str, claimed: str, now: float) -> bool:
+        at = self._known.get(_pair(source, claimed))
+        return at is not None and now - at < 2 * self._longest_s
+
+    def _until(self, name: str) -> float:
+        found = self._failures.get(name)
+        return float("-inf") if found is None else found.until
+
+    def _count(self, name: str, now: float) -> float:
+        found = self._failures.get(name)
+        if found is None or now - found.at > 2 * self._longest_s:
+            found = _Failures(0, now)
+        found.count += 1
+        found.at = now
+        beyond = found.count - self._allowed
+        locked_s = min(self._longest_s, self._first_s * 2.0 ** min(beyond - 1, 60)) if beyond > 0 else 0.0
+        found.until = now + locked_s
+        self._failures.put(name, found)
+        return locked_s
+
+
+def _claimed(claimed: str) -> str:
+    return f"claimed {claimed}"
+
+
+def _pair(source: str, claimed: str) -> str:
+    return f"{source} {claimed}"
+
+
+def _names(source: str, claimed: str) -> list[str]:
+    return [f"source {source}", _claimed(claimed)] if claimed else [f"source {source}"]

@@ -1,0 +1,306 @@
+"""H2: slow heads, bodies and readers, unfinished handshakes and floods, over real sockets, with and without TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import time
+import tracemalloc
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp import web
+
+from gateway import assembly
+from gateway.assembly import Core
+from gateway.config import Settings
+from gateway.config.serving import HttpSettings
+from gateway.http import application
+from gateway.http.application import Route
+from tests.gateway.http.conftest import Authority, Served, eventually, serving
+
+TIGHT = HttpSettings(
+    port=0,
+    head_timeout_s=0.4,
+    idle_timeout_s=0.8,
+    body_timeout_s=0.4,
+    write_timeout_s=0.4,
+    tls_handshake_timeout_s=0.4,
+    max_connections=60,
+    max_connections_per_source=40,
+    max_head_bytes=8192,
+)
+LARGE_BYTES = 32 << 20
+GET = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n"
+POST = (
+    b"POST /dicomweb/studies HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/dicom\r\n"
+    b"Content-Length: 1000000\r\n\r\n"
+)
+
+
+@pytest.fixture(params=["clear", "TLS"])
+def settings(request: pytest.FixtureRequest, settings: Settings, authority: Authority) -> Settings:
+    http = TIGHT
+    if request.param == "TLS":
+        certificate, key = authority.issue("gateway")
+        http = http.model_copy(update={"tls_certificate_file": certificate, "tls_key_file": key})
+    return settings.model_copy(update={"http": http})
+
+
+@pytest.fixture
+def tls(settings: Settings, authority: Authority) -> ssl.SSLContext | None:
+    return authority.client() if settings.http.tls_certificate_file else None
+
+
+async def large(_request: web.Request) -> web.StreamResponse:
+    """An answer that no socket's buffers hold, and that no handler writes piece by piece."""
+    return web.Response(body=bytes(LARGE_BYTES))
+
+
+@pytest.fixture
+async def served(core: Core) -> AsyncIterator[Served]:
+    async with serving(core, [Route("GET", "/large", large, None)]) as found:
+        yield found
+
+
+async def closed_after(reader: asyncio.StreamReader, within_s: float = 5.0) -> float:
+    """Seconds until the other side closes."""
+    started_s = time.monotonic()
+    async with asyncio.timeout(within_s):
+        with contextlib.suppress(ConnectionError, ssl.SSLError):
+            while await reader.read(1 << 16):
+                pass
+    return time.monotonic() - started_s
+
+
+async def drip(writer: asyncio.StreamWriter, text: bytes, pause_s: float = 0.05) -> None:
+    with contextlib.suppress(ConnectionError):
+        for number in range(len(text)):
+            writer.write(text[number : number + 1])
+            await writer.drain()
+            await asyncio.sleep(pause_s)
+
+
+async def test_h2_no_head_half_a_head_and_a_dripped_head_end_at_the_deadline(
+    served: Served, tls: ssl.SSLContext | None
+) -> None:
+    for sent in (b"", GET):
+        reader, writer = await served.open(tls)
+        writer.write(sent)
+        assert 0.3 < await closed_after(reader) < 2
+        writer.close()
+    reader, writer = await served.open(tls)
+    dripping = asyncio.create_task(drip(writer, GET + b"X-Long: " + b"x" * 1000))
+    answer = b""
+    async with asyncio.timeout(3):
+        with contextlib.suppress(ConnectionError):
+            answer = await reader.read()
+    dripping.cancel()
+    assert answer in (b"", b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+    writer.close()
+    assert (await served.ask("/health/live", tls))[0] == 200
+
+
+async def test_h2_an_idle_connection_is_kept_for_its_time_and_each_request_begins_it_anew(
+    served: Served, tls: ssl.SSLContext | None
+) -> None:
+    reader, writer = await served.open(tls)
+    for _ in range(3):
+        writer.write(GET + b"\r\n")
+        assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
+        await reader.readuntil(b'live"}')
+        await asyncio.sleep(0.5)
+    assert 0.05 < await closed_after(reader) < 2
+    writer.close()
+
+
+async def test_h2_half_a_body_and_a_dripped_body_are_refused(
+    served: Served, tls: ssl.SSLContext | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    for slow in (False, True):
+        reader, writer = await served.open(tls)
+        writer.write(POST)
+        dripping = asyncio.create_task(drip(writer, bytes(500) if slow else b"half"))
+        async with asyncio.timeout(5):
+            status = await reader.readline()
+        assert status == b"HTTP/1.1 400 Bad Request\r\n"
+        assert await closed_after(reader) < 3
+        dripping.cancel()
+        writer.close()
+    await eventually(lambda: len(served.listener) == 0)
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+async def test_h2_a_body_that_is_slow_and_steady_enough_is_taken(served: Served, tls: ssl.SSLContext | None) -> None:
+    reader, writer = await served.open(tls)
+    writer.write(POST)
+    for _ in range(10):  # 100 kB each 0.12 s, for three times as long as a pause may be
+        writer.write(bytes(100_000))
+        await asyncio.sleep(0.12)
+    assert (await reader.readline()).startswith(b"HTTP/1.1 4")
+    rest = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+    assert b"in time" not in rest
+    writer.close()
+
+
+async def test_h2_a_reader_that_stops_is_let_go(
+    served: Served, tls: ssl.SSLContext | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    with contextlib.closing(await _stopped(served, tls)):
+        await eventually(lambda: "has not read for 0.4 s" in caplog.text)
+        await eventually(lambda: len(served.listener) == 0)
+        await served.app[application.UNDER_WAY].drained(5)
+    assert (await served.ask("/health/live", tls))[0] == 200
+
+
+async def _stopped(served: Served, tls: ssl.SSLContext | None) -> socket.socket:
+    """A connection whose answer begins, and is not read on."""
+
+    def begin() -> socket.socket:
+        found = socket.socket()
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        found.settimeout(5)
+        found.connect(("127.0.0.1", served.port))
+        if tls is not None:
+            found = tls.wrap_socket(found, server_hostname="localhost")
+        found.sendall(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert found.recv(15) == b"HTTP/1.1 200 OK"
+        return found
+
+    return await asyncio.to_thread(begin)
+
+
+async def test_h2_a_reader_that_is_slow_and_steady_enough_gets_all(served: Served, tls: ssl.SSLContext | None) -> None:
+    reader, writer = await served.open(tls)
+    writer.write(b"GET /large HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    await reader.readuntil(b"\r\n\r\n")
+    received = 0
+    while block := await reader.read(2 << 20):
+        received += len(block)
+        await asyncio.sleep(0.02)
+    assert received == LARGE_BYTES
+    writer.close()
+
+
+async def test_h2_hundreds_of_slow_connections_do_not_stop_another_client(
+    served: Served, tls: ssl.SSLContext | None
+) -> None:
+    """From one source and from many; a client of the same source and of another one are both answered at once."""
+    tracemalloc.start()
+    opened = []
+    for number in range(300):
+        source = f"127.0.0.{2 + number % (1 if number < 150 else 5)}"
+        reader, writer = await asyncio.open_connection("127.0.0.1", served.port, local_addr=(source, 0))
+        writer.write(GET if tls is None else b"\x16\x03\x01")
+        opened.append((reader, writer))
+        if number % 50 == 49:
+            for asking in ("127.0.0.2", "127.0.0.99"):
+                status, took_s = await served.ask("/health/live", tls, asking)
+                assert (status, took_s < 1) == (200, True)
+            assert len(served.listener) <= TIGHT.max_connections
+    assert tracemalloc.get_traced_memory()[1] < 64 << 20
+    tracemalloc.stop()
+    for _, writer in opened:
+        writer.close()
+    await eventually(lambda: len(served.listener) == 0)
+
+
+async def test_h2_requests_under_way_are_not_let_go_for_others(served: Served, tls: ssl.SSLContext | None) -> None:
+    opened = []
+    for _ in range(TIGHT.max_connections_per_source):
+        reader, writer = await served.open(tls, "127.0.0.3")
+        writer.write(POST)
+        opened.append((reader, writer))
+    await eventually(lambda: served.app[application.UNDER_WAY]._count == TIGHT.max_connections_per_source)
+    with pytest.raises((OSError, IndexError)):
+        await served.ask("/health/live", tls, "127.0.0.3")
+    assert (await served.ask("/health/live", tls, "127.0.0.4"))[0] == 200
+    for reader, writer in opened:
+        assert await reader.readline() == b"HTTP/1.1 400 Bad Request\r\n"
+        writer.close()
+
+
+async def test_h2_heads_are_bounded_in_lines_in_number_and_in_all(served: Served, tls: ssl.SSLContext | None) -> None:
+    one = b"X-%d: " + b"x" * 1000 + b"\r\n"
+    for lines in (
+        b"X: " + b"x" * 9000 + b"\r\n",
+        b"".join(b"X-%d: x\r\n" % number for number in range(TIGHT.max_headers + 1)),
+        b"".join(one % number for number in range(20)),
+    ):
+        reader, writer = await served.open(tls)
+        writer.write(GET + lines + b"\r\n")
+        status = await reader.readline()
+        assert status.split()[1] in (b"400", b"431")
+        assert await closed_after(reader) < 2
+        writer.close()
+    reader, writer = await served.open(tls)
+    writer.write(b"GET /dicomweb/studies?PatientID=" + b"x" * 9000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert (await reader.readline()).split()[1] in (b"400", b"431")
+    writer.close()
+
+
+async def test_h2_requests_sent_ahead_are_bounded(core: Core, tls: ssl.SSLContext | None) -> None:
+    """Behind one that takes its time, others may wait, up to the length of one head."""
+    going_on = asyncio.Event()
+
+    async def slow(_request: web.Request) -> web.StreamResponse:
+        await going_on.wait()
+        return web.Response()
+
+    async with serving(core, [Route("GET", "/slow", slow, None)]) as served:
+        reader, writer = await served.open(tls)
+        writer.write(b"GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        for _ in range(40):
+            writer.write(GET + b"X: " + b"x" * 5000 + b"\r\n\r\n")
+            await asyncio.sleep(0.001)
+        assert await closed_after(reader) < 2
+        going_on.set()
+        writer.close()
+
+
+async def test_requests_in_a_row_on_one_connection_are_each_answered(
+    served: Served, tls: ssl.SSLContext | None
+) -> None:
+    """The end of a head may lie across two blocks."""
+    reader, writer = await served.open(tls)
+    for place in range(1, 5):
+        whole = GET + b"\r\n"
+        writer.write(whole[:-place])
+        await asyncio.sleep(0.02)
+        writer.write(whole[-place:] + whole)
+        for _ in range(2):
+            assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
+            await reader.readuntil(b'live"}')
+    writer.close()
+
+
+async def test_h2_a_handshake_that_is_never_finished_ends_at_its_deadline(
+    served: Served, tls: ssl.SSLContext | None
+) -> None:
+    if tls is None:
+        pytest.skip("no handshake")
+    for sent in (b"", b"\x16\x03\x01\x02\x00\x01", b"GET / HTTP/1.1\r\n\r\n"):
+        reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+        writer.write(sent)
+        assert await closed_after(reader) < 2
+        writer.close()
+    await eventually(lambda: len(served.listener) == 0)
+
+
+async def test_trusted_proxies_have_no_bound_of_their_own(settings: Settings) -> None:
+    http = settings.http.model_copy(
+        update={"trusted_proxies": HttpSettings(trusted_proxies=("127.0.0.5/32",)).trusted_proxies}
+        | {"max_connections_per_source": 1, "tls_certificate_file": None, "tls_key_file": None}
+    )
+    core = assembly.build(settings.model_copy(update={"http": http}), "proxied")
+    async with serving(core) as served:
+        opened = [await served.open(None, "127.0.0.5") for _ in range(5)]
+        await eventually(lambda: len(served.listener) == 5)
+        others = [await served.open(None, "127.0.0.6") for _ in range(5)]
+        await asyncio.sleep(0.1)
+        assert len(served.listener) == 6
+        for _, writer in opened + others:
+            writer.close()
+    core.close()

@@ -45,7 +45,7 @@ from storage.dicom.attributes import ATTRIBUTES, Attribute, Computed
 FOLDER = Path(__file__).parent
 _BLOCK = re.compile(r"(<!-- generated: (?P<name>[a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _EXPLICIT = file_meta.EXPLICIT_VR_LITTLE_ENDIAN
-_OF_EVERY_ROUTE = frozenset((400, 401, 403, 503))
+_OF_EVERY_ROUTE = frozenset((400, 401, 403, 429, 503))
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

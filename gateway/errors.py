@@ -112,7 +112,7 @@ class TooManyRequests(Busy):
     ``after_s`` is when it may try again.
     """
 
-    def __init__(self, message: str, after_s: float) -> None:
+    def __init__(self, message: str = "too many requests", after_s: float = 1.0) -> None:
         super().__init__(f"{message}; try again in {math.ceil(after_s)} s")
         self.after_s = after_s
 

@@ -15,7 +15,13 @@ from gateway.http.problem import MEDIA_TYPE as PROBLEM
 Schema = dict[str, Any]
 
 _PATH_PARAMETER = re.compile(r"\{(\w+)\}")
-_REFUSALS = (HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.SERVICE_UNAVAILABLE)
+_REFUSALS = (
+    HTTPStatus.BAD_REQUEST,
+    HTTPStatus.UNAUTHORIZED,
+    HTTPStatus.FORBIDDEN,
+    HTTPStatus.TOO_MANY_REQUESTS,
+    HTTPStatus.SERVICE_UNAVAILABLE,
+)
 """What every route that asks for a caller may answer."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -10,7 +11,10 @@ from typing import TYPE_CHECKING
 from gateway import certificates
 from gateway.access import policy
 from gateway.access.door import Door
-from gateway.audit.trail import AuditTrail
+from gateway.audit import key as audit_key_files
+from gateway.audit.checkpoints import Checkpointer
+from gateway.audit.key import AuditKey
+from gateway.audit.trail import AuditTrail, unobserved
 from gateway.config import InvalidSettings, Settings
 from gateway.imaging.pool import ImagingPool
 from gateway.services.ahead import ReadAhead
@@ -25,18 +29,20 @@ from gateway.services.retention import RetentionService
 from gateway.services.retrieve import RetrieveService
 from gateway.services.room import Place, Quota, Room
 from gateway.services.spool import Spool
-from gateway.stores import archive_directory, check_keys, check_places, object_store
+from gateway.stores import archive_directory, check_keys, check_places, key_in_file, key_of, object_store
 from gateway.telemetry import tracing
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.observed import ObservedObjects, observed_index
 from gateway.telemetry.readiness import EngineProbe
 from gateway.telemetry.tracing import Tracer
+from storage import records
 from storage.archive import Archive
 from storage.dicom.limits import Limits
 from storage.errors import StorageUnavailable
 from storage.index.arrivals import Conflict, Conflicts
 from storage.index.base import Index
 from storage.index.sqlite import SqliteIndex
+from storage.objects.base import ObjectStore
 
 if TYPE_CHECKING:
     from storage.index.postgres import PostgresSettings
@@ -164,7 +170,7 @@ def check_index(settings: Settings) -> None:
         return  # an index that follows comes by itself
     objects = object_store(settings)
     try:
-        if next(iter(objects.list("")), None) is not None:
+        if any(not records.is_beside(info.key) for info in objects.list("")):
             raise InvalidSettings(["storage: there are objects but no index; run `gateway reindex` first"])
     finally:
         objects.close()
@@ -198,6 +204,70 @@ def audit_directory(settings: Settings) -> Path:
     return settings.audit.directory or settings.storage.directory / "audit"
 
 
+def audit_key_file(settings: Settings) -> Path | None:
+    """The file of the trail's key; None where the environment has it."""
+    if settings.audit.key.get_secret_value():
+        return None
+    return settings.audit.key_file or settings.storage.directory / "audit.key"
+
+
+def audit_key(settings: Settings) -> AuditKey:
+    """The key that the trail is signed with; made at the first start when none is given.
+
+    Raises InvalidSettings, AuditUnavailable.
+    """
+    given = settings.audit
+    if given.key_file is not None:
+        return AuditKey(key_in_file(given.key_file, "audit.key_file"))
+    if written := given.key.get_secret_value():
+        return AuditKey(key_of(written.encode(), "audit.key"))
+    return audit_key_files.kept(settings.storage.directory / "audit.key")
+
+
+def audit_keys(settings: Settings) -> dict[str, AuditKey]:
+    """Every key of the trail that there is, by its id. Raises InvalidSettings, AuditUnavailable."""
+    found = [audit_key(settings), *_old_audit_keys(settings)]
+    return {each.id: each for each in found}
+
+
+def _old_audit_keys(settings: Settings) -> list[AuditKey]:
+    return [AuditKey(key_in_file(path, "audit.old_key_files")) for path in settings.audit.old_key_files]
+
+
+def check_audit(settings: Settings) -> None:
+    """Read what the settings of the audit trail name, making nothing. Raises InvalidSettings."""
+    if settings.audit.key_file is not None or settings.audit.key.get_secret_value():
+        audit_key(settings)
+    _old_audit_keys(settings)
+
+
+def audit_trail(settings: Settings, worker: str, observe: Callable[[str, str], None] = unobserved) -> AuditTrail:
+    """The trail of one process, by its name; ``observe`` hears action and outcome of each record.
+
+    Raises InvalidSettings, AuditUnavailable.
+    """
+    given = settings.audit
+    return AuditTrail(
+        audit_directory(settings),
+        worker,
+        audit_key(settings),
+        window_s=given.window_s,
+        sync_interval_s=given.sync_interval_s,
+        fsync=settings.storage.fsync,
+        observe=observe,
+    )
+
+
+def checkpointer(settings: Settings) -> Checkpointer:
+    """What puts the heads of all chains into the object store. Raises InvalidSettings, AuditUnavailable."""
+
+    def objects() -> ObjectStore:
+        return object_store(settings, reading_cache=False)
+
+    interval_s = settings.audit.checkpoint_interval_s
+    return Checkpointer(audit_directory(settings), audit_key(settings), objects, interval_s)
+
+
 def certificates_directory(settings: Settings) -> Path:
     """Where certificates of erasure go."""
     return settings.storage.directory / "certificates"
@@ -220,7 +290,7 @@ def build(settings: Settings, worker: str, *, any_age: bool = False) -> Core:
         observed_index(index(settings, any_age=any_age), metrics, tracer),
         bounds,
     )
-    trail = AuditTrail(audit_directory(settings), worker)
+    trail = audit_trail(settings, worker, metrics.recorded)
     door = Door(policy.load(settings.access.policy_file), trail)
     imaging = settings.imaging
     pool = ImagingPool(
@@ -248,7 +318,7 @@ def build(settings: Settings, worker: str, *, any_age: bool = False) -> Core:
         composer=Composer(spool, bounds),
         pool=pool,
         ingest=IngestService(archive, door, bounds, conflicts(settings), room, read_only=storage.read_only),
-        query=QueryService(archive.index, door, settings.search),
+        query=QueryService(archive.index, door, settings.search, record_values=settings.audit.query_values),
         retrieve=retrieve,
         render=RenderService(retrieve, pool, imaging.animation_frames),
         delete=delete,
@@ -264,6 +334,7 @@ def check(settings: Settings) -> None:
     """Validate what the settings point to, without starting anything. Raises InvalidSettings."""
     policy.load(settings.access.policy_file)
     check_keys(settings)
+    check_audit(settings)
     certificates.of(settings.http)
     tracing.check(settings.traces)
     directory = settings.storage.directory

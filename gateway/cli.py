@@ -10,6 +10,7 @@ from importlib.metadata import version
 
 from gateway.backups.manifest import BackupError
 from gateway.commands import (
+    audit,
     backup,
     check_config,
     demo,
@@ -41,6 +42,7 @@ _COMMANDS = (
     erase,
     retention,
     transition,
+    audit,
     demo,
 )
 

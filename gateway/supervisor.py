@@ -14,7 +14,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from types import TracebackType
 
-from gateway import assembly
+from gateway import assembly, auditing
+from gateway.audit.checkpoints import Checkpointer
+from gateway.audit.trail import AuditTrail
 from gateway.config import Settings
 from gateway.nursery import Nursery, StartFailed, Worker
 from gateway.services.spool import Spool
@@ -115,6 +117,8 @@ class Supervisor:
         self._watchers: list[threading.Thread] = []
         self._probe = EngineProbe(self._ask_engines)
         self._engines: Archive | None = None
+        self._trail: AuditTrail | None = None
+        self._checkpointer: Checkpointer | None = None
 
     def address(self, name: str) -> tuple[str, int] | None:
         """Where a face, or "metrics", listens; None when it does not."""
@@ -158,6 +162,7 @@ class Supervisor:
         Spool(storage.directory / "spool", 0, 0).clear()
         sharing.clear(assembly.metrics_directory(self._settings))
         try:
+            self._audit()
             self._expose()
             readies = [self._start(slot) for slot in self._slots]
             for slot, ready in zip(self._slots, readies, strict=True):
@@ -175,6 +180,14 @@ class Supervisor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+    def _audit(self) -> None:
+        """Record the start of the whole gateway, and by which settings; look after the chains of all processes."""
+        self._trail = assembly.audit_trail(self._settings, "supervisor")
+        auditing.start(self._trail, self._settings, assembly.release())
+        if not self._settings.storage.read_only:
+            self._checkpointer = assembly.checkpointer(self._settings)
+            self._checkpointer.start()
 
     def _expose(self) -> None:
         listening = self._sockets.get(METRICS)
@@ -294,6 +307,11 @@ class Supervisor:
         if self._exposition is not None:
             self._exposition.close()
             self._exposition = None
+        if self._trail is not None:
+            self._trail.close()
+        if self._checkpointer is not None:
+            # After the last record of all: what it names can never be cut off unseen.
+            self._checkpointer.stop()
         self._probe.close()
         if self._engines is not None:
             self._engines.close()

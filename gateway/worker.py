@@ -26,6 +26,7 @@ from gateway.config import Settings
 from gateway.console.pages import routes as console_routes
 from gateway.dicomweb.routes import routes as dicomweb_routes
 from gateway.dimse.server import DimseServer
+from gateway.errors import AuditUnavailable
 from gateway.http import application, health
 from gateway.http.listener import Listener
 from gateway.telemetry import sharing
@@ -142,6 +143,11 @@ def main(arguments: list[str]) -> int:
         os.close(ready_fd)
 
     try:
+        try:
+            core.trail.start(f"{face} worker")
+        except AuditUnavailable:
+            # It tries again at each request, and refuses what it cannot record.
+            _log.critical("the audit trail cannot be written", exc_info=True)
         if face is Face.BACKGROUND:
             ready()
             background.run(core, stop.event)

@@ -12,6 +12,9 @@ from storage.index.stored import Held
 
 _FOLDER = "records"
 
+BESIDE = ".audit/"
+"""Key space of what is kept in the bucket and is no part of the archive: checkpoints of audit trails."""
+
 
 def key(tenant: ids.Tenant, record: ids.Version) -> str:
     """The object key of a record; no instance's key has this form, since ``records`` is no UID."""
@@ -26,6 +29,11 @@ def prefix(tenant: ids.Tenant) -> str:
 def is_record(object_key: str) -> bool:
     """Whether an object is a record."""
     return object_key.split("/")[1:2] == [_FOLDER]
+
+
+def is_beside(object_key: str) -> bool:
+    """Whether an object is no part of the archive: what reads, counts or clears the archive leaves it alone."""
+    return object_key.startswith(BESIDE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from storage.objects.base import ObjectStore
+from storage.records import is_beside
 from tests.engines import EMBEDDED, Engines
 from tests.ports import free_port
 
@@ -92,9 +93,9 @@ class Gateway:
             yield store
 
     def object_keys(self) -> list[str]:
-        """The keys of all its objects."""
+        """The keys of all objects of its archive."""
         with self.objects() as store:
-            return [info.key for info in store.list("")]
+            return [info.key for info in store.list("") if not is_beside(info.key)]
 
     def audit(self) -> str:
         """All lines of the audit trail so far."""

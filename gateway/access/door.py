@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gateway.access.policy import Action, Policy
+from gateway.audit.accesses import UNCOUNTED, Access
 from gateway.audit.events import AuditEvent
 from gateway.audit.trail import AuditTrail
 from gateway.context import OWN_KINDS, Caller
@@ -26,13 +27,17 @@ AS_STORED = View("as-stored")
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What the policy allows a caller: an action, in a tenant, within a scope, through a view."""
+    """What the policy allows a caller: an action, in a tenant, within a scope, through a view.
+
+    ``access`` counts what is taken by it, for the trail.
+    """
 
     caller: Caller
     action: Action
     tenant: ids.Tenant
     scope: Condition
     view: View
+    access: Access = field(default=UNCOUNTED, compare=False)
 
 
 class Door:
@@ -42,8 +47,8 @@ class Door:
         self.policy = policy
         self._trail = trail
 
-    def enter(self, caller: Caller, action: Action, subject: tuple[str, ...] = ()) -> Decision:
-        """Ask for an action; the answer is on the trail before it is given.
+    def enter(self, caller: Caller, action: Action, subject: tuple[str, ...] = (), query: str = "") -> Decision:
+        """Ask for an action; the answer is on the trail before it is given. ``query`` is what a search asks for.
 
         Raises
         ------
@@ -55,10 +60,11 @@ class Door:
         rule = self.policy.rule(caller.principal)
         allowed = action in rule.actions
         outcome = "allowed" if allowed else "denied"
-        self._trail.write(AuditEvent(action.value, outcome, caller, rule.tenant, subject))
+        access = self._trail.write(AuditEvent(action.value, outcome, caller, rule.tenant, subject, query=query))
         if not allowed:
             raise Forbidden(f"{caller.principal.name} may not {action.value}")
-        return Decision(caller, action, ids.Tenant(rule.tenant), self.policy.scope(caller.principal), AS_STORED)
+        scope = self.policy.scope(caller.principal)
+        return Decision(caller, action, ids.Tenant(rule.tenant), scope, AS_STORED, access)
 
     def enter_by_itself(
         self, caller: Caller, action: Action, tenant: ids.Tenant, subject: tuple[str, ...] = (), detail: str = ""

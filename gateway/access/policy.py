@@ -48,6 +48,7 @@ class Action(StrEnum):
     RENDER = "render"
     STORE = "store"
     DELETE = "delete"
+    AUDIT_READ = "audit_read"
 
 
 class PrincipalRule(BaseModel):

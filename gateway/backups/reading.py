@@ -162,6 +162,8 @@ def _places(manifest: Manifest, settings: Settings) -> dict[str, Path]:
             found[name] = settings.access.policy_file
         elif name == manifests.CUSTOMER_KEY:
             found[name] = settings.s3.customer_key_file
+        elif name == manifests.AUDIT_KEY:
+            found[name] = assembly.audit_key_file(settings)
         elif name == manifests.INDEX:
             found[name] = assembly.index_path(settings) if settings.index.engine == "sqlite" else None
     without = [

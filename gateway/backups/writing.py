@@ -72,6 +72,8 @@ def _files(settings: Settings, settings_file: Path | None, with_keys: bool) -> I
                 yield f"{manifests.KEYS}{path.name}", path
         if settings.s3.customer_key_file is not None:
             yield manifests.CUSTOMER_KEY, settings.s3.customer_key_file
+        if (audit_key := assembly.audit_key_file(settings)) is not None and audit_key.exists():
+            yield manifests.AUDIT_KEY, audit_key
 
 
 def _write_audit(directory: Path, partial: Path) -> None:

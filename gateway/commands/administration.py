@@ -47,7 +47,7 @@ def opened(settings: Settings) -> Iterator[tuple[Archive, AuditTrail]]:
     with rebuilding.not_meanwhile(settings):
         assembly.check_index(settings)
         objects, index = stores.object_store(settings), assembly.index(settings)
-        trail = AuditTrail(assembly.audit_directory(settings), "command")
+        trail = assembly.audit_trail(settings, "command")
         with closing(objects), closing(index), closing(trail):
             yield Archive(objects, index, assembly.limits(settings)), trail
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from gateway import assembly, config
 from gateway.audit.events import AuditEvent
-from gateway.audit.trail import AuditTrail
 from gateway.backups import writing
 from gateway.commands import terminal
 from gateway.commands.arguments import Commands, with_config, with_json
@@ -33,7 +32,7 @@ def add(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> int:
     """Back up."""
     settings = config.load(options.config)
-    with terminal.interruptible(), closing(AuditTrail(assembly.audit_directory(settings), "backup")) as trail:
+    with terminal.interruptible(), closing(assembly.audit_trail(settings, "backup")) as trail:
         trail.write(AuditEvent("backup", "allowed", command_line("backup")))
         made = writing.write(
             settings, options.config, options.target, with_keys=options.with_keys, with_index=options.with_index

@@ -9,8 +9,10 @@ import time
 from contextlib import ExitStack, closing
 from functools import partial
 
-from gateway import config, stores
+from gateway import assembly, config, stores
+from gateway.audit.events import AuditEvent
 from gateway.commands import terminal
+from gateway.commands.administration import administrator
 from gateway.commands.arguments import Commands, with_config, with_json, with_workers
 from gateway.rebuilding import rebuilding
 from storage import reconcile
@@ -38,6 +40,8 @@ def run(options: argparse.Namespace) -> int:
     report, started_s = reconcile.Report(), time.monotonic()
     with ExitStack() as held:
         archive = held.enter_context(rebuilding(settings, anew=options.anew))
+        trail = held.enter_context(closing(assembly.audit_trail(settings, "command")))
+        trail.write(AuditEvent("reindex", "allowed", administrator()))
         held.enter_context(terminal.interruptible())
         worklist = held.enter_context(closing(reconcile.Worklist(settings.storage.directory)))
         with terminal.progress("listing") as meter:
@@ -55,6 +59,7 @@ def run(options: argparse.Namespace) -> int:
                 readers=readers,
                 writes=not settings.storage.read_only,
             )
+        trail.write(AuditEvent("reindex", "completed", administrator(), detail=f"{report.indexed} instances"))
     _tell(report, time.monotonic() - started_s, as_json=options.json)
     return terminal.FAILED if report.damaged else terminal.OK
 

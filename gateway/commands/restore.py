@@ -8,7 +8,6 @@ from pathlib import Path
 
 from gateway import assembly, config
 from gateway.audit.events import AuditEvent
-from gateway.audit.trail import AuditTrail
 from gateway.backups import reading
 from gateway.backups.manifest import BackupRefused
 from gateway.commands import terminal
@@ -50,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
             raise BackupRefused("the backup has a settings file; say by --config where it is to be, or is")
         settings = config.load(options.config)
         restored = reading.restore(backup, manifest, settings, force=options.force)
-    with closing(AuditTrail(assembly.audit_directory(settings), "restore")) as trail:
+    with closing(assembly.audit_trail(settings, "restore")) as trail:
         trail.write(AuditEvent("restore", "done", command_line("restore")))
     return _tell(restored, as_json=options.json)
 

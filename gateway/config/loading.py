@@ -65,6 +65,8 @@ def _resolve(found: dict[str, Any], folder: Path) -> None:
         ("http", "tls_key_file"),
         ("http", "tls_client_ca_file"),
         ("audit", "directory"),
+        ("audit", "key_file"),
+        ("audit", "old_key_files"),
         ("s3", "ca_bundle"),
         ("index", "password_file"),
         ("s3", "customer_key_file"),
@@ -81,6 +83,8 @@ def _resolve(found: dict[str, Any], folder: Path) -> None:
 def _resolve_in(values: object, name: str, folder: Path) -> None:
     if isinstance(values, dict) and isinstance(values.get(name), str):
         values[name] = str(folder / values[name])
+    if isinstance(values, dict) and isinstance(values.get(name), list):
+        values[name] = [str(folder / each) if isinstance(each, str) else each for each in values[name]]
 
 
 _FORMS = {
@@ -97,7 +101,7 @@ _FORMS = {
 """What would be right where a pattern is asked for."""
 
 
-_SECRET = frozenset(("url", "customer_key", "secret_access_key"))
+_SECRET = frozenset(("url", "customer_key", "secret_access_key", "key"))
 
 
 def _fault(error: Any) -> str:

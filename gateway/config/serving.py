@@ -192,13 +192,6 @@ class AccessSettings(Section):
     """The policy; without one, callers on this machine may do everything and nobody else anything."""
 
 
-class AuditSettings(Section):
-    """The audit trail."""
-
-    directory: Path | None = None
-    """Where the audit files go; ``audit`` in the storage directory when absent."""
-
-
 class LogSettings(Section):
     """What is logged on standard error."""
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pydantic import model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from gateway.config.auditing import AuditSettings
 from gateway.config.keeping import AWS_CLASSES, LifecycleSettings, RetentionRule, Rule, TransitionRule
 from gateway.config.section import LOOPBACK, TenantName
 from gateway.config.serving import (
     AccessSettings,
-    AuditSettings,
     DimseSettings,
     HttpSettings,
     ImagingSettings,
@@ -78,6 +78,8 @@ class Settings(BaseSettings):
             raise ValueError("s3.role_arn: needed with s3.web_identity_token_file")
         for tenant, given in self.tenants.items():
             self._check_tenant(tenant, given)
+        if self.audit.key_file and self.audit.key.get_secret_value():
+            raise ValueError("audit.key: not together with audit.key_file")
         _check_names("retention", self.retention)
         _check_names("transition", self.transition)
         self._check_classes()

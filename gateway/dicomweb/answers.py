@@ -10,6 +10,7 @@ from http import HTTPStatus
 
 from aiohttp import web
 
+from gateway.audit.accesses import UNCOUNTED, Access
 from gateway.dicomweb import multipart, ranges
 from gateway.dicomweb.media_types import MULTIPART
 from gateway.http import problem
@@ -19,6 +20,9 @@ from gateway.services.content import Content, batched, held, joined
 from storage.errors import ObjectDamaged
 
 _log = logging.getLogger("gateway.dicomweb")
+
+ACCESS = web.RequestKey("access", Access)
+"""Counts what a request takes."""
 
 CACHE_CONTROL = "private, no-cache"
 """Kept by the client, asked for again each time: the answer is 304 while nothing changed and the caller still may."""
@@ -168,18 +172,25 @@ async def _deliver(
     request: web.Request, response: web.StreamResponse, pieces: AsyncIterator[bytes]
 ) -> web.StreamResponse:
     """Write an answer. Once its status line has gone out, only a broken connection says that it is not whole."""
+    sent = 0
     try:
         await response.prepare(request)
         async for piece in pieces:
             view = memoryview(piece)
             for start in range(0, len(piece), PIECE_BYTES):
-                await response.write(view[start : start + PIECE_BYTES])
+                part = view[start : start + PIECE_BYTES]
+                await response.write(part)
+                sent += len(part)
         await response.write_eof()
+        if isinstance(response, web.Response):
+            sent += response.content_length or 0
     except ConnectionError:
         _log.info("request %s: the client has gone", request[REQUEST_ID])
     except Exception:  # the boundary: what fails here fails within a body
         _log.exception("request %s broke off within its body", request[REQUEST_ID])
         _break_off(request)
+    finally:
+        request.get(ACCESS, UNCOUNTED).took(size=sent)
     return response
 
 

@@ -10,6 +10,7 @@ from itertools import chain
 from aiohttp import web
 
 from gateway.access.policy import Action
+from gateway.audit.accesses import UNCOUNTED
 from gateway.dicomweb import answers, negotiation, parameters
 from gateway.dicomweb.media_types import GIF, JPEG, PNG
 from gateway.dicomweb.rendered_choice import Plan, Representation, plan
@@ -81,6 +82,8 @@ async def answer(request: web.Request, target: Target, chosen: Plan) -> web.Stre
     etag = target.etag(chosen, service_root(request) if chosen.multipart else "")
     if (unchanged := answers.not_modified(request, etag)) is not None:
         return unchanged
+    frames = sum(len(each.frames) for each in chosen.representations)
+    request.get(answers.ACCESS, UNCOUNTED).took(frames=frames)
     if chosen.multipart:
         return await _send_parts(request, target, chosen, etag)
     service, run = request.app[CORE].render, request.app[OFFLOAD].run
@@ -218,6 +221,7 @@ async def retrieve_thumbnail(request: web.Request) -> web.StreamResponse:
     etag = found.etag("", "thumbnail", REVISION, str(number), repr(wanted))
     if (unchanged := answers.not_modified(request, etag)) is not None:
         return unchanged
+    found.decision.access.took(frames=1)
     image = await run(Lane.LONG, core.render.thumbnail, located, number, wanted)
     return await send_picture(request, image, etag)
 

@@ -32,7 +32,7 @@ _PIXEL_DATA = "7FE00010"
 
 async def locate(request: web.Request, action: Action = Action.READ) -> Found:
     """What the path names, as far as the caller may have it for an action."""
-    return await request.app[OFFLOAD].run(
+    found = await request.app[OFFLOAD].run(
         Lane.INDEX,
         request.app[CORE].retrieve.locate,
         request[CALLER],
@@ -42,6 +42,8 @@ async def locate(request: web.Request, action: Action = Action.READ) -> Found:
         action=action,
         detail=(request.match_info["frames"][:64],) if "frames" in request.match_info else (),
     )
+    request[answers.ACCESS] = found.decision.access
+    return found
 
 
 def location(root: str, located: Located) -> str:
@@ -112,6 +114,7 @@ async def _send_frames(request: web.Request, found: Found, numbers: Sequence[int
     etag = found.etag(root, "frames", str(plan.numbers), choice.media_type, str(choice.multipart), plan.syntax, made_by)
     if (unchanged := answers.not_modified(request, etag)) is not None:
         return unchanged
+    found.decision.access.took(frames=len(plan.numbers))
     lane = Lane.OBJECTS if plan.as_stored else Lane.LONG
     content_type = f"{choice.media_type}; transfer-syntax={plan.syntax}"
     answer = MultipartAnswer(choice.media_type, etag)

@@ -10,6 +10,7 @@ from aiohttp import web
 from gateway.access.policy import Action
 from gateway.dicomweb import media_types as types
 from gateway.dicomweb import negotiation, parameters
+from gateway.dicomweb.answers import ACCESS
 from gateway.dicomweb.instances import send_file, sendable
 from gateway.dicomweb.negotiation import Choice, MediaRange
 from gateway.dicomweb.rendered import Target, answer
@@ -69,7 +70,7 @@ async def _locate(request: web.Request, instance: str, series: str, action: Acti
     for name in ("studyUID", series, instance):
         if name not in query:
             raise InvalidParameter(f"{name}: a UID")
-    return await request.app[OFFLOAD].run(
+    found = await request.app[OFFLOAD].run(
         Lane.INDEX,
         request.app[CORE].retrieve.locate,
         request[CALLER],
@@ -78,6 +79,8 @@ async def _locate(request: web.Request, instance: str, series: str, action: Acti
         ids.sop_uid(query[instance]),
         action=action,
     )
+    request[ACCESS] = found.decision.access
+    return found
 
 
 # As it is

@@ -10,7 +10,7 @@ from gateway.access.door import Decision, Door
 from gateway.access.policy import Action
 from gateway.config.serving import SearchSettings
 from gateway.context import Caller
-from gateway.services import results
+from gateway.services import results, search_record
 from gateway.services.places import Places
 from gateway.services.question import Query, asked
 from storage.dicom import json_model
@@ -37,19 +37,21 @@ class Answer:
 
 
 class QueryService:
-    """Searches the index."""
+    """Searches the index. ``record_values`` puts every value that is asked for on the audit trail."""
 
-    def __init__(self, index: Index, door: Door, settings: SearchSettings) -> None:
+    def __init__(self, index: Index, door: Door, settings: SearchSettings, *, record_values: bool = False) -> None:
         self._index = index
         self._door = door
         self._cost = Cost(settings.max_inspected, settings.max_counted, settings.timeout_s)
         self._max_answer_bytes = settings.max_answer_bytes
+        self._record_values = record_values
         self._places = Places()
 
     def enter(self, caller: Caller, query: Query) -> Decision:
         """Ask to search; one decision serves all pages of a question. Raises Forbidden, AuditUnavailable."""
         subject = tuple(text for path, text in query.keys if path in ("0020000D", "0020000E") and len(text) <= 64)
-        return self._door.enter(caller, Action.SEARCH, (query.level.name, *subject))
+        told = search_record.text(query.keys, values=self._record_values)
+        return self._door.enter(caller, Action.SEARCH, (query.level.name, *subject), told)
 
     def state(self) -> State:
         """The state of the index that a search would be answered from now."""

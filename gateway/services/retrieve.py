@@ -97,6 +97,7 @@ class RetrieveService:
         if not instances:
             existence = self._archive.index.existence(target, decision.scope)
             raise Gone("deleted") if existence is Existence.DELETED else NotFound("no such study, series or instance")
+        decision.access.took(instances=len(instances))
         return Found(decision, instances)
 
     @staticmethod

@@ -24,6 +24,9 @@ class Metrics:
         self._dimse(self.registry)
         self._engines(self.registry)
         self._background(self.registry)
+        self._records = Counter(
+            "gateway_audit_records", "Audit records written", ["action", "outcome"], registry=self.registry
+        )
 
     def _http(self, registry: CollectorRegistry) -> None:
         self._requests = Counter(
@@ -154,6 +157,10 @@ class Metrics:
         """An HTTP request is over; ``route`` is its template, ``method`` one of a few."""
         self._requests.labels(route, method, str(status)).inc()
         self._request_seconds.labels(route, method).observe(seconds)
+
+    def recorded(self, action: str, outcome: str) -> None:
+        """An audit record was written; both are words of ours."""
+        self._records.labels(action, outcome).inc()
 
     def in_lane(self, lane: str, calls: int) -> None:
         """So many calls more, or fewer, are in a thread lane or wait for it."""

@@ -101,7 +101,7 @@ class Follower:
                 assert isinstance(deletion, records.Deletion)
                 held.update(dict.fromkeys(deletion.objects, True))
         listed = Worklist(self._folder)
-        infos = self._archive.objects.list("")
+        infos = (info for info in self._archive.objects.list("") if not records.is_beside(info.key))
         while chunk := list(islice(infos, _BATCH)):
             report.objects += len(chunk)
             for info in chunk:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from itertools import islice
 
+from storage import records
 from storage.archive import Archive
 from storage.dicom import identifiers as ids
 from storage.errors import InvalidIdentifier
@@ -80,6 +81,8 @@ def _batches(objects: ObjectStore, before_s: float, report: Report) -> Iterator[
 
 def _old_instances(objects: ObjectStore, before_s: float, report: Report) -> Iterator[str]:
     for info in objects.list(""):
+        if records.is_beside(info.key):
+            continue
         report.objects += 1
         try:
             _, version = ids.parse_object_key(info.key)

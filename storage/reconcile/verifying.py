@@ -153,7 +153,7 @@ def _instances(
 ) -> Iterator[str]:
     for number, info in enumerate(objects.list("" if tenant is None else f"{tenant}/"), 1):
         progress(number)
-        if records.is_record(info.key):
+        if records.is_record(info.key) or records.is_beside(info.key):
             continue
         try:
             _, version = ids.parse_object_key(info.key)

@@ -43,6 +43,8 @@ class Worklist:
     def fill(self, objects: ObjectStore, report: Report, progress: Callable[[Report], None] = lambda _: None) -> None:
         """List a bucket. What is not of the archive's form is reported, and not in the list."""
         for info in objects.list(""):
+            if records.is_beside(info.key):
+                continue
             report.objects += 1
             version = self._version_of(info.key, report)
             if version is not None:

@@ -124,6 +124,13 @@ spec:
               fieldPath: metadata.name
         - name: GATEWAY_AUDIT__DIRECTORY
           value: /var/lib/gateway-audit/$(POD_NAME)
+        {{- if $root.Values.audit.existingSecret }}
+        - name: GATEWAY_AUDIT__KEY
+          valueFrom:
+            secretKeyRef:
+              name: {{ $root.Values.audit.existingSecret }}
+              key: {{ $root.Values.audit.keyKey }}
+        {{- end }}
         {{- if $root.Values.objects.existingSecret }}
         - name: GATEWAY_S3__ACCESS_KEY_ID
           valueFrom:

@@ -57,7 +57,9 @@ def test_the_samples_are_stored_audited_and_known_the_second_time(
     found = report(capsys)
     assert (found["complete"], found["stored"], found["files"]) == (True, 55, 55)
     assert instance_count(directory) == 55
-    trail = [json.loads(line) for path in (directory / "audit").iterdir() for line in path.read_text().splitlines()]
+    trail = [
+        json.loads(line) for path in (directory / "audit").glob("*.jsonl") for line in path.read_text().splitlines()
+    ]
     stored = [line for line in trail if line["outcome"] == "stored"]
     assert len(stored) == 55
     assert {(line["principal"], line["protocol"]) for line in stored} == {("command line", "import")}

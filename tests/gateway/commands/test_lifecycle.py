@@ -43,7 +43,7 @@ class Running:
         return status, said.out, said.err
 
     def audit(self) -> str:
-        return "".join(path.read_text() for path in sorted((self.data / "audit").iterdir()))
+        return "".join(path.read_text() for path in sorted((self.data / "audit").glob("*.jsonl")))
 
 
 @pytest.fixture

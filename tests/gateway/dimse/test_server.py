@@ -31,7 +31,7 @@ def associate(server: DimseServer, calling: str = "ECHOSCU", called: str = "GATE
 
 
 def audited(core: Core) -> list[dict[str, object]]:
-    files = sorted((core.settings.storage.directory / "audit").iterdir())
+    files = sorted((core.settings.storage.directory / "audit").glob("*.jsonl"))
     return [json.loads(line) for file in files for line in file.read_text().splitlines()]
 
 

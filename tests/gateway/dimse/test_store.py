@@ -276,7 +276,7 @@ def test_a_modality_decides_once_for_the_association(scu: RawScu, core: Core) ->
     for _ in range(3):
         found = instances.data_set(StudyInstanceUID=study)
         assert scu.store(found.SOPInstanceUID, instances.encode(found))
-    [file] = assembly.audit_directory(core.settings).iterdir()
+    [file] = assembly.audit_directory(core.settings).glob("*.jsonl")
     lines = file.read_text().splitlines()
     assert sum('"allowed"' in line for line in lines) == 1
     assert sum('"stored"' in line for line in lines) == 3

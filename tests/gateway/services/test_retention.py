@@ -72,7 +72,9 @@ class Site:
         return self.archive.index.existence(Target(tenant, study_uid), EVERYTHING) is Existence.LIVE
 
     def audit(self) -> list[dict[str, Any]]:
-        lines = [line for path in sorted((self.folder / "audit").iterdir()) for line in path.read_text().splitlines()]
+        lines = [
+            line for path in sorted((self.folder / "audit").glob("*.jsonl")) for line in path.read_text().splitlines()
+        ]
         return [json.loads(line) for line in lines]
 
 

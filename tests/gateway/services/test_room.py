@@ -128,7 +128,7 @@ def test_a_refusal_is_on_the_audit_trail(tmp_path: Path) -> None:
     core = built(tmp_path, quota_instances=0)
     refused = store(core, part10_file(data_set()))
     assert isinstance(refused, GatewayError)
-    lines = "".join(path.read_text() for path in (tmp_path / "audit").iterdir())
+    lines = "".join(path.read_text() for path in (tmp_path / "audit").glob("*.jsonl"))
     assert '"outcome":"refused"' in lines
     assert "QuotaExceeded" in lines
     core.close()

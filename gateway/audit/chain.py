@@ -17,12 +17,16 @@ from pathlib import Path
 import orjson
 
 from gateway.audit.key import AuditKey
+from storage.dicom import identifiers as ids
 
 SUFFIX = ".jsonl"
 _NAME = re.compile(r"(?P<day>\d{8})-(?P<chain>(?P<worker>.+)-[0-7][0-9A-HJKMNP-TV-Z]{25})\.jsonl")
 _MAC = b',"mac":"'
 _MAC_BYTES = len(_MAC) + 64 + 2
 _TAIL_BYTES = 1 << 16
+CLOCK = ids.VersionClock()
+"""Names what one process makes in its order."""
+
 NOTHING = "0" * 64
 """What stands for the hash of a line before the first."""
 

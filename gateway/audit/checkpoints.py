@@ -123,7 +123,6 @@ class Checkpointer:
         self._sizes: dict[Path, int] = {}
         self._before: tuple[str, str] | None = None
         self._looked = False
-        self._clock = ids.VersionClock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="audit-checkpoints", daemon=True)
 
@@ -161,7 +160,7 @@ class Checkpointer:
                 for object_key, found in load(objects, trail):
                     self._before = (object_key, found.hash) if found is not None else self._before
                 self._looked = True
-            object_key = f"{prefix(trail)}{self._clock.next()}.json"
+            object_key = f"{prefix(trail)}{chain.CLOCK.next()}.json"
             time = _time_of(object_key)
             body = dumps(object_key, new, self._before, self._key, time)
             objects.put(object_key, [body])

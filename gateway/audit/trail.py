@@ -16,13 +16,10 @@ from gateway.audit.chain import Chain, Head
 from gateway.audit.events import DURABLE, AuditEvent
 from gateway.audit.key import AuditKey
 from gateway.errors import AuditUnavailable
-from storage.dicom import identifiers as ids
 
 _log = logging.getLogger("gateway.audit")
 
 TRAIL_ID = "trail.id"
-_CLOCK = ids.VersionClock()
-"""Names the chains of one process in their order."""
 _UNWRITTEN = "the audit trail cannot be written"
 _FULL = "too much of the audit trail waits for the syslog server"
 
@@ -136,7 +133,7 @@ class AuditTrail:
             return
         signing = self._signing()
         before, torn = _chain_before(self.directory, self.worker)
-        begun = Chain(f"{self.worker}-{_CLOCK.next()}", signing)
+        begun = Chain(f"{self.worker}-{chain.CLOCK.next()}", signing)
         first: dict[str, object] = {
             "time": _text(now),
             "action": "start",

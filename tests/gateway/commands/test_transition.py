@@ -144,7 +144,7 @@ def test_the_background_worker_moves_what_is_due_and_counts_it(site: Site) -> No
     assert site.metric("moved_studies", tenant="main", rule="infrequent") == 1
     sizes = sum(each.size for each in site.core.archive.index.everything_of(OWN, own))
     assert site.metric("moved_bytes", tenant="own", storage_class="GLACIER_IR") == sizes
-    (trail,) = (site.file.parent / "data" / "audit").iterdir()
+    (trail,) = (site.file.parent / "data" / "audit").glob("*.jsonl")
     events = [json.loads(line) for line in trail.read_text().splitlines()]
     assert [(each["kind"], each["action"], each["subject"]) for each in events if each["outcome"] == "moved"] == [
         ("gateway", "transition", [ct]), ("gateway", "transition", [own]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -12,9 +13,12 @@ from gateway import certificates
 from gateway.access import policy
 from gateway.access.door import Door
 from gateway.audit import key as audit_key_files
+from gateway.audit import syslog
+from gateway.audit.atna import Reporter
 from gateway.audit.checkpoints import Checkpointer
 from gateway.audit.key import AuditKey
-from gateway.audit.trail import AuditTrail, unobserved
+from gateway.audit.patients import IndexPatients
+from gateway.audit.trail import AuditTrail, never, unobserved
 from gateway.config import InvalidSettings, Settings
 from gateway.imaging.pool import ImagingPool
 from gateway.services.ahead import ReadAhead
@@ -239,6 +243,36 @@ def check_audit(settings: Settings) -> None:
     if settings.audit.key_file is not None or settings.audit.key.get_secret_value():
         audit_key(settings)
     _old_audit_keys(settings)
+    if settings.syslog.host:
+        syslog_server(settings)
+
+
+def syslog_server(settings: Settings) -> syslog.Server:
+    """Where audit messages go. Raises InvalidSettings."""
+    given = settings.syslog
+    try:
+        context = syslog.tls(given.ca_bundle, given.client_certificate, given.client_key)
+    except OSError as error:  # ssl.SSLError too
+        raise InvalidSettings([f"syslog.ca_bundle, syslog.client_certificate: {error.strerror or error}"]) from error
+    return syslog.Server(given.host, given.port, context, given.timeout_s)
+
+
+def reporter(settings: Settings) -> Reporter:
+    """Who this gateway is in audit messages."""
+    host = socket.gethostname()
+    return Reporter(host, settings.audit.source_id or host, settings.audit.site_id)
+
+
+def forwarder(settings: Settings, patients: IndexPatients) -> syslog.Forwarder:
+    """What sends the trail on. Raises InvalidSettings, OSError."""
+    directory = audit_directory(settings)
+    directory.mkdir(parents=True, exist_ok=True, mode=0o750)
+    return syslog.Forwarder(directory, syslog_server(settings), reporter(settings), patients)
+
+
+def patients(settings: Settings) -> IndexPatients:
+    """Whose studies are."""
+    return IndexPatients(lambda: index(settings))
 
 
 def audit_trail(settings: Settings, worker: str, observe: Callable[[str, str], None] = unobserved) -> AuditTrail:
@@ -246,14 +280,19 @@ def audit_trail(settings: Settings, worker: str, observe: Callable[[str, str], N
 
     Raises InvalidSettings, AuditUnavailable.
     """
-    given = settings.audit
+    given, directory = settings.audit, audit_directory(settings)
+    full = never
+    if settings.syslog.host:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o750)
+        full = syslog.full(directory, settings.syslog.max_pending_bytes)
     return AuditTrail(
-        audit_directory(settings),
+        directory,
         worker,
         audit_key(settings),
         window_s=given.window_s,
         sync_interval_s=given.sync_interval_s,
         fsync=settings.storage.fsync,
+        full=full,
         observe=observe,
     )
 

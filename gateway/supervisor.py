@@ -16,6 +16,7 @@ from types import TracebackType
 
 from gateway import assembly, auditing
 from gateway.audit.checkpoints import Checkpointer
+from gateway.audit.syslog import Forwarder
 from gateway.audit.trail import AuditTrail
 from gateway.config import Settings
 from gateway.nursery import Nursery, StartFailed, Worker
@@ -23,7 +24,7 @@ from gateway.services.spool import Spool
 from gateway.stores import object_store
 from gateway.telemetry import sharing
 from gateway.telemetry.exposition import Exposition
-from gateway.telemetry.host import HostCollector, Workers
+from gateway.telemetry.host import HostCollector, Sink, Workers
 from gateway.telemetry.readiness import EngineProbe
 from gateway.worker import Face, send_settings
 from storage.archive import Archive
@@ -119,6 +120,8 @@ class Supervisor:
         self._engines: Archive | None = None
         self._trail: AuditTrail | None = None
         self._checkpointer: Checkpointer | None = None
+        self._forwarder: Forwarder | None = None
+        self._patients = assembly.patients(settings)
 
     def address(self, name: str) -> tuple[str, int] | None:
         """Where a face, or "metrics", listens; None when it does not."""
@@ -183,6 +186,9 @@ class Supervisor:
 
     def _audit(self) -> None:
         """Record the start of the whole gateway, and by which settings; look after the chains of all processes."""
+        if self._settings.syslog.host:
+            self._forwarder = assembly.forwarder(self._settings, self._patients)
+            self._forwarder.start()
         self._trail = assembly.audit_trail(self._settings, "supervisor")
         auditing.start(self._trail, self._settings, assembly.release())
         if not self._settings.storage.read_only:
@@ -194,8 +200,14 @@ class Supervisor:
         if listening is not None:
             directory = assembly.metrics_directory(self._settings)
             places = {place.name: place.directory for place in assembly.places(self._settings)}
-            host = HostCollector(assembly.release(), self._settings.storage.directory, self._workers, places)
+            host = HostCollector(
+                assembly.release(), self._settings.storage.directory, self._workers, places, self._sink
+            )
             self._exposition = Exposition(listening, directory, host, self._fault)
+
+    def _sink(self) -> Sink | None:
+        found = self._forwarder
+        return Sink(found.up, found.pending_bytes) if found is not None else None
 
     def _workers(self) -> dict[str, Workers]:
         with self._lock:
@@ -309,6 +321,9 @@ class Supervisor:
             self._exposition = None
         if self._trail is not None:
             self._trail.close()
+        if self._forwarder is not None:
+            self._forwarder.stop()
+        self._patients.close()
         if self._checkpointer is not None:
             # After the last record of all: what it names can never be cut off unseen.
             self._checkpointer.stop()

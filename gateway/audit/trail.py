@@ -24,7 +24,8 @@ _UNWRITTEN = "the audit trail cannot be written"
 _FULL = "too much of the audit trail waits for the syslog server"
 
 
-def _never() -> bool:
+def never() -> bool:
+    """Nothing is ever too much."""
     return False
 
 
@@ -66,7 +67,7 @@ class AuditTrail:
         window_s: float = 60.0,
         sync_interval_s: float = 1.0,
         fsync: bool = True,
-        full: Callable[[], bool] = _never,
+        full: Callable[[], bool] = never,
         observe: Callable[[str, str], None] = unobserved,
     ) -> None:
         self.directory = directory

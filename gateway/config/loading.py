@@ -66,6 +66,9 @@ def _resolve(found: dict[str, Any], folder: Path) -> None:
         ("http", "tls_client_ca_file"),
         ("audit", "directory"),
         ("audit", "key_file"),
+        ("syslog", "ca_bundle"),
+        ("syslog", "client_certificate"),
+        ("syslog", "client_key"),
         ("audit", "old_key_files"),
         ("s3", "ca_bundle"),
         ("index", "password_file"),
@@ -88,6 +91,9 @@ def _resolve_in(values: object, name: str, folder: Path) -> None:
 
 
 _FORMS = {
+    "source_id": "printable ASCII without a space",
+    "site_id": "printable ASCII without a space",
+    "host": "a name or an address",
     "[key]": "up to 32 letters, digits and ._-",
     "active_key": "up to 32 letters, digits and ._-",
     "ae_title": "printable ASCII without a backslash",

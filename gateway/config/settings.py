@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pydantic import model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from gateway.config.auditing import AuditSettings
+from gateway.config.auditing import AuditSettings, SyslogSettings
 from gateway.config.keeping import AWS_CLASSES, LifecycleSettings, RetentionRule, Rule, TransitionRule
 from gateway.config.section import LOOPBACK, TenantName
 from gateway.config.serving import (
@@ -46,6 +46,7 @@ class Settings(BaseSettings):
     transition: tuple[TransitionRule, ...] = ()
     lifecycle: LifecycleSettings = LifecycleSettings()
     audit: AuditSettings = AuditSettings()
+    syslog: SyslogSettings = SyslogSettings()
     log: LogSettings = LogSettings()
     metrics: MetricsSettings = MetricsSettings()
     traces: TracesSettings = TracesSettings()
@@ -80,6 +81,8 @@ class Settings(BaseSettings):
             self._check_tenant(tenant, given)
         if self.audit.key_file and self.audit.key.get_secret_value():
             raise ValueError("audit.key: not together with audit.key_file")
+        if bool(self.syslog.client_certificate) != bool(self.syslog.client_key):
+            raise ValueError("syslog.client_certificate: to be given together with syslog.client_key")
         _check_names("retention", self.retention)
         _check_names("transition", self.transition)
         self._check_classes()

@@ -23,6 +23,14 @@ class Workers:
     restarts: int
 
 
+@dataclass(frozen=True, slots=True)
+class Sink:
+    """Where the audit trail goes as well: whether it is there, and how many bytes wait for it."""
+
+    up: bool
+    pending_bytes: int
+
+
 class HostCollector(Collector):
     """Asked anew for each scrape."""
 
@@ -32,11 +40,13 @@ class HostCollector(Collector):
         directory: Path,
         workers: Callable[[], Mapping[str, Workers]],
         places: Mapping[str, Path] = MappingProxyType({}),
+        sink: Callable[[], Sink | None] = lambda: None,
     ) -> None:
         self._version = version
         self._directory = directory
         self._workers = workers
         self._places = places
+        self._sink = sink
 
     def collect(self) -> Iterable[Metric]:
         """See Collector."""
@@ -47,6 +57,16 @@ class HostCollector(Collector):
         )
         yield from self._of_workers()
         yield from self._of_disk()
+        yield from self._of_sink()
+
+    def _of_sink(self) -> Iterator[Metric]:
+        up = GaugeMetricFamily("gateway_audit_syslog_up", "The syslog server takes audit messages")
+        pending = GaugeMetricFamily("gateway_audit_syslog_pending_bytes", "Bytes of the trail that wait for it")
+        found = self._sink()
+        if found is not None:
+            up.add_metric([], float(found.up))
+            pending.add_metric([], found.pending_bytes)
+        yield from (up, pending)
 
     def _of_workers(self) -> Iterator[Metric]:
         wanted = GaugeMetricFamily("gateway_workers", "Workers that there should be", labels=["face"])

@@ -14,6 +14,7 @@ import requests
 from gateway import cli
 from tests.instances import data_set, part10_file
 from tests.serving import Gateway
+from tests.syslog_server import SyslogServer
 
 PATIENT = "AUDIT-7"
 
@@ -37,10 +38,21 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Gateway, st
             assert requests.get(f"{gateway.web}/studies/{study}", timeout=30).status_code == 200
         assert requests.get(f"{gateway.web}/studies/1.2.3", headers={"X-API-Key": "x"}, timeout=30).status_code == 401
         gateway.kill_all()
-        again = Gateway(folder / "data", folder / "log", **once, GATEWAY_SEARCH__TIMEOUT_S="9")
+        server = SyslogServer(folder)
+        server.start()
+        again = Gateway(
+            folder / "data",
+            folder / "log",
+            **once,
+            GATEWAY_SYSLOG__HOST="127.0.0.1",
+            GATEWAY_SYSLOG__PORT=str(server.port),
+            GATEWAY_SYSLOG__CA_BUNDLE=str(server.certificate),
+        )
         again.start()
         gateway = again
         assert again.stop() == 0
+        server.stop()
+        (folder / "received").write_bytes(b"\n".join(server.received))
         yield gateway, study
     finally:
         gateway.kill_all()
@@ -74,7 +86,7 @@ def test_starts_stops_and_changed_settings_are_recorded(data: Path, capsys: pyte
     assert sum(each["action"] == "start" for each in records) == 9, "and the search itself"
     assert sum(each["action"] == "stop" for each in records) == 5
     (changed,) = [each for each in records if each["action"] == "configure"]
-    assert changed["detail"] == "dimse http search", "the ports are others"
+    assert changed["detail"] == "dimse http syslog", "the ports are others"
     again, first = [each for each in records if each["action"] == "start" and each["detail"] == "http worker"]
     assert again["before"]["chain"] == first["chain"]
 
@@ -152,6 +164,14 @@ def test_who_saw_a_patients_images_is_told(
     assert cli.main(["audit", "patient", "NOBODY"]) == 1
     assert "no study of this patient" in capsys.readouterr().err
     assert told(capsys, "patient", "NOBODY", "--study", site[1])["seen"] == found["seen"]
+
+
+def test_the_syslog_server_has_everything_of_today_from_the_store_to_the_last_stop(site: tuple[Gateway, str]) -> None:
+    received = (site[0].directory.parent / "received").read_text()
+    assert received.count('originalText="Application Start"') == 8
+    assert received.count('originalText="Application Stop"') == 4
+    stored = next(each for each in received.split("<?xml") if "<EventOutcomeDescription>stored" in each)
+    assert f'ParticipantObjectID="{PATIENT}"' in stored, "the index says whose the study is"
 
 
 def test_nothing_in_the_trail_is_of_the_patient(data: Path) -> None:

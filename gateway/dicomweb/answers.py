@@ -12,7 +12,7 @@ from aiohttp import web
 
 from gateway.audit.accesses import UNCOUNTED, Access
 from gateway.dicomweb import multipart, ranges
-from gateway.dicomweb.media_types import MULTIPART
+from gateway.dicomweb.media_types import MULTIPART, OCTET_STREAM
 from gateway.http import problem
 from gateway.http.application import OFFLOAD, PIECE_BYTES, REQUEST_ID
 from gateway.http.offload import Lane
@@ -45,7 +45,16 @@ def not_modified(request: web.Request, etag: str) -> web.Response | None:
 
 def headers(etag: str, content_type: str) -> dict[str, str]:
     """Headers of a representation."""
-    return {"ETag": etag, "Cache-Control": CACHE_CONTROL, "Content-Type": content_type, "Vary": "Accept, Authorization"}
+    found = {
+        "ETag": etag,
+        "Cache-Control": CACHE_CONTROL,
+        "Content-Type": content_type,
+        "Vary": "Accept, Authorization",
+    }
+    if content_type.startswith(OCTET_STREAM):
+        # Whatever the bytes are, such as a document with scripts: to be saved and never to be shown.
+        found["Content-Disposition"] = "attachment"
+    return found
 
 
 async def ranged(

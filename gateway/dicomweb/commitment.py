@@ -84,7 +84,7 @@ async def _references(request: web.Request) -> list[Reference]:
 
 def _read(body: bytes, xml: bool) -> list[Reference]:
     try:
-        read = xml_model.loads(body) if xml else json_model.loads(body)
+        read = xml_model.loads(body) if xml else json_model.received(body)
         source = compose.checked(read[0] if isinstance(read, list) and len(read) == 1 else read)
         return [_reference(compose.checked(item)) for item in source.get("00081199", {}).get("Value") or ()]
     except (Unreadable, ValueError) as error:

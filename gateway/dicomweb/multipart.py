@@ -51,10 +51,16 @@ class MultipartReader:
     """Splits a body given in blocks of any size; memory is bounded by a block and a part's headers.
 
     Tolerated, since clients do it: a preamble, bare line feeds around boundaries, a missing final boundary's dashes
-    are not. Empty parts are counted and limited: they cost a sender nothing.
+    are not. Parts too short to mean anything are counted and limited: they cost a sender nothing.
+
+    Parameters
+    ----------
+    least_bytes
+        Of a part that means something.
     """
 
-    def __init__(self, boundary: bytes) -> None:
+    def __init__(self, boundary: bytes, least_bytes: int = 1) -> None:
+        self._least_bytes = least_bytes
         self._delimiter = b"\r\n--" + boundary
         # As if a line end stood before the body, so that the first boundary is like the others.
         self._buffer = bytearray(b"\r\n")
@@ -136,10 +142,10 @@ class MultipartReader:
         self._state = self._content
 
     def _end_of_part(self) -> PartEnd:
-        if self._part_bytes == 0:
+        if self._part_bytes < self._least_bytes:
             self._empty += 1
             if self._empty > MAX_EMPTY_PARTS:
-                raise InvalidRequest(f"more than {MAX_EMPTY_PARTS} empty parts")
+                raise InvalidRequest(f"more than {MAX_EMPTY_PARTS} empty parts, or parts of a few bytes")
         self._state = self._after_boundary
         return PartEnd()
 

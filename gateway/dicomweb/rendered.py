@@ -34,6 +34,9 @@ AHEAD_PICTURES = 32
 AHEAD_BYTES = 8 << 20
 """Pictures of a multipart that are rendered before its status line goes out, so that it can say which failed."""
 
+_OF_PDF = "default-src 'none'; object-src 'self'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'self'"
+"""What a browser's own viewer of PDF needs, which a sandbox would keep from showing it; scripts are none of it."""
+
 _TEXTS = {HTML: "text/html; charset=utf-8", PLAIN: "text/plain; charset=utf-8"}
 
 Part = tuple[str, str, bytes]
@@ -97,6 +100,7 @@ async def answer(request: web.Request, target: Target, chosen: Plan) -> web.Stre
     if first.media_type == HTML:
         head["Content-Security-Policy"] = report_html.CONTENT_SECURITY_POLICY
     if first.media_type == PDF:
+        head["Content-Security-Policy"] = _OF_PDF
         head["Content-Disposition"] = f'inline; filename="{first.renderable.located.key.sop_uid}.pdf"'
     content = await run(Lane.LONG, _single, service, chosen, target.wanted)
     if chosen.left_out or target.others:

@@ -22,6 +22,8 @@ from storage.dicom import json_model, xml_model
 _STORABLE = frozenset((types.DICOM, types.OCTET_STREAM, ""))
 """Types of parts that are taken: some senders leave the type out, or say octet stream."""
 _RETRY_AFTER_S = 5
+_LEAST_FILE_BYTES = 132
+"""Preamble and prefix of a Part 10 file (PS3.10 7.1)."""
 
 
 async def store(request: web.Request) -> web.StreamResponse:
@@ -41,7 +43,7 @@ async def store(request: web.Request) -> web.StreamResponse:
     if content_type.part_type in types.METADATA:
         report = await _metadata(request, keeper, content_type, blocks)
     elif content_type.multipart:
-        report = await _parts(keeper, _reader(content_type), blocks)
+        report = await _parts(keeper, _reader(content_type, _LEAST_FILE_BYTES), blocks)
     else:
         report = await _single(keeper, blocks)
     if not report.stored and not report.failed:
@@ -61,8 +63,8 @@ def _content_type(request: web.Request) -> MediaRange:
     return content_type
 
 
-def _reader(content_type: MediaRange) -> multipart.MultipartReader:
-    return multipart.MultipartReader(multipart.boundary_of(content_type.parameter("boundary")))
+def _reader(content_type: MediaRange, least_bytes: int = 1) -> multipart.MultipartReader:
+    return multipart.MultipartReader(multipart.boundary_of(content_type.parameter("boundary")), least_bytes)
 
 
 async def _blocks(request: web.Request, max_bytes: int) -> AsyncIterator[bytes]:

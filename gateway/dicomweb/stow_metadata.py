@@ -133,7 +133,7 @@ class MetadataReceiver:
                 if name == types.DICOM_XML:
                     found.append(xml_model.loads(text, self._limits))
                 else:
-                    read = json_model.loads(text)
+                    read = json_model.received(text)
                     found.extend(read if isinstance(read, list) else [read])
             except (Unreadable, ValueError) as error:
                 reason = str(error) if isinstance(error, Unreadable) else "not JSON"

@@ -16,13 +16,14 @@ _REQUEST_HEADERS = "Authorization, X-API-Key, Accept, Content-Type, If-None-Matc
 
 def allow(origins: Sequence[str], request: web.Request, response: web.StreamResponse) -> None:
     """Let a configured origin's page read the response; any other gets nothing."""
+    if origins:
+        response.headers.add("Vary", "Origin")
     origin = request.headers.get("Origin")
     if origin is None or origin not in origins:
         return
     response.headers["Access-Control-Allow-Origin"] = origin
     response.headers["Access-Control-Expose-Headers"] = _EXPOSED
     response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
-    response.headers.add("Vary", "Origin")
 
 
 def preflight(origins: Sequence[str], methods: Sequence[str]) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:

@@ -16,7 +16,6 @@ _EVERY = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
     "Cache-Control": "private, no-store",
-    "Server": "gateway",
 }
 
 
@@ -24,6 +23,7 @@ def secure(response: web.StreamResponse) -> None:
     """Add what the answer does not say for itself."""
     for name, value in _EVERY.items():
         response.headers.setdefault(name, value)
+    response.headers["Server"] = "gateway"  # rather than the names and versions of what it is made of
 
 
 def strict_transport(response: web.StreamResponse, max_age_s: int) -> None:

@@ -33,6 +33,11 @@ class Origin:
     prefix: str = ""
 
 
+def is_host(text: str) -> bool:
+    """Whether a text is a host name or address, with a port or without."""
+    return _HOST.fullmatch(text) is not None
+
+
 def origin(request: web.Request, settings: HttpSettings) -> Origin:
     """Who sent a request, and what it was called before proxies passed it on."""
     peer = request.remote or ""
@@ -124,7 +129,7 @@ def _scheme(text: str) -> str:
 
 
 def _host(text: str) -> str:
-    return text if _HOST.fullmatch(text) else ""
+    return text if is_host(text) else ""
 
 
 def _prefix(text: str) -> str:

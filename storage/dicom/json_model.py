@@ -8,6 +8,7 @@ way out (``with_base``).
 from __future__ import annotations
 
 import base64
+import json
 import math
 import struct
 from collections.abc import Iterable, Iterator
@@ -18,6 +19,7 @@ import orjson
 
 from storage.dicom import charsets
 from storage.dicom import vr as vrs
+from storage.errors import MalformedDataSet
 
 JsonElement = dict[str, Any]
 JsonDataSet = dict[str, Any]
@@ -171,6 +173,33 @@ def dumps(value: object) -> bytes:
 def loads(text: bytes | str) -> Any:
     """The value of a JSON text."""
     return orjson.loads(text)
+
+
+def received(text: bytes) -> Any:
+    """The value of a JSON text that somebody else wrote.
+
+    Raises
+    ------
+    ValueError
+        It is not JSON.
+    MalformedDataSet
+        A name stands twice in one object: others may take the first where we would take the last; or it is too deep.
+    """
+    found = orjson.loads(text)
+    try:
+        json.loads(text, object_pairs_hook=_unique, parse_float=_unread, parse_int=_unread)
+    except RecursionError as error:
+        raise MalformedDataSet("objects nested too deep") from error
+    return found
+
+
+def _unread(_number: str) -> int:
+    return 0
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> None:
+    if len(pairs) != len({name for name, _ in pairs}):
+        raise MalformedDataSet("a name stands twice in one object")
 
 
 def with_base(body: bytes, base_url: str) -> bytes:

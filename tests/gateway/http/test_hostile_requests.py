@@ -475,7 +475,7 @@ async def test_h9_one_event_is_one_line_whatever_a_request_holds(
         )
     async with session.get(f"/{quote(forged, safe='')}"):
         pass
-    for file in (core.settings.storage.directory / "audit").iterdir():
+    for file in (core.settings.storage.directory / "audit").rglob("*.jsonl"):
         lines = file.read_bytes().split(b"\n")
         assert lines.pop() == b""
         for line in lines:

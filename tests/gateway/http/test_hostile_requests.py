@@ -65,7 +65,7 @@ async def raw(served: Served, request: bytes) -> bytes:
 
 
 class Lag:
-    """The longest time for which the event loop, which serves here as well, did not turn."""
+    """The longest that the event loop, which serves here as well, worked without a turn; other processes do not count."""
 
     async def __aenter__(self) -> Lag:
         self.longest_s = 0.0
@@ -77,9 +77,9 @@ class Lag:
 
     async def _watch(self) -> None:
         while True:
-            started_s = time.perf_counter()
+            started_s = time.thread_time()
             await asyncio.sleep(0.005)
-            self.longest_s = max(self.longest_s, time.perf_counter() - started_s)
+            self.longest_s = max(self.longest_s, time.thread_time() - started_s)
 
 
 # H1
@@ -125,7 +125,7 @@ async def test_h1_hostile_multiparts_cost_little_and_stop_nobody(
         assert (await served.ask("/health/live"))[0] == 200
     assert status in expected
     assert time.process_time() - spent_s < 1
-    assert lag.longest_s < 0.2  # 0.1 on a machine with nothing else to do
+    assert lag.longest_s < 0.1
     assert not list((core.settings.storage.directory / "spool").iterdir())
     assert list(core.archive.objects.list("")) == []
 

@@ -65,7 +65,7 @@ async def raw(served: Served, request: bytes) -> bytes:
 
 
 class Lag:
-    """The longest that the event loop, which serves here as well, worked without a turn; other processes do not count."""
+    """The longest that the event loop, which serves here as well, worked without a turn; others' work is not counted."""
 
     async def __aenter__(self) -> Lag:
         self.longest_s = 0.0

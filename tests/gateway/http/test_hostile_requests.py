@@ -65,7 +65,7 @@ async def raw(served: Served, request: bytes) -> bytes:
 
 
 class Lag:
-    """The longest that the event loop, which serves here as well, worked without a turn; others' work is not counted."""
+    """The longest turn of the event loop, which serves here as well, in its own time: other processes do not count."""
 
     async def __aenter__(self) -> Lag:
         self.longest_s = 0.0

@@ -96,7 +96,8 @@ def run_http(core: assembly.Core, listening: socket.socket, ready: Callable[[], 
         runner = web.AppRunner(app, shutdown_timeout=1.0)
         await runner.setup()
         assert runner.server is not None
-        listener = Listener(runner.server, listening, core.settings.http, certificates.of(core.settings.http))
+        http = core.settings.http
+        listener = Listener(runner.server, listening, http, certificates.of(http), core.metrics)
         listener.start()
         ended, loop = asyncio.Event(), asyncio.get_running_loop()
 

@@ -29,6 +29,10 @@ ANSWER_BYTES = 1 << 18
 _UNSENT_BYTES = 1 << 16
 """Beyond so much that has not gone out, whoever writes waits."""
 
+_AHEAD_BYTES = 1 << 20
+"""Of requests ahead of their turn. aiohttp bounds their number and stops to read when a body fills, far below this;
+only long heads one after the other come to it."""
+
 _HEAD_END = b"\r\n\r\n"
 
 _log = logging.getLogger("gateway.http")
@@ -257,9 +261,8 @@ class Connection(web.RequestHandler):
                 self._received, self._waited_s = 0, 0.0
             return True
         if self.stage is Stage.REQUEST:
-            # Requests ahead of their turn; aiohttp bounds their number and not their bytes.
             self._ahead_bytes += len(data)
-            if self._ahead_bytes > self._bounds.max_head_bytes:
+            if self._ahead_bytes > _AHEAD_BYTES:
                 self.let_go()
                 return False
             return True

@@ -16,6 +16,7 @@ from gateway.certificates import Certificates
 from gateway.config.serving import HttpSettings
 from gateway.http import proxies
 from gateway.http.connections import Connection, Stage
+from gateway.telemetry.metrics import Metrics
 
 _BURST = 32
 """Connections taken in one turn of the event loop."""
@@ -44,12 +45,18 @@ class Listener:
     """
 
     def __init__(
-        self, server: web.Server, listening: socket.socket, http: HttpSettings, certificates: Certificates | None
+        self,
+        server: web.Server,
+        listening: socket.socket,
+        http: HttpSettings,
+        certificates: Certificates | None,
+        metrics: Metrics,
     ) -> None:
         self._server = server
         self._listening = listening
         self._http = http
         self._certificates = certificates
+        self._metrics = metrics
         self._loop = asyncio.get_running_loop()
         self._open: dict[Connection, socket.socket] = {}
         self._connecting: set[asyncio.Task[None]] = set()
@@ -126,6 +133,7 @@ class Listener:
         connection = Connection(self._server, self._http, source, self._forget)
         self._of_source[source] += 1
         self._open[connection] = accepted
+        self._metrics.http_connections_active.inc()
         task = self._loop.create_task(self._connect(connection, accepted))
         self._connecting.add(task)
         task.add_done_callback(self._connecting.discard)
@@ -148,6 +156,7 @@ class Listener:
 
     def _forget(self, connection: Connection) -> None:
         if self._open.pop(connection, None) is not None:
+            self._metrics.http_connections_active.dec()
             self._of_source[connection.source] -= 1
             if not self._of_source[connection.source]:
                 del self._of_source[connection.source]
@@ -170,6 +179,7 @@ class Listener:
 
     def _turn_away(self, why: str) -> None:
         self._turned_away += 1
+        self._metrics.http_connections_turned_away.inc()
         now = self._loop.time()
         if now - self._warned_at > _BETWEEN_WARNINGS_S:
             self._warned_at = now

@@ -42,6 +42,12 @@ class Metrics:
         self.requests_active = Gauge(
             "gateway_http_requests_active", "HTTP requests now", multiprocess_mode="livesum", registry=registry
         )
+        self.http_connections_active = Gauge(
+            "gateway_http_connections_active", "HTTP connections now", multiprocess_mode="livesum", registry=registry
+        )
+        self.http_connections_turned_away = Counter(
+            "gateway_http_connections_turned_away", "Connections refused or let go for others", registry=registry
+        )
         self.lane_waiting = Gauge(
             "gateway_http_lane_waiting",
             "Calls in or before a thread lane",

@@ -220,6 +220,8 @@ async def test_h2_requests_under_way_are_not_let_go_for_others(settings: Setting
             await served.ask("/health/live", tls, "127.0.0.3")
         assert (await served.ask("/health/live", tls, "127.0.0.4"))[0] == 200
         assert served.app[application.UNDER_WAY]._count == most
+        assert core.metrics.registry.get_sample_value("gateway_http_connections_turned_away_total") == 1
+        assert core.metrics.registry.get_sample_value("gateway_http_connections_active") >= most
         for _, writer in opened:
             writer.close()
     core.close()
@@ -244,20 +246,39 @@ async def test_h2_heads_are_bounded_in_lines_in_number_and_in_all(served: Served
     writer.close()
 
 
-async def test_h2_requests_sent_ahead_are_bounded(core: Core, tls: ssl.SSLContext | None) -> None:
-    """Behind one that takes its time, others may wait, up to the length of one head."""
+async def test_h2_requests_sent_ahead_are_bounded_and_one_with_a_long_body_waits(
+    core: Core, tls: ssl.SSLContext | None
+) -> None:
+    """Behind one that takes its time, others may wait; long heads by the dozen may not."""
     going_on = asyncio.Event()
 
     async def slow(_request: web.Request) -> web.StreamResponse:
         await going_on.wait()
         return web.Response()
 
-    async with serving(core, [Route("GET", "/slow", slow, None)]) as served:
+    async def take(request: web.Request) -> web.StreamResponse:
+        received = 0
+        async for block in request.content.iter_any():
+            received += len(block)
+        return web.Response(text=f"{received} bytes")
+
+    async with serving(core, [Route("GET", "/slow", slow, None), Route("POST", "/take", take, None)]) as served:
+        first = b"GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n"
         reader, writer = await served.open(tls)
-        writer.write(b"GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        for _ in range(40):
-            writer.write(GET + b"X: " + b"x" * 5000 + b"\r\n\r\n")
-            await asyncio.sleep(0.001)
+        writer.write(
+            first + b"POST /take HTTP/1.1\r\nHost: localhost\r\nContent-Length: 8000000\r\n\r\n" + bytes(8_000_000)
+        )
+        await asyncio.sleep(0.2)
+        going_on.set()
+        async with asyncio.timeout(10):
+            await reader.readuntil(b"8000000 bytes")
+        writer.close()
+        going_on.clear()
+        reader, writer = await served.open(tls)
+        writer.write(first)
+        await eventually(lambda: served.app[application.UNDER_WAY]._count == 1)
+        heads = GET + b"".join(b"X-%d: %s\r\n" % (number, b"x" * 1000) for number in range(90)) + b"\r\n"
+        writer.write(heads * 30)
         assert await closed_after(reader) < 2
         going_on.set()
         writer.close()

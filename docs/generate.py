@@ -28,6 +28,7 @@ from gateway.dicomweb.negotiation import Choice
 from gateway.dicomweb.routes import routes as dicomweb_routes
 from gateway.dimse import status
 from gateway.dimse.contexts import STORAGE_SYNTAXES
+from gateway.fhir.routes import routes as fhir_routes
 from gateway.http import health, problem
 from gateway.http.application import Route
 from gateway.imaging import errors as imaging
@@ -245,7 +246,7 @@ def routes() -> str:
     """Every route, the action that it needs, and its statuses."""
     rows = [
         (each.method, _code(each.path), each.action.value if each.action is not None else "(public)", _answers(each))
-        for each in (*dicomweb_routes(), *console_routes(), *health.routes())
+        for each in (*dicomweb_routes(), *fhir_routes(), *console_routes(), *health.routes())
     ]
     return table(("Method", "Path", "Action", "Statuses"), rows)
 

@@ -22,6 +22,7 @@ from gateway.audit.trail import AuditTrail, never, unobserved
 from gateway.config import InvalidSettings, Settings
 from gateway.imaging.pool import ImagingPool
 from gateway.services.ahead import ReadAhead
+from gateway.services.audit import AuditService
 from gateway.services.commitment import CommitmentService
 from gateway.services.compose import Composer
 from gateway.services.delete import DeleteService
@@ -73,6 +74,7 @@ class Core:
     delete: DeleteService
     retention: RetentionService
     feed: FeedService
+    audit: AuditService
     commitment: CommitmentService
     room: Room
     probe: EngineProbe
@@ -363,6 +365,7 @@ def build(settings: Settings, worker: str, *, any_age: bool = False) -> Core:
         delete=delete,
         retention=RetentionService(archive, delete, trail, settings.retention, settings.lifecycle),
         feed=FeedService(archive.index, door),
+        audit=AuditService(audit_directory(settings), archive.index, door),
         commitment=CommitmentService(archive, door),
         room=room,
         probe=EngineProbe(archive.ping),

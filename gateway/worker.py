@@ -27,6 +27,7 @@ from gateway.console.pages import routes as console_routes
 from gateway.dicomweb.routes import routes as dicomweb_routes
 from gateway.dimse.server import DimseServer
 from gateway.errors import AuditUnavailable
+from gateway.fhir.routes import routes as fhir_routes
 from gateway.http import application, health
 from gateway.http.listener import Listener
 from gateway.telemetry import sharing
@@ -92,7 +93,7 @@ def run_http(core: assembly.Core, listening: socket.socket, ready: Callable[[], 
     """Serve HTTP on an inherited socket."""
 
     async def serve() -> None:
-        app = application.build(core, [*dicomweb_routes(), *console_routes(), *health.routes()])
+        app = application.build(core, [*dicomweb_routes(), *fhir_routes(), *console_routes(), *health.routes()])
         runner = web.AppRunner(app, shutdown_timeout=1.0)
         await runner.setup()
         assert runner.server is not None

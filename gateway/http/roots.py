@@ -1,0 +1,31 @@
+"""Where a client reaches the gateway, for URLs in answers."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from gateway.errors import InvalidRequest
+from gateway.http import proxies
+from gateway.http.application import CORE, ORIGIN
+
+
+def root(request: web.Request) -> str:
+    """The URL of the gateway as the client reaches it, without a slash at the end.
+
+    The configured public URL, else what a trusted proxy says, else the request's Host. Python's dicomweb-client sends
+    Host without the port: then our own port is added, since such a request came to it. Raises InvalidRequest for a Host
+    that is none.
+    """
+    settings = request.app[CORE].settings.http
+    if settings.public_url is not None:
+        return str(settings.public_url).rstrip("/")
+    origin = request[ORIGIN]
+    scheme, host = origin.scheme or request.scheme, origin.host or request.host
+    if not proxies.is_host(host):
+        raise InvalidRequest("Host: not a host name")
+    if not origin.host and not origin.scheme and not host.rpartition(":")[2].isdigit():
+        address = request.transport.get_extra_info("sockname") if request.transport is not None else None
+        default = {"http": 80, "https": 443}[scheme]
+        if address is not None and address[1] != default:
+            host = f"{host}:{address[1]}"
+    return f"{scheme}://{host}{origin.prefix}{settings.path_prefix}"

@@ -1,0 +1,94 @@
+"""The audit trail for who may read it: records of its tenant, by what they are about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from gateway.access.door import Door
+from gateway.access.policy import Action
+from gateway.audit import reading
+from gateway.audit.reading import Bound, Record, Wanted
+from gateway.context import Caller
+from gateway.errors import NotFound
+from storage.index.base import Index
+
+MOST_LOOKED_AT = 500_000
+"""Records that one search looks at, before it gives what it has found and where to go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class PatientWanted:
+    """A patient by Patient ID and Issuer of Patient ID ("" for none)."""
+
+    patient_id: str
+    issuer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Records, latest first; ``after`` is the place to go on from, None at the end."""
+
+    records: Sequence[Record]
+    after: tuple[str, str, int] | None
+
+
+class AuditService:
+    """Reads the trail in this gateway's directory. Records of no tenant are for commands on the host alone."""
+
+    def __init__(self, directory: Path, index: Index, door: Door) -> None:
+        self._directory = directory
+        self._index = index
+        self._door = door
+
+    def search(
+        self,
+        caller: Caller,
+        wanted: Wanted,
+        patients: Sequence[PatientWanted] = (),
+        admits: Callable[[Record], bool] = lambda _: True,
+        limit: int = 100,
+        asked: str = "",
+    ) -> Page:
+        """A page of records.
+
+        Parameters
+        ----------
+        patients
+            Of whose studies a record has to be: those that the index knows of one of them.
+        admits
+            What more is asked of a record.
+        asked
+            The question as the trail shall have it.
+
+        Raises
+        ------
+        Forbidden, AuditUnavailable, storage.errors.StorageUnavailable
+        """
+        decision = self._door.enter(caller, Action.AUDIT_READ, (), asked)
+        if patients:
+            of_them: set[str] = set()
+            for each in patients:
+                of_them.update(self._index.studies_of(decision.tenant, each.issuer, each.patient_id))
+            studies = of_them if wanted.studies is None else of_them & wanted.studies
+            wanted = replace(wanted, studies=frozenset(studies))
+        found: list[Record] = []
+        try:
+            for record in reading.search([self._directory], replace(wanted, tenant=decision.tenant), MOST_LOOKED_AT):
+                if not admits(record):
+                    continue
+                if len(found) == limit:
+                    return Page(found, found[-1].place if found else record.place)
+                found.append(record)
+        except Bound as bound:
+            return Page(found, bound.place)
+        return Page(found, None)
+
+    def get(self, caller: Caller, name: str) -> Record:
+        """One record. Raises NotFound, Forbidden, AuditUnavailable."""
+        decision = self._door.enter(caller, Action.AUDIT_READ, (name,))
+        record = reading.find([self._directory], name)
+        if record is None or record.fields.get("tenant", "") != decision.tenant:
+            raise NotFound("no such record")
+        return record

@@ -13,7 +13,7 @@ COUNT = "count"
 
 
 def service_root(request: web.Request) -> str:
-    """The URL of the service as the client reaches it (``roots.root``), without a slash at the end. Raises InvalidRequest."""
+    """The URL of the service as the client reaches it, as ``roots.root``, without a slash at the end."""
     return roots.root(request) + PREFIX
 
 

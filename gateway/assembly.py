@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway import certificates
 from gateway.access import policy
+from gateway.access.authentication import Authenticator
 from gateway.access.door import Door
+from gateway.access.tokens import Tokens
 from gateway.audit import key as audit_key_files
 from gateway.audit import syslog
 from gateway.audit.atna import Reporter
@@ -21,6 +23,7 @@ from gateway.audit.patients import IndexPatients
 from gateway.audit.trail import AuditTrail, never, unobserved
 from gateway.config import InvalidSettings, Settings
 from gateway.imaging.pool import ImagingPool
+from gateway.services.accounts import AccountService
 from gateway.services.ahead import ReadAhead
 from gateway.services.audit import AuditService
 from gateway.services.commitment import CommitmentService
@@ -42,6 +45,8 @@ from gateway.telemetry.readiness import EngineProbe
 from gateway.telemetry.tracing import Tracer
 from storage import records
 from storage.archive import Archive
+from storage.control.base import ControlStore
+from storage.control.sqlite import SqliteControl
 from storage.dicom.limits import Limits
 from storage.errors import StorageUnavailable
 from storage.index.arrivals import Conflict, Conflicts
@@ -64,6 +69,9 @@ class Core:
     archive: Archive
     trail: AuditTrail
     door: Door
+    control: ControlStore
+    authenticator: Authenticator
+    accounts: AccountService
     spool: Spool
     composer: Composer
     pool: ImagingPool
@@ -84,6 +92,8 @@ class Core:
         self.retrieve.close()
         self.pool.close()
         self.probe.close()
+        self.authenticator.close()
+        self.control.close()
         self.archive.close()
         self.trail.close()
         self.tracer.close()
@@ -167,6 +177,16 @@ def postgres_settings(settings: Settings) -> PostgresSettings:
 def index_path(settings: Settings) -> Path:
     """The file of an SQLite index."""
     return settings.storage.directory / "index.sqlite"
+
+
+def control(settings: Settings) -> ControlStore:
+    """The engine of the control state: beside the index, but not in it, since that can be made anew."""
+    if settings.index.engine == "postgres":
+        where = postgres_settings(settings)
+        from storage.control.postgres import PostgresControl  # noqa: PLC0415 - psycopg is an extra
+
+        return PostgresControl(replace(where, schema=f"{where.schema}_control"), timeout_s=settings.index.timeout_s)
+    return SqliteControl(settings.storage.directory / "control.sqlite", timeout_s=settings.index.timeout_s)
 
 
 def check_index(settings: Settings) -> None:
@@ -332,7 +352,8 @@ def build(settings: Settings, worker: str, *, any_age: bool = False) -> Core:
         bounds,
     )
     trail = audit_trail(settings, worker, metrics.recorded)
-    door = Door(policy.load(settings.access.policy_file), trail)
+    door = Door(settings.access.policy_file, trail, metrics.glass_broken.inc)
+    kept = control(settings)
     imaging = settings.imaging
     pool = ImagingPool(
         imaging.workers,
@@ -355,6 +376,9 @@ def build(settings: Settings, worker: str, *, any_age: bool = False) -> Core:
         archive=archive,
         trail=trail,
         door=door,
+        control=kept,
+        authenticator=Authenticator(door, kept, Tokens(settings.access.issuers)),
+        accounts=AccountService(kept, door, archive.index),
         spool=spool,
         composer=Composer(spool, bounds),
         pool=pool,

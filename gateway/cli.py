@@ -17,12 +17,15 @@ from gateway.commands import (
     erase,
     hold,
     import_files,
+    key,
+    policy,
     reindex,
     restore,
     retention,
     serve,
     terminal,
     transition,
+    user,
     verify,
 )
 from gateway.config import InvalidSettings
@@ -43,6 +46,9 @@ _COMMANDS = (
     retention,
     transition,
     audit,
+    key,
+    user,
+    policy,
     demo,
 )
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NewType
 
+from storage.dicom.matching import EVERYTHING, Condition
+
 RequestId = NewType("RequestId", str)
 
 
@@ -21,16 +23,38 @@ class PrincipalKind(StrEnum):
     LOOPBACK = "loopback"
     API_KEY = "api_key"
     AE = "ae"
+    USER = "user"
+    """Somebody with a password here, for sites without an identity provider."""
+    OIDC = "oidc"
+    """Somebody, or a program, for whom an OpenID provider vouches by a token."""
+    SHARE = "share"
+    """Whoever has a share link."""
     COMMAND_LINE = "command_line"
     GATEWAY = "gateway"
 
 
 @dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a token or link leaves of what its bearer may do: some actions, in a part of the tenant."""
+
+    actions: frozenset[str]
+    scope: Condition = EVERYTHING
+
+
+@dataclass(frozen=True, slots=True)
 class Principal:
-    """Somebody the policy knows, under its name there."""
+    """Somebody who was recognised.
+
+    ``roles`` are names in the policy, ``attributes`` what is known of the principal and a policy may ask for: its
+    ``name``, the ``person``'s name as in a data set, and what an identity provider says.
+    """
 
     name: str
     kind: PrincipalKind
+    tenant: str = "main"
+    roles: frozenset[str] = frozenset()
+    attributes: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    bounds: Bounds | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +70,11 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A principal at a source: what every service is given first."""
+    """A principal at a source: what every service is given first. ``reason`` is what breaks the glass, if stated."""
 
     principal: Principal
     source: Source
+    reason: str = ""
 
 
 OWN_KINDS = frozenset((PrincipalKind.COMMAND_LINE, PrincipalKind.GATEWAY))

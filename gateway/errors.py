@@ -18,6 +18,7 @@ GatewayError
 ├── UnsupportedMediaType     the body is of a type that is not taken
 ├── PayloadTooLarge          a configured bound on a request or instance
 ├── QuotaExceeded            the tenant has no room left
+├── IdentityUnavailable      who it is cannot be found out now: the identity provider does not answer
 ├── Busy                     a bounded resource is used up; try again later
 │   └── TooManyRequests      this caller's own share of it is; it is told when to try again
 └── AuditUnavailable         the decision cannot be recorded, so it is not carried out
@@ -100,6 +101,10 @@ class PayloadTooLarge(GatewayError):
 
 class QuotaExceeded(GatewayError):
     """The tenant's quota is used up; reading and deleting go on."""
+
+
+class IdentityUnavailable(GatewayError):
+    """Who the caller is cannot be found out now; nobody is let in meanwhile."""
 
 
 class Busy(GatewayError):

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import logging
+import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from gateway.access.policy import Action, Policy
+from gateway.access.actions import Action
+from gateway.access.live import LivePolicy
+from gateway.access.rules import Policy
 from gateway.audit.accesses import UNCOUNTED, Access
 from gateway.audit.events import AuditEvent
 from gateway.audit.trail import AuditTrail
-from gateway.context import OWN_KINDS, Caller
+from gateway.context import OWN_KINDS, Caller, of_the_gateway
 from gateway.errors import Forbidden
 from storage.dicom import identifiers as ids
 from storage.dicom.matching import EVERYTHING, Condition
+
+_log = logging.getLogger("gateway.access")
+
+_OCCASION_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +52,35 @@ class Decision:
 
 
 class Door:
-    """Decides and records."""
+    """Decides and records.
 
-    def __init__(self, policy: Policy, trail: AuditTrail) -> None:
-        self.policy = policy
+    Parameters
+    ----------
+    policy_file
+        The policy, which is read anew when it changes; None for the built-in one.
+    alarm
+        Called when somebody breaks the glass.
+
+    Raises
+    ------
+    InvalidSettings
+        The policy file cannot be read.
+    """
+
+    def __init__(self, policy_file: Path | None, trail: AuditTrail, alarm: Callable[[], None] = lambda: None) -> None:
         self._trail = trail
+        self._alarm = alarm
+        self._live = LivePolicy(policy_file, self._policy_changed)
+        self._lock = threading.Lock()
+        self._alarmed: dict[tuple[str, str], float] = {}
+
+    def _policy_changed(self, outcome: str, detail: str) -> None:
+        self._trail.write(AuditEvent("policy", outcome, of_the_gateway("policy"), detail=detail))
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in force."""
+        return self._live.current()
 
     def enter(self, caller: Caller, action: Action, subject: tuple[str, ...] = (), query: str = "") -> Decision:
         """Ask for an action; the answer is on the trail before it is given. ``query`` is what a search asks for.
@@ -57,14 +92,28 @@ class Door:
         AuditUnavailable
             The decision cannot be recorded.
         """
-        rule = self.policy.rule(caller.principal)
-        allowed = action in rule.actions
-        outcome = "allowed" if allowed else "denied"
-        access = self._trail.write(AuditEvent(action.value, outcome, caller, rule.tenant, subject, query=query))
-        if not allowed:
-            raise Forbidden(f"{caller.principal.name} may not {action.value}")
-        scope = self.policy.scope(caller.principal)
-        return Decision(caller, action, ids.Tenant(rule.tenant), scope, AS_STORED, access)
+        principal = caller.principal
+        found = self.policy.permission(principal, action, has_reason=bool(caller.reason))
+        outcome = "denied" if found is None else "break-glass" if found.broke_glass else "allowed"
+        detail = caller.reason if found is not None and found.broke_glass else ""
+        event = AuditEvent(action.value, outcome, caller, principal.tenant, subject, detail, query)
+        access = self._trail.write(event)
+        if found is None:
+            raise Forbidden(f"{principal.name} may not {action.value}")
+        if found.broke_glass:
+            self._raise_alarm(caller)
+        return Decision(caller, action, ids.Tenant(principal.tenant), found.scope, AS_STORED, access)
+
+    def _raise_alarm(self, caller: Caller) -> None:
+        """One for each principal and reason in a while: a series of images is one occasion."""
+        occasion, now_s = (caller.principal.name, caller.reason), time.monotonic()
+        with self._lock:
+            self._alarmed = {each: until_s for each, until_s in self._alarmed.items() if until_s > now_s}
+            again = occasion in self._alarmed
+            self._alarmed[occasion] = now_s + _OCCASION_S
+        if not again:
+            self._alarm()
+            _log.warning("request %s: %s broke the glass", caller.source.request_id, caller.principal.name)
 
     def enter_by_itself(
         self, caller: Caller, action: Action, tenant: ids.Tenant, subject: tuple[str, ...] = (), detail: str = ""

@@ -1,164 +1,188 @@
-"""The policy file: principals, what each may do, and in which part of the archive.
+"""The policy file: roles, what each may do and in which part of the archive, and who is who.
 
 .. code-block:: toml
 
+    [[role]]
+    name = "radiologist"
+
+    [[role.rule]]
+    name = "the last year"
+    actions = ["search", "read", "render"]
+    scope = { StudyDate = ["last 365 days"] }
+
+    [[role.rule]]
+    name = "emergency"
+    actions = ["search", "read", "render"]
+    obligations = ["break_glass"]
+
     [[principal]]
-    name = "radiology-viewer"
+    name = "reading-room"
     kind = "api_key"
     api_key_sha256 = "..."            # printf %s KEY | sha256sum
-    actions = ["search", "read", "render"]
-    scope = { Modality = ["CT", "MR"] }
+    roles = ["radiologist"]
 
     [[principal]]
     name = "ct-scanner-1"
     kind = "ae"
     ae_title = "CT1"
     networks = ["10.1.2.0/24"]
-    actions = ["echo", "store"]
+    actions = ["echo", "store"]       # rules of its own need no role
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import ipaddress
 import tomllib
-from enum import StrEnum
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.networks import IPvAnyNetwork
 
+from gateway.access import scopes
+from gateway.access.actions import Action, Obligation
+from gateway.access.rules import Policy, Rule, Who
 from gateway.config import InvalidSettings
-from gateway.context import OWN_KINDS, Principal, PrincipalKind
+from gateway.context import PrincipalKind
 from storage.dicom import identifiers as ids
-from storage.dicom.attributes import BY_KEYWORD, Level
-from storage.dicom.keys import wildcard
-from storage.dicom.matching import EVERYTHING, AllOf, AnyOf, Condition
-from storage.errors import InvalidCondition, InvalidIdentifier
+from storage.errors import InvalidIdentifier
+
+Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[\x21-\x39\x3b-\x7e]+$")]
+"""Printable ASCII without a colon: roles with one are the gateway's own."""
+_DECLARED = (PrincipalKind.LOOPBACK, PrincipalKind.API_KEY, PrincipalKind.AE)
 
 
-class Action(StrEnum):
-    """What a principal may be allowed to do."""
-
-    ECHO = "echo"
-    SEARCH = "search"
-    READ = "read"
-    RENDER = "render"
-    STORE = "store"
-    DELETE = "delete"
-    AUDIT_READ = "audit_read"
-
-
-class PrincipalRule(BaseModel):
-    """One principal of the policy file."""
-
+class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[\x21-\x7e]+$")]
+
+class _Ruled(_Section):
+    """What says which actions are allowed where."""
+
+    actions: frozenset[Action] = frozenset()
+    scope: dict[str, tuple[str, ...]] = {}
+    obligations: frozenset[Obligation] = frozenset()
+
+    @model_validator(mode="after")
+    def _scoped(self) -> _Ruled:
+        scopes.check(self.scope)
+        return self
+
+
+class RuleSection(_Ruled):
+    """One rule of a role: ``[[role.rule]]``."""
+
+    name: Annotated[str, Field(min_length=1, max_length=64)]
+    actions: Annotated[frozenset[Action], Field(min_length=1)]
+
+
+class RoleSection(_Section):
+    """One role: ``[[role]]``."""
+
+    name: Name
+    rule: Annotated[tuple[RuleSection, ...], Field(min_length=1)]
+
+
+class PrincipalSection(_Ruled):
+    """One principal: ``[[principal]]``, with roles, or rules of its own, or both."""
+
+    name: Name
     kind: PrincipalKind
     tenant: str = "main"
-    actions: frozenset[Action]
-    scope: dict[str, tuple[str, ...]] = {}
+    roles: frozenset[Name] = frozenset()
+    person: str = ""
+    """Its name as in a data set, for scopes with ``${person}``."""
     api_key_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     ae_title: Annotated[str, Field(min_length=1, max_length=16)] | None = None
     networks: tuple[IPvAnyNetwork, ...] = ()
 
     @model_validator(mode="after")
-    def _complete(self) -> PrincipalRule:
+    def _complete(self) -> PrincipalSection:
         try:
             ids.tenant(self.tenant)
         except InvalidIdentifier as error:
             raise ValueError(str(error)) from error
-        if self.kind in OWN_KINDS:
-            raise ValueError(f'kind: "{self.kind}" is for commands on the host and for rules, which ask no policy')
+        if self.kind not in _DECLARED:
+            raise ValueError(f'kind: "{self.kind}" is not declared in a policy; {", ".join(_DECLARED)} are')
         if (self.kind is PrincipalKind.API_KEY) != (self.api_key_sha256 is not None):
             raise ValueError('api_key_sha256: to be given for kind = "api_key", and only there')
         if (self.kind is PrincipalKind.AE) != (self.ae_title is not None):
             raise ValueError('ae_title: to be given for kind = "ae", and only there')
-        scope_condition(self.scope)
         return self
 
-    def admits(self, address: str) -> bool:
-        """Whether a peer's address is in one of the networks; without networks, only this machine's own are."""
-        found = ipaddress.ip_address(address)
-        if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is not None:
-            found = found.ipv4_mapped
-        if not self.networks:
-            return found.is_loopback
-        return any(found in network for network in self.networks)
+
+class PolicyFile(_Section):
+    """The whole file."""
+
+    role: tuple[RoleSection, ...] = ()
+    principal: tuple[PrincipalSection, ...] = ()
 
 
-class _PolicyFile(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    principal: tuple[PrincipalRule, ...]
-
-
-def scope_condition(scope: dict[str, tuple[str, ...]]) -> Condition:
-    """The condition of a scope: every attribute has one of its values, wildcards allowed. Raises ValueError."""
-    found: list[Condition] = []
-    for keyword, values in scope.items():
-        attribute = BY_KEYWORD.get(keyword)
-        if attribute is None or not attribute.column or attribute.level is Level.INSTANCE:
-            raise ValueError(f"scope.{keyword}: not a matchable attribute of patient, study or series")
-        try:
-            found.append(AnyOf(tuple(wildcard(attribute, value) for value in values)))
-        except InvalidCondition as error:
-            raise ValueError(f"scope.{error}") from error
-    return AllOf(tuple(found)) if found else EVERYTHING
-
-
-class Policy:
-    """The rules, and who is who under them."""
-
-    def __init__(self, rules: tuple[PrincipalRule, ...]) -> None:
-        self._rules = {rule.name: rule for rule in rules}
-        self._scopes = {rule.name: scope_condition(rule.scope) for rule in rules}
-
-    def rule(self, principal: Principal) -> PrincipalRule:
-        """The rule of a principal that this policy recognised."""
-        return self._rules[principal.name]
-
-    def scope(self, principal: Principal) -> Condition:
-        """The part of its tenant that exists for a principal."""
-        return self._scopes[principal.name]
-
-    def by_api_key(self, key: str, address: str) -> Principal | None:
-        """The principal of an API key. Every key is compared, in constant time each."""
-        digest = hashlib.sha256(key.encode()).hexdigest()
-        found = None
-        for rule in self._rules.values():
-            if rule.api_key_sha256 is not None and hmac.compare_digest(rule.api_key_sha256, digest):
-                found = rule
-        if found is None or (found.networks and not found.admits(address)):
-            return None
-        return Principal(found.name, found.kind)
-
-    def by_ae_title(self, ae_title: str, address: str) -> Principal | None:
-        """The principal of a calling AE title at an address; one for every title ("*") comes last."""
-        for wanted in (ae_title, "*"):
-            for rule in self._rules.values():
-                if rule.ae_title == wanted and rule.admits(address):
-                    return Principal(rule.name, rule.kind)
-        return None
-
-    def by_loopback(self, address: str) -> Principal | None:
-        """The principal of callers on this machine that show nothing else."""
-        for rule in self._rules.values():
-            if rule.kind is PrincipalKind.LOOPBACK and rule.admits(address):
-                return Principal(rule.name, rule.kind)
-        return None
+def made(given: PolicyFile) -> Policy:
+    """The policy of a file. Raises ValueError for names that stand twice or are not declared."""
+    faults = []
+    for what, names in (
+        ("role", [each.name for each in given.role]),
+        ("principal", [each.name for each in given.principal]),
+    ):
+        faults += [f"{what}: the name {name!r} stands twice" for name, count in Counter(names).items() if count > 1]
+    for role in given.role:
+        names = [each.name for each in role.rule]
+        faults += [
+            f"role {role.name}: the rule {name!r} stands twice" for name, count in Counter(names).items() if count > 1
+        ]
+    roles = {each.name: [Rule.of(f"{each.name}: {rule.name}", rule) for rule in each.rule] for each in given.role}
+    known = roles.keys() | BUILT_IN_ROLES.keys()
+    for principal in given.principal:
+        faults += [f"principal {principal.name}: no role {name!r}" for name in sorted(principal.roles - known)]
+    if faults:
+        raise ValueError("; ".join(faults))
+    own = {f"own:{each.name}": [Rule.of(each.name, each)] for each in given.principal if each.actions}
+    return Policy({**BUILT_IN_ROLES, **roles, **own}, [_who(each) for each in given.principal])
 
 
-BUILT_IN = Policy(
-    (
-        PrincipalRule(name="this-machine", kind=PrincipalKind.LOOPBACK, actions=frozenset(Action)),
-        PrincipalRule(name="ae-on-this-machine", kind=PrincipalKind.AE, ae_title="*", actions=frozenset(Action)),
+def _who(given: PrincipalSection) -> Who:
+    own = {f"own:{given.name}"} if given.actions else set()
+    return Who(
+        name=given.name,
+        kind=given.kind,
+        tenant=given.tenant,
+        roles=frozenset(given.roles | own),
+        person=given.person,
+        api_key_sha256=given.api_key_sha256,
+        ae_title=given.ae_title,
+        networks=tuple(ipaddress.ip_network(each) for each in given.networks),
+    )
+
+
+def _built_in(name: str, *actions: Action) -> dict[str, list[Rule]]:
+    return {name: [Rule(name, frozenset(actions), {}, break_glass=False)]}
+
+
+_LOOK = (Action.SEARCH, Action.READ, Action.DOWNLOAD, Action.RENDER)
+
+BUILT_IN_ROLES: dict[str, list[Rule]] = {
+    **_built_in("administrator", *Action),
+    **_built_in("radiologist", *_LOOK, Action.STORE, Action.SHARE),
+    **_built_in("viewer", *_LOOK),
+    **_built_in("modality", Action.ECHO, Action.STORE),
+    **_built_in("auditor", Action.AUDIT_READ),
+    # What a link or token may be about; it is bounded by the link or token itself.
+    **_built_in("share:link", *_LOOK),
+    **_built_in("smart:launch", *_LOOK, Action.STORE, Action.DELETE),
+}
+"""Roles that are there without being declared; a role of a file with the same name replaces one."""
+
+BUILT_IN = made(
+    PolicyFile(
+        principal=(
+            PrincipalSection(name="this-machine", kind=PrincipalKind.LOOPBACK, actions=frozenset(Action)),
+            PrincipalSection(name="ae-on-this-machine", kind=PrincipalKind.AE, ae_title="*", actions=frozenset(Action)),
+        )
     )
 )
-"""Without a policy file: whoever is on this machine may do everything, nobody else anything."""
+"""Without a policy file: whoever is on this machine may do everything, nobody else anything without showing a key."""
 
 
 def load(path: Path | None) -> Policy:
@@ -166,20 +190,18 @@ def load(path: Path | None) -> Policy:
     if path is None:
         return BUILT_IN
     try:
-        rules = _PolicyFile.model_validate(tomllib.loads(path.read_text(encoding="utf-8"))).principal
+        return made(PolicyFile.model_validate(tomllib.loads(path.read_text(encoding="utf-8"))))
     except OSError as error:
         raise InvalidSettings([f"access.policy_file: {path}: {error.strerror or error}"]) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidSettings([f"{path}: not TOML: {error}"]) from error
     except ValidationError as error:
-        raise InvalidSettings([f"{path}: {_fault(each)}" for each in error.errors()]) from error
-    names = [rule.name for rule in rules]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise InvalidSettings([f"{path}: principal: the name {name!r} stands twice" for name in twice])
-    return Policy(rules)
+        raise InvalidSettings([f"{path}: {fault(each)}" for each in error.errors()]) from error
+    except ValueError as error:
+        raise InvalidSettings([f"{path}: {each}" for each in str(error).split("; ")]) from error
 
 
-def _fault(error: Any) -> str:
+def fault(error: Any) -> str:
+    """A fault that pydantic found, with its place."""
     where = ".".join(str(part) for part in error["loc"])
     return f"{where}: {error['msg']}"

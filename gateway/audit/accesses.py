@@ -156,7 +156,7 @@ class Accesses:
 
 
 def _is_batched(event: AuditEvent) -> bool:
-    return event.outcome == "denied" or (event.outcome == "allowed" and event.action in BATCHED)
+    return event.outcome == "denied" or (event.outcome in ("allowed", "break-glass") and event.action in BATCHED)
 
 
 def _key(event: AuditEvent) -> object:

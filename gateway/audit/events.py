@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from gateway.context import Caller
 
-DURABLE = frozenset(("delete", "erase", "retention", "export", "reidentify", "share"))
+DURABLE = frozenset(("delete", "erase", "retention", "export", "reidentify", "share", "admin"))
 """Actions whose records are on the disk before the answer goes out; those of others follow within moments."""
 
-BATCHED = frozenset(("read", "render"))
+BATCHED = frozenset(("read", "download", "render"))
 """Actions of which many requests are one access to a study or series."""
 
 
@@ -33,7 +33,8 @@ class AuditEvent:
     """One decision, or what came of one.
 
     ``subject`` names what it is about by UIDs; ``detail`` is free of patient data. ``outcome`` is "allowed",
-    "denied", or a word for what became of it. ``query`` is what a search asked for, as QIDO-RS would have it.
+    "denied", "break-glass", or a word for what became of it. ``query`` is what a search asked for, as QIDO-RS would
+    have it.
     """
 
     action: str

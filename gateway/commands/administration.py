@@ -4,28 +4,18 @@ from __future__ import annotations
 
 import argparse
 import getpass
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
 from gateway import assembly, rebuilding, stores
+from gateway.access.door import Door
 from gateway.audit.trail import AuditTrail
+from gateway.commands.arguments import checked
 from gateway.config import Settings
 from gateway.context import Caller, Principal, PrincipalKind, Source
+from gateway.services.accounts import AccountService
 from storage.archive import Archive
 from storage.dicom import identifiers as ids
-from storage.errors import InvalidIdentifier
-
-
-def checked(check: Callable[[str], str]) -> Callable[[str], str]:
-    """A check of an identifier as an argument's type."""
-
-    def argument(text: str) -> str:
-        try:
-            return check(text)
-        except InvalidIdentifier as error:
-            raise argparse.ArgumentTypeError(str(error)) from error
-
-    return argument
 
 
 def with_tenant(parser: argparse.ArgumentParser) -> None:
@@ -50,6 +40,15 @@ def opened(settings: Settings) -> Iterator[tuple[Archive, AuditTrail]]:
         trail = assembly.audit_trail(settings, "command")
         with closing(objects), closing(index), closing(trail):
             yield Archive(objects, index, assembly.limits(settings)), trail
+
+
+@contextmanager
+def accounts(settings: Settings) -> Iterator[AccountService]:
+    """Who administers keys and users, beside a gateway or without one."""
+    trail = assembly.audit_trail(settings, "command")
+    index, control = assembly.index(settings), assembly.control(settings)
+    with closing(trail), closing(index), closing(control):
+        yield AccountService(control, Door(settings.access.policy_file, trail), index)
 
 
 def administrator() -> Caller:

@@ -14,8 +14,8 @@ from gateway.audit import reading, report
 from gateway.audit.events import AuditEvent
 from gateway.audit.reading import Record, Wanted
 from gateway.commands import terminal
-from gateway.commands.administration import administrator, checked, with_tenant
-from gateway.commands.arguments import Commands, positive, with_config, with_json
+from gateway.commands.administration import administrator, with_tenant
+from gateway.commands.arguments import Commands, checked, positive, with_config, with_json
 from gateway.commands.verify import parse_since
 from gateway.config import Settings
 from storage.dicom import identifiers as ids

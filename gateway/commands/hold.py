@@ -6,8 +6,8 @@ import argparse
 
 from gateway import config
 from gateway.commands import terminal
-from gateway.commands.administration import administrator, checked, opened, with_subject, with_tenant
-from gateway.commands.arguments import Commands, with_config, with_json
+from gateway.commands.administration import administrator, opened, with_subject, with_tenant
+from gateway.commands.arguments import Commands, checked, with_config, with_json
 from gateway.services.hold import HoldService
 from storage.dicom import identifiers as ids
 from storage.index.stored import Held

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from gateway import config
-from gateway.access import policy
 from gateway.access.door import Door
 from gateway.audit.events import AuditEvent
 from gateway.audit.trail import AuditTrail
@@ -46,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
         raise InvalidSettings(["storage.read_only: this gateway deletes nothing"])
     most = (options.most or settings.lifecycle.max_studies_per_round) if options.apply else None
     with opened(settings) as (archive, trail), terminal.interruptible():
-        delete = DeleteService(archive, Door(policy.load(settings.access.policy_file), trail), settings.storage.undo_s)
+        delete = DeleteService(archive, Door(settings.access.policy_file, trail), settings.storage.undo_s)
         service = RetentionService(archive, delete, trail, settings.retention, settings.lifecycle)
         found = _Found(service, trail, apply=options.apply, listing=options.list)
         found.gather(options.tenant, most)

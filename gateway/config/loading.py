@@ -78,6 +78,11 @@ def _resolve(found: dict[str, Any], folder: Path) -> None:
     ):
         values = found.get(section)
         _resolve_in(values, name, folder)
+    access = found.get("access")
+    issuers = access.get("issuers") if isinstance(access, dict) else None
+    for values in issuers if isinstance(issuers, list) else ():
+        for name in ("ca_bundle", "client_secret_file"):
+            _resolve_in(values, name, folder)
     tenants = found.get("tenants")
     for values in tenants.values() if isinstance(tenants, dict) else ():
         _resolve_in(values, "archive_directory", folder)

@@ -185,13 +185,6 @@ class ImagingSettings(Section):
     """Most frames of one animated GIF or MP4 video."""
 
 
-class AccessSettings(Section):
-    """Who may do what."""
-
-    policy_file: Path | None = None
-    """The policy; without one, callers on this machine may do everything and nobody else anything."""
-
-
 class LogSettings(Section):
     """What is logged on standard error."""
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pydantic import model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from gateway.config.access import AccessSettings
 from gateway.config.auditing import AuditSettings, SyslogSettings
 from gateway.config.keeping import AWS_CLASSES, LifecycleSettings, RetentionRule, Rule, TransitionRule
 from gateway.config.section import LOOPBACK, TenantName
 from gateway.config.serving import (
-    AccessSettings,
     DimseSettings,
     HttpSettings,
     ImagingSettings,

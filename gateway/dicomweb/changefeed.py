@@ -10,8 +10,8 @@ from typing import Any
 
 from aiohttp import web
 
+from gateway.access.actions import Action
 from gateway.access.door import Decision
-from gateway.access.policy import Action
 from gateway.dicomweb import negotiation
 from gateway.dicomweb.urls import PREFIX, service_root
 from gateway.errors import GatewayError, Gone, InvalidParameter

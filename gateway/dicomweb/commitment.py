@@ -8,7 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
-from gateway.access.policy import Action
+from gateway.access.actions import Action
 from gateway.dicomweb import media_types as types
 from gateway.dicomweb import negotiation
 from gateway.dicomweb.urls import PREFIX

@@ -7,7 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
-from gateway.access.policy import Action
+from gateway.access.actions import Action
 from gateway.dicomweb import urls
 from gateway.dicomweb.urls import PREFIX, service_root
 from gateway.http.application import CALLER, CORE, OFFLOAD, Route

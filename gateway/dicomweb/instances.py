@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from gateway.access.policy import Action
+from gateway.access.actions import Action
 from gateway.dicomweb import answers, negotiation, urls
 from gateway.dicomweb import media_types as types
 from gateway.dicomweb.answers import MultipartAnswer
@@ -50,7 +50,8 @@ def sendable(service: RetrieveService, instances: Sequence[Located], choice: Cho
 async def retrieve_instances(request: web.Request) -> web.StreamResponse:
     """A study, series or instance as Part 10 files; 206 when some instances do not exist in the syntax asked for."""
     choices = negotiation.resource_choices(request, single=urls.instance(request) is not None)
-    found = await locate(request)
+    only_bulk = all(choice.is_bulk for choice in choices)
+    found = await locate(request, Action.READ if only_bulk else Action.DOWNLOAD)
     service, run = request.app[CORE].retrieve, request.app[OFFLOAD].run
     for choice in choices:
         if choice.is_bulk:
@@ -172,6 +173,6 @@ def routes() -> list[Route]:
     instance = f"{series}/instances/{{instance}}"
     found = []
     for resource in (study, series, instance):
-        found.append(Route("GET", resource, retrieve_instances, Action.READ))
+        found.append(Route("GET", resource, retrieve_instances, Action.DOWNLOAD))
         found.append(Route("GET", f"{resource}/metadata", retrieve_metadata, Action.READ))
     return found

@@ -7,8 +7,8 @@ import re
 
 from aiohttp import web
 
+from gateway.access.actions import Action
 from gateway.access.door import Decision
-from gateway.access.policy import Action
 from gateway.dicomweb import answers, multipart, negotiation
 from gateway.dicomweb.media_types import DICOM_XML, JSON, MULTIPART
 from gateway.dicomweb.urls import PREFIX, service_root

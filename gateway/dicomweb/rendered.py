@@ -9,7 +9,7 @@ from itertools import chain
 
 from aiohttp import web
 
-from gateway.access.policy import Action
+from gateway.access.actions import Action
 from gateway.audit.accesses import UNCOUNTED
 from gateway.dicomweb import answers, negotiation, parameters
 from gateway.dicomweb.media_types import GIF, JPEG, PNG

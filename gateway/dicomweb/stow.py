@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
-from gateway.access.policy import Action
+from gateway.access.actions import Action
 from gateway.dicomweb import media_types as types
 from gateway.dicomweb import multipart, negotiation, urls
 from gateway.dicomweb.negotiation import MediaRange

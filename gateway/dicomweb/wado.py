@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from gateway.access.policy import Action
+from gateway.access.actions import Action
 from gateway.dicomweb import answers, negotiation, urls
 from gateway.dicomweb import media_types as types
 from gateway.dicomweb.answers import MultipartAnswer

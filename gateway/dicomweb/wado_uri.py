@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from aiohttp import web
 
-from gateway.access.policy import Action
+from gateway.access.actions import Action
 from gateway.dicomweb import media_types as types
 from gateway.dicomweb import negotiation, parameters
 from gateway.dicomweb.answers import ACCESS
@@ -91,7 +91,7 @@ async def _instance(request: web.Request) -> web.StreamResponse:
         if name in request.query and name != "annotation":
             raise InvalidParameter(f"{name}: not with contentType=application/dicom")
     syntax = request.query.get("transferSyntax", "")
-    found = await _locate(request, "objectUID", "seriesUID", Action.READ)
+    found = await _locate(request, "objectUID", "seriesUID", Action.DOWNLOAD)
     choice = Choice(types.DICOM, False, syntax)
     service = request.app[CORE].retrieve
     chosen = await request.app[OFFLOAD].run(Lane.INDEX, sendable, service, found.instances, choice)

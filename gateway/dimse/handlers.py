@@ -11,7 +11,7 @@ from pynetdicom.pdu_primitives import SOPClassCommonExtendedNegotiation
 from pynetdicom.presentation import PresentationContext
 
 from gateway import log
-from gateway.access.policy import Action
+from gateway.access.actions import Action
 from gateway.assembly import Core
 from gateway.audit.events import AuditEvent
 from gateway.context import Caller, Principal, PrincipalKind, Source

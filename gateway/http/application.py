@@ -13,7 +13,7 @@ from http import HTTPStatus
 from aiohttp import web
 
 from gateway import log
-from gateway.access.policy import Action
+from gateway.access.actions import Action
 from gateway.access.throttle import source_of
 from gateway.assembly import Core
 from gateway.config.serving import HttpSettings
@@ -146,7 +146,9 @@ def _guarded(route: Route) -> Handler:
         bounds = request.app[LIMITS]
         request[ORIGIN] = origin = proxies.origin(request, core.settings.http)
         bounds.sources.take(source_of(origin.address))
-        request[CALLER] = caller = callers.identify(request, core.door, bounds, origin.address, request[REQUEST_ID])
+        request[CALLER] = caller = await callers.identify(
+            request, core, request.app[OFFLOAD], bounds, origin, request[REQUEST_ID]
+        )
         bounds.principals.take(caller.principal.name)
         return await route.handler(request)
 

@@ -11,7 +11,9 @@ _EXPOSED = (
     "Content-Range, ETag, Warning, Content-Location, Location, Retry-After, X-Total-Count, X-Total-Count-Relation, "
     "X-Snapshot, X-Request-Id"
 )
-_REQUEST_HEADERS = "Authorization, X-API-Key, Accept, Content-Type, If-None-Match, If-Range, Range, Last-Event-ID"
+_REQUEST_HEADERS = (
+    "Authorization, X-API-Key, Accept, Content-Type, If-None-Match, If-Range, Range, Last-Event-ID, X-Break-Glass"
+)
 
 
 def allow(origins: Sequence[str], request: web.Request, response: web.StreamResponse) -> None:

@@ -26,10 +26,12 @@ class Lane(Enum):
     INDEX = "index"
     OBJECTS = "objects"
     LONG = "long"
+    ACCESS = "access"
+    """Who somebody is: passwords take time, and identity providers may."""
 
 
-_THREADS = {Lane.INDEX: 4, Lane.OBJECTS: 16, Lane.LONG: 8}
-_MAX_WAITING = {Lane.INDEX: 512, Lane.OBJECTS: 512, Lane.LONG: 128}
+_THREADS = {Lane.INDEX: 4, Lane.OBJECTS: 16, Lane.LONG: 8, Lane.ACCESS: 4}
+_MAX_WAITING = {Lane.INDEX: 512, Lane.OBJECTS: 512, Lane.LONG: 128, Lane.ACCESS: 256}
 
 
 class Offload:

@@ -32,6 +32,7 @@ STATUS: dict[type[Exception], HTTPStatus] = {
     errors.UnsupportedMediaType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     errors.PayloadTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.QuotaExceeded: HTTPStatus.INSUFFICIENT_STORAGE,
+    errors.IdentityUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.Busy: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.TooManyRequests: HTTPStatus.TOO_MANY_REQUESTS,
     errors.AuditUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,

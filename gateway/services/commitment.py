@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
+from gateway.access.actions import Action
 from gateway.access.door import Door
-from gateway.access.policy import Action
 from gateway.audit.events import AuditEvent
 from gateway.context import Caller
 from gateway.errors import InvalidRequest, NotFound, TransactionInUse

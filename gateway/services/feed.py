@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from gateway.access.actions import Action
 from gateway.access.door import Decision, Door
-from gateway.access.policy import Action
 from gateway.context import Caller
 from gateway.errors import Gone
 from storage.index.base import Index

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gateway.access.actions import Action
 from gateway.access.door import Decision, Door
-from gateway.access.policy import Action
 from gateway.audit.events import AuditEvent
 from gateway.context import Caller
 from gateway.errors import DuplicateRefused, Forbidden, Misplaced, StudyMismatch

@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Hashable
 from dataclasses import dataclass
 
+from gateway.access.actions import Action
 from gateway.access.door import Decision, Door
-from gateway.access.policy import Action
 from gateway.config.serving import SearchSettings
 from gateway.context import Caller
 from gateway.services import results, search_record

@@ -6,7 +6,7 @@ import base64
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from gateway.access.policy import Action
+from gateway.access.actions import Action
 from gateway.context import Caller
 from gateway.errors import Gone, NotAcceptable, NotFound, PayloadTooLarge
 from gateway.imaging import animation

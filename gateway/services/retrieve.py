@@ -9,8 +9,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain, starmap
 
+from gateway.access.actions import Action
 from gateway.access.door import Decision, Door
-from gateway.access.policy import Action
 from gateway.context import Caller
 from gateway.errors import Gone, NotFound
 from gateway.imaging.encode import ENCODERS

@@ -69,6 +69,7 @@ class Metrics:
             buckets=_SECONDS,
             registry=registry,
         )
+        self.glass_broken = Counter("gateway_glass_broken", "Decisions by break-glass rules", registry=registry)
         self.received_bytes = Counter("gateway_dimse_received_bytes", "Data sets of C-STORE", registry=registry)
 
     def _engines(self, registry: CollectorRegistry) -> None:

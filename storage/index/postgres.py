@@ -193,8 +193,8 @@ class PostgresIndex(RelationalIndex):
         self._writing: PostgresDatabase | None = None
         self._readers: Connections[PostgresDatabase] = Connections(
             self._connect_reader,
-            _close,
-            _usable,
+            close,
+            usable,
             at_most=settings.max_readers,
             kept=min(_IDLE_READERS, settings.max_readers),
             timeout_s=timeout_s,
@@ -288,7 +288,7 @@ class PostgresIndex(RelationalIndex):
 
     def _together(self, changes: Sequence[Change]) -> Sequence[object]:
         """Run changes in one transaction, all or none."""
-        if self._writing is None or not _usable(self._writing):
+        if self._writing is None or not usable(self._writing):
             self._let_go()
             self._writing = self._connect_writer()
         connection = self._writing.connection
@@ -346,7 +346,7 @@ class PostgresIndex(RelationalIndex):
 
     def _let_go(self) -> None:
         if self._writing is not None:
-            _close(self._writing)
+            close(self._writing)
             self._writing = None
 
     def close(self) -> None:
@@ -365,12 +365,13 @@ def _password(file: Path | None) -> dict[str, str]:
         raise StorageUnavailable(f"the password of the index cannot be read from {file}") from error
 
 
-def _close(db: PostgresDatabase) -> None:
+def close(db: PostgresDatabase) -> None:
+    """Let go of a connection, whatever state it is in."""
     with suppress(psycopg.Error):
         db.connection.close()
 
 
-def _usable(db: PostgresDatabase) -> bool:
+def usable(db: PostgresDatabase) -> bool:
     """Whether a connection that nobody uses is idle and the server has not hung up, as far as is known here."""
     connection = db.connection
     if connection.closed or connection.info.transaction_status is not TransactionStatus.IDLE:

@@ -171,11 +171,11 @@ class SqliteIndex(RelationalIndex):
         self._writing: SqliteDatabase | None = None
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
         self._turnstile = Turnstile(path)
-        with self._turnstile.turn(), _translated(), closing(self._connect().connection) as connection:
+        with self._turnstile.turn(), translated(), closing(self._connect().connection) as connection:
             connection.execute("BEGIN IMMEDIATE")
             migrations.migrate(SqliteDatabase(connection), "sqlite")
             connection.execute("COMMIT")
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
 
     def _connect(self) -> SqliteDatabase:
         connection = sqlite3.connect(self._path, timeout=self._timeout_s, isolation_level=None, check_same_thread=False)
@@ -193,11 +193,11 @@ class SqliteIndex(RelationalIndex):
 
     @contextmanager
     def _reader(self) -> Iterator[SqliteDatabase]:
-        with _translated(), self._readers.one() as db:
+        with translated(), self._readers.one() as db:
             yield db
 
     def _transact(self, changes: Sequence[Change]) -> Sequence[object]:
-        with self._turnstile.turn(), _translated():
+        with self._turnstile.turn(), translated():
             if self._writing is None:
                 self._writing = self._connect()
             connection = self._writing.connection
@@ -261,7 +261,7 @@ class SqliteIndex(RelationalIndex):
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
     """Raise SQLite's errors as ours."""
     try:
         yield
@@ -273,7 +273,8 @@ def _translated() -> Iterator[None]:
         raise StorageUnavailable(f"the index cannot be used: {type(error).__name__}") from error
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

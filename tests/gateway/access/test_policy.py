@@ -1,20 +1,27 @@
-"""The policy file and the door."""
+"""The policy file, what it allows, and the door."""
 
 from __future__ import annotations
 
+import datetime
 import json
+import logging
+import time
 from pathlib import Path
 
 import pytest
 
-from gateway.access import policy
+from gateway.access import live, policy
+from gateway.access.actions import Action
 from gateway.access.door import Door
-from gateway.access.policy import BUILT_IN, Action
+from gateway.access.live import LivePolicy
+from gateway.access.policy import BUILT_IN
+from gateway.access.rules import Permission, Policy, attributes
 from gateway.audit.trail import AuditTrail
 from gateway.config import InvalidSettings
-from gateway.context import Caller, Principal, PrincipalKind, Source
+from gateway.context import Bounds, Caller, Principal, PrincipalKind, Source
 from gateway.errors import AuditUnavailable, Forbidden
-from storage.dicom.matching import EVERYTHING, matches
+from storage.dicom.matching import EVERYTHING, NOTHING, OneOf, matches
+from storage.dicom.normal import normalise
 
 AE = """
 [[principal]]
@@ -27,36 +34,193 @@ tenant = "radiology"
 scope = { Modality = ["CT", "M*"], PatientSex = ["F"] }
 """
 
+ROLES = """
+[[role]]
+name = "radiologist"
 
-def load(tmp_path: Path, text: str) -> policy.Policy:
-    (tmp_path / "policy.toml").write_text(text)
-    return policy.load(tmp_path / "policy.toml")
+[[role.rule]]
+name = "CT of the last year"
+actions = ["search", "read", "render"]
+scope = { Modality = ["CT"], StudyDate = ["last 365 days"] }
+
+[[role.rule]]
+name = "referred by me"
+actions = ["search", "render", "read"]
+obligations = ["no_download"]
+scope = { ReferringPhysicianName = ["${person}"] }
+
+[[role.rule]]
+name = "emergency"
+actions = ["search", "read"]
+obligations = ["break_glass"]
+
+[[role]]
+name = "clinic"
+
+[[role.rule]]
+name = "pictures"
+actions = ["search", "read", "render"]
+obligations = ["rendered_only"]
+scope = { PatientID = ["P?", "X1"] }
+
+[[principal]]
+name = "reading-room"
+kind = "api_key"
+api_key_sha256 = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae"  # of "foo"
+roles = ["radiologist"]
+person = "Gray^Ann"
+"""
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "policy.toml"
+    path.write_text(text)
+    return path
+
+
+def load(tmp_path: Path, text: str) -> Policy:
+    return policy.load(written(tmp_path, text))
+
+
+def scanner(found: Policy) -> Principal:
+    principal = found.by_ae_title("CT1", "10.1.2.3")
+    assert principal is not None
+    return principal
 
 
 def test_an_ae_is_known_by_title_and_network_together(tmp_path: Path) -> None:
     found = load(tmp_path, AE)
-    assert found.by_ae_title("CT1", "10.1.2.3") == Principal("scanner", PrincipalKind.AE)
+    principal = scanner(found)
+    assert (principal.name, principal.kind, principal.tenant) == ("scanner", PrincipalKind.AE, "radiology")
     assert found.by_ae_title("CT1", "::ffff:10.1.2.3") is not None
     assert found.by_ae_title("CT1", "fd00::7") is not None
     assert found.by_ae_title("CT1", "10.2.0.1") is None
     assert found.by_ae_title("CT1", "127.0.0.1") is None
     assert found.by_ae_title("CT2", "10.1.2.3") is None
+    assert found.by_name("scanner") == principal
+    assert found.by_name("nobody") is None
 
 
 def test_a_scope_needs_one_value_of_every_attribute(tmp_path: Path) -> None:
-    scope = load(tmp_path, AE).scope(Principal("scanner", PrincipalKind.AE))
-    assert matches(scope, {"modality": "MR", "patient_sex": "F"})
-    assert not matches(scope, {"modality": "US", "patient_sex": "F"})
-    assert not matches(scope, {"modality": "CT"})
+    found = load(tmp_path, AE)
+    permission = found.permission(scanner(found), Action.STORE)
+    assert permission is not None
+    assert matches(permission.scope, {"modality": "MR", "patient_sex": "F"})
+    assert not matches(permission.scope, {"modality": "US", "patient_sex": "F"})
+    assert not matches(permission.scope, {"modality": "CT"})
+    assert found.permission(scanner(found), Action.READ) is None
 
 
 def test_without_a_file_this_machine_may_do_everything_and_nobody_else_anything() -> None:
-    assert BUILT_IN.by_loopback("127.0.0.1") is not None
+    here = BUILT_IN.by_loopback("127.0.0.1")
+    assert here is not None
+    assert all(
+        BUILT_IN.permission(here, action) == Permission(EVERYTHING, ("this-machine",), False) for action in Action
+    )
     assert BUILT_IN.by_loopback("::1") is not None
     assert BUILT_IN.by_loopback("192.168.1.5") is None
     assert BUILT_IN.by_ae_title("ANY", "127.0.0.1") is not None
     assert BUILT_IN.by_ae_title("ANY", "192.168.1.5") is None
     assert BUILT_IN.by_api_key("", "127.0.0.1") is None
+
+
+def reader(*roles: str, person: str = "Gray^Ann", bounds: Bounds | None = None) -> Principal:
+    """Somebody who was recognised elsewhere, by a password or token."""
+    return Principal("ann", PrincipalKind.OIDC, "main", frozenset(roles), attributes("ann", person), bounds)
+
+
+TODAY = datetime.datetime.now(datetime.UTC).date()
+RECENT = {"modality": "CT", "study_date": f"{TODAY - datetime.timedelta(days=300):%Y%m%d}"}
+OLD = {"modality": "CT", "study_date": f"{TODAY - datetime.timedelta(days=400):%Y%m%d}"}
+REFERRED = {"modality": "MR", "referring_physician_name": str(normalise("PN", "Gray^Ann"))}
+
+
+def may(found: Policy, principal: Principal, action: Action, record: dict[str, str], *, reason: bool = False) -> bool:
+    permission = found.permission(principal, action, has_reason=reason)
+    return permission is not None and matches(permission.scope, record)
+
+
+def test_rules_of_a_role_add_up_and_a_date_moves_with_the_day(tmp_path: Path) -> None:
+    found = load(tmp_path, ROLES)
+    ann, bob = reader("radiologist"), reader("radiologist", person="Bob")
+    assert may(found, ann, Action.READ, RECENT)
+    assert not may(found, ann, Action.READ, OLD)
+    assert may(found, ann, Action.READ, REFERRED)
+    assert not may(found, bob, Action.READ, REFERRED)
+    assert not may(found, reader("radiologist", person=""), Action.READ, {"referring_physician_name": ""})
+    assert not may(found, ann, Action.DELETE, RECENT)
+
+
+def test_what_is_known_of_a_principal_is_taken_literally(tmp_path: Path) -> None:
+    found = load(tmp_path, ROLES)
+    star = found.permission(reader("radiologist", person="*"), Action.RENDER)
+    assert star is not None
+    assert not matches(star.scope, {"referring_physician_name": "somebody else"})
+    empty = found.permission(reader("radiologist", person="a=b=c=d"), Action.RENDER)
+    assert empty is not None
+    assert not matches(empty.scope, {"referring_physician_name": "a"})
+
+
+def test_obligations_take_actions_away(tmp_path: Path) -> None:
+    found = load(tmp_path, ROLES)
+    ann, clinic = reader("radiologist"), reader("clinic")
+    assert may(found, ann, Action.READ, REFERRED)
+    assert not may(found, ann, Action.DOWNLOAD, REFERRED)
+    assert may(found, ann, Action.DOWNLOAD, RECENT)
+    assert may(found, clinic, Action.RENDER, {"patient_id": "P1"})
+    assert not may(found, clinic, Action.RENDER, {"patient_id": "P11"})
+    assert may(found, clinic, Action.SEARCH, {"patient_id": "X1"})
+    assert found.permission(clinic, Action.READ) is None
+    assert found.permission(clinic, Action.DOWNLOAD) is None
+
+
+def test_the_glass_is_broken_by_a_reason_only(tmp_path: Path) -> None:
+    found = load(tmp_path, ROLES)
+    ann = reader("radiologist")
+    assert not may(found, ann, Action.READ, OLD)
+    assert may(found, ann, Action.READ, OLD, reason=True)
+    broken = found.permission(ann, Action.READ, has_reason=True)
+    assert broken is not None
+    assert broken.broke_glass
+    assert "radiologist: emergency" in broken.rules
+    # Nothing is broken where no such rule allows the action.
+    rendered = found.permission(ann, Action.RENDER, has_reason=True)
+    assert rendered is not None
+    assert not rendered.broke_glass
+
+
+def test_bounds_narrow_what_roles_give(tmp_path: Path) -> None:
+    found = load(tmp_path, ROLES)
+    bounds = Bounds(frozenset(("read", "delete")), OneOf("StudyInstanceUID", ("1.2",)))
+    ann = reader("radiologist", bounds=bounds)
+    assert may(found, ann, Action.READ, {**RECENT, "study_uid": "1.2"})
+    assert not may(found, ann, Action.READ, {**RECENT, "study_uid": "1.3"})
+    assert found.permission(ann, Action.SEARCH) is None
+    assert found.permission(ann, Action.DELETE) is None
+
+
+def test_roles_that_nobody_declared_give_nothing(tmp_path: Path) -> None:
+    found = load(tmp_path, ROLES)
+    assert found.permission(reader("boss"), Action.SEARCH) is None
+    assert found.permission(reader(), Action.SEARCH) is None
+    assert found.permission(reader("viewer"), Action.SEARCH) is not None
+    assert found.roles >= {"radiologist", "clinic", "viewer", "administrator"}
+    # The built-in one of that name is replaced.
+    assert found.permission(reader("radiologist"), Action.SHARE) is None
+    assert not any(":" in name for name in found.roles)
+
+
+def test_it_can_be_asked_why(tmp_path: Path) -> None:
+    found = load(tmp_path, ROLES)
+    readings = {each.rule: each for each in found.readings(reader("radiologist", "boss", person=""), Action.READ)}
+    assert readings["(no role 'boss')"].why == "the policy does not know the role"
+    assert readings["radiologist: emergency"].why == "needs a reason (break glass)"
+    assert readings["radiologist: referred by me"].scope == NOTHING
+    assert "empty" in readings["radiologist: referred by me"].why
+    counting = readings["radiologist: CT of the last year"]
+    assert counting.scope is not None
+    assert matches(counting.scope, RECENT)
+    assert found.readings(reader("clinic"), Action.READ)[0].why == "does not allow read"
 
 
 @pytest.mark.parametrize(
@@ -66,11 +230,25 @@ def test_without_a_file_this_machine_may_do_everything_and_nobody_else_anything(
         ("[[principal]]\nname='a'\nkind='robot'\nactions=[]", "principal.0.kind"),
         ("[[principal]]\nname='a'\nkind='api_key'\nactions=[]", "api_key_sha256"),
         ("[[principal]]\nname='a'\nkind='ae'\nactions=['store']", "ae_title"),
+        ("[[principal]]\nname='a'\nkind='user'\nactions=['store']", "is not declared in a policy"),
+        ("[[principal]]\nname='a'\nkind='gateway'\nactions=['store']", "is not declared in a policy"),
         ("[[principal]]\nname='a'\nkind='loopback'\nactions=['fly']", "principal.0.actions"),
         ("[[principal]]\nname='a'\nkind='loopback'\nactions=[]\nscope={Rows=['1']}", "scope.Rows"),
+        ("[[principal]]\nname='a'\nkind='loopback'\nactions=[]\nscope={Modality=[]}", "scope.Modality"),
+        ("[[principal]]\nname='a'\nkind='loopback'\nactions=[]\nscope={StudyDate=['last week']}", "scope.StudyDate"),
+        ("[[principal]]\nname='a'\nkind='loopback'\nactions=[]\nscope={PatientID=['a${name}']}", "stands alone"),
         ("[[principal]]\nname='a'\nkind='loopback'\nactions=[]\ntenant='A B'", "tenant"),
         ("[[principal]]\nname='a'\nkind='loopback'\nactions=[]\n" * 2, "'a' stands twice"),
+        ("[[principal]]\nname='a'\nkind='loopback'\nroles=['boss']", "principal a: no role 'boss'"),
         ("[[principal]]\nname='a'\nkind='loopback'\nactions=[]\nsecret='x'", "secret"),
+        ("[[role]]\nname='own:a'\n[[role.rule]]\nname='r'\nactions=['read']", "role.0.name"),
+        ("[[role]]\nname='r'\nrule=[]", "role.0.rule"),
+        ("[[role]]\nname='r'\n[[role.rule]]\nname='x'\nactions=[]", "role.0.rule.0.actions"),
+        (
+            "[[role]]\nname='r'\n" + "[[role.rule]]\nname='x'\nactions=['read']\n" * 2,
+            "role r: the rule 'x' stands twice",
+        ),
+        ("[[role]]\nname='r'\n[[role.rule]]\nname='x'\nactions=['read']\nobligations=['x']", "obligations"),
     ],
 )
 def test_faults_are_told_with_their_place(tmp_path: Path, text: str, fault: str) -> None:
@@ -78,8 +256,71 @@ def test_faults_are_told_with_their_place(tmp_path: Path, text: str, fault: str)
         load(tmp_path, text)
 
 
-def caller(name: str = "scanner") -> Caller:
-    return Caller(Principal(name, PrincipalKind.AE), Source("DIMSE", "10.1.2.3", "CT1", "GATEWAY"))
+# The file while it is in force
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "_LOOK_EVERY_S", 0.0)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_changed_file_is_in_force_and_a_broken_one_changes_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[tuple[str, str]] = []
+    path = written(tmp_path, AE)
+    kept = LivePolicy(path, lambda outcome, detail: told.append((outcome, detail)))
+    assert kept.current().by_ae_title("CT2", "10.1.2.3") is None
+    path.write_text(AE.replace("CT1", "CT2"))
+    assert kept.current().by_ae_title("CT2", "10.1.2.3") is not None
+    assert told == [("changed", "")]
+    for broken in (lambda: path.write_text("nonsense"), path.unlink):
+        with caplog.at_level(logging.ERROR):
+            broken()
+            assert kept.current().by_ae_title("CT2", "10.1.2.3") is not None
+        assert told[-1][0] == "refused"
+    assert len(told) == 3
+    assert "the policy stays as it was" in caplog.text
+    # As administrators do it: another file takes the place.
+    (tmp_path / "new").write_text(AE)
+    (tmp_path / "new").replace(path)
+    assert kept.current().by_ae_title("CT1", "10.1.2.3") is not None
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_change_that_cannot_be_recorded_does_not_happen(tmp_path: Path) -> None:
+    path = written(tmp_path, AE)
+    trail = AuditTrail(tmp_path / "audit", "test")
+    door = Door(path, trail)
+    path.write_text(AE.replace("CT1", "CT2"))
+    (tmp_path / "audit").rmdir()
+    for _ in range(2):
+        with pytest.raises(AuditUnavailable):
+            _ = door.policy
+    (tmp_path / "audit").mkdir()
+    assert door.policy.by_ae_title("CT2", "10.1.2.3") is not None
+    trail.close()
+
+
+def test_the_file_is_looked_at_once_a_second_however_many_ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = 0
+    kept = LivePolicy(written(tmp_path, AE))
+    stamp = live._stamp
+
+    def counted(path: Path | None) -> object:
+        nonlocal looks
+        looks += 1
+        return stamp(path)
+
+    monkeypatch.setattr(live, "_stamp", counted)
+    started_s = time.monotonic()
+    for _ in range(10_000):
+        kept.current()
+    assert looks <= 1 + (time.monotonic() - started_s) / live._LOOK_EVERY_S
+
+
+# The door
 
 
 def lines(folder: Path) -> list[dict[str, object]]:
@@ -88,12 +329,13 @@ def lines(folder: Path) -> list[dict[str, object]]:
 
 def test_every_decision_is_on_the_trail_before_it_is_given(tmp_path: Path) -> None:
     trail = AuditTrail(tmp_path / "audit", "test")
-    door = Door(load(tmp_path, AE), trail)
-    decision = door.enter(caller(), Action.STORE, ("1.2.3",))
+    door = Door(written(tmp_path, AE), trail)
+    caller = Caller(scanner(door.policy), Source("DIMSE", "10.1.2.3", "CT1", "GATEWAY"))
+    decision = door.enter(caller, Action.STORE, ("1.2.3",))
     assert decision.tenant == "radiology"
     assert decision.scope != EVERYTHING
     with pytest.raises(Forbidden):
-        door.enter(caller(), Action.READ)
+        door.enter(caller, Action.READ)
     trail.close()
     _, allowed, denied, _ = lines(tmp_path / "audit")
     assert (allowed["outcome"], allowed["action"], allowed["subject"]) == ("allowed", "store", ["1.2.3"])
@@ -101,18 +343,33 @@ def test_every_decision_is_on_the_trail_before_it_is_given(tmp_path: Path) -> No
     assert (denied["calling"], denied["address"]) == ("CT1", "10.1.2.3")
 
 
+def test_breaking_the_glass_is_recorded_with_its_reason_and_alarms(tmp_path: Path) -> None:
+    alarms: list[None] = []
+    trail = AuditTrail(tmp_path / "audit", "test")
+    door = Door(written(tmp_path, ROLES), trail, lambda: alarms.append(None))
+    source = Source("DICOMweb", "10.1.2.3")
+    door.enter(Caller(reader("radiologist"), source, reason="stroke, unconscious"), Action.RENDER)
+    assert not alarms
+    door.enter(Caller(reader("radiologist"), source, reason="stroke, unconscious"), Action.READ, ("1.2",))
+    assert len(alarms) == 1
+    trail.close()
+    plain, broken = lines(tmp_path / "audit")
+    assert (plain["outcome"], plain["detail"]) == ("allowed", "")
+    assert (broken["outcome"], broken["detail"]) == ("break-glass", "stroke, unconscious")
+
+
 def test_a_decision_that_cannot_be_recorded_is_not_given(tmp_path: Path) -> None:
     trail = AuditTrail(tmp_path / "audit", "test")
+    door = Door(written(tmp_path, AE), trail)
     (tmp_path / "audit").rmdir()
     with pytest.raises(AuditUnavailable):
-        Door(load(tmp_path, AE), trail).enter(caller(), Action.STORE)
+        door.enter(Caller(scanner(door.policy), Source("DIMSE", "10.1.2.3", "CT1", "GATEWAY")), Action.STORE)
 
 
 def test_control_characters_of_a_peer_cannot_start_another_line(tmp_path: Path) -> None:
     trail = AuditTrail(tmp_path / "audit", "test")
-    evil = Caller(
-        Principal("scanner", PrincipalKind.AE), Source("DIMSE", "10.1.2.3", 'A\n{"outcome":"allowed"}', "B\x1b[2J")
-    )
-    Door(load(tmp_path, AE), trail).enter(evil, Action.STORE)
+    door = Door(written(tmp_path, AE), trail)
+    evil = Source("DIMSE", "10.1.2.3", 'A\n{"outcome":"allowed"}', "B\x1b[2J")
+    door.enter(Caller(scanner(door.policy), evil), Action.STORE)
     trail.close()
     assert [line["action"] for line in lines(tmp_path / "audit")] == ["start", "store", "stop"]

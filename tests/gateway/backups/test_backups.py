@@ -15,14 +15,15 @@ import pytest
 from gateway import assembly, cli, config
 from gateway.assembly import Core
 from gateway.audit.trail import AuditTrail
-from gateway.context import Caller, Principal, PrincipalKind, Source, command_line
+from gateway.context import Caller, Source, command_line
 from gateway.services.commitment import Reference, Result
 from storage.dicom import identifiers as ids
 from storage.dicom.matching import EVERYTHING
+from tests.callers import THIS_MACHINE
 from tests.engines import Engines
 from tests.instances import CT, data_set, part10_file
 
-ASKER = Caller(Principal("this-machine", PrincipalKind.LOOPBACK), Source("DICOMweb", "127.0.0.1"))
+ASKER = Caller(THIS_MACHINE, Source("DICOMweb", "127.0.0.1"))
 POLICY = '[[principal]]\nname = "this-machine"\nkind = "loopback"\nactions = ["search", "read", "store"]\n'
 
 

@@ -123,7 +123,7 @@ def test_a_gateway_that_only_reads_takes_no_import(
 def test_a_policy_cannot_name_the_command_line(tmp_path: Path) -> None:
     path = tmp_path / "policy.toml"
     path.write_text('[[principal]]\nname = "x"\nkind = "command_line"\nactions = ["store"]\n')
-    with pytest.raises(config.InvalidSettings, match="commands on the host"):
+    with pytest.raises(config.InvalidSettings, match="is not declared in a policy"):
         policy.load(path)
 
 

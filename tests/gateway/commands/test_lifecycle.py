@@ -11,13 +11,14 @@ import pytest
 
 from gateway import assembly, cli, config
 from gateway.assembly import Core
-from gateway.context import Caller, Principal, PrincipalKind, Source
+from gateway.context import Caller, Source
 from gateway.errors import UnderHold
 from storage import reconcile
 from storage.dicom import identifiers as ids
+from tests.callers import THIS_MACHINE
 from tests.instances import data_set, part10_file
 
-CALLER = Caller(Principal("this-machine", PrincipalKind.LOOPBACK), Source("DICOMweb", "127.0.0.1"))
+CALLER = Caller(THIS_MACHINE, Source("DICOMweb", "127.0.0.1"))
 NAME = "Secret^Name"
 
 

@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 from gateway import assembly
 from gateway.assembly import Core
 from gateway.config import Settings
-from gateway.config.serving import AccessSettings
+from gateway.config.access import AccessSettings
 from gateway.dicomweb.routes import routes
 from gateway.http import application
 from tests.gateway.dicomweb.conftest import Client, store

@@ -17,11 +17,12 @@ from PIL import Image
 from pydicom.data import get_testdata_file
 from pydicom.pixels import pixel_array
 
-from gateway.access.policy import Action
+from gateway.access.actions import Action
 from gateway.assembly import Core
-from gateway.context import Caller, Principal, PrincipalKind, Source
+from gateway.context import Caller, Source
 from gateway.imaging.placeholder import thumbnail_placeholder
 from storage.dicom import identifiers as ids
+from tests.callers import THIS_MACHINE
 from tests.gateway.dicomweb.conftest import Client, store
 from tests.instances import SHARED, data_set, encode, extract, part10_file
 
@@ -187,7 +188,7 @@ async def test_a_late_write_of_an_old_consolidated_body_is_not_served(client: Cl
     one = data_set()
     await store(client, part10_file(one))
     series = path_of(part10_file(one)).partition("/instances")[0]
-    caller = Caller(Principal("this-machine", PrincipalKind.LOOPBACK), Source("test", "127.0.0.1"))
+    caller = Caller(THIS_MACHINE, Source("test", "127.0.0.1"))
     stale = core.retrieve.locate(
         caller, ids.study_uid(one.StudyInstanceUID), ids.series_uid(one.SeriesInstanceUID), action=Action.READ
     )
@@ -342,7 +343,7 @@ async def test_what_is_not_there_is_404_and_what_was_deleted_is_410(client: Clie
     assert (await get(client, path + suffix))[0] == 404
     await store(client, body)
     assert (await get(client, path + suffix))[0] == 200
-    caller = Caller(Principal("this-machine", PrincipalKind.LOOPBACK), Source("test", "127.0.0.1"))
+    caller = Caller(THIS_MACHINE, Source("test", "127.0.0.1"))
     core.delete.delete(caller, extract(body[_offset(body) :]).study_uid)
     assert (await get(client, path + suffix))[0] == 410
 

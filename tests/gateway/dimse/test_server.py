@@ -15,7 +15,7 @@ from pynetdicom.pdu_primitives import P_DATA
 from gateway import assembly
 from gateway.assembly import Core
 from gateway.config import Settings
-from gateway.config.serving import AccessSettings
+from gateway.config.access import AccessSettings
 from gateway.dimse.server import DimseServer
 from storage.dicom.file_meta import IMPLEMENTATION_CLASS_UID
 from tests import instances

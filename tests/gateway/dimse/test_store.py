@@ -11,7 +11,6 @@ import pytest
 
 from gateway import assembly
 from gateway.access.door import Door
-from gateway.access.policy import load
 from gateway.assembly import Core
 from gateway.config import Settings
 from gateway.dimse.server import DimseServer
@@ -260,7 +259,7 @@ def test_only_what_the_policy_allows_is_stored(
     file.write_text(
         f'[[principal]]\nname = "ct"\nkind = "ae"\nae_title = "RAW_SCU"\nactions = {actions}\nscope = {scope}\n'
     )
-    door = Door(load(file), core.trail)
+    door = Door(file, core.trail)
     limited = dataclasses.replace(
         core, door=door, ingest=IngestService(core.archive, door, core.limits, Conflicts(), core.room)
     )

@@ -13,10 +13,11 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient
 
 from gateway import errors
-from gateway.access.policy import Action
+from gateway.access.actions import Action
 from gateway.assembly import Core
 from gateway.config import Settings
-from gateway.config.serving import AccessSettings, HttpSettings
+from gateway.config.access import AccessSettings
+from gateway.config.serving import HttpSettings
 from gateway.context import RequestId
 from gateway.dicomweb.routes import routes
 from gateway.http import application, health, problem

@@ -12,7 +12,8 @@ from aiohttp.test_utils import TestClient
 
 from gateway import assembly
 from gateway.config import Settings
-from gateway.config.serving import AccessSettings, HttpSettings
+from gateway.config.access import AccessSettings
+from gateway.config.serving import HttpSettings
 from gateway.dicomweb.routes import routes
 from gateway.http import application
 

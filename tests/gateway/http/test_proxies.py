@@ -10,7 +10,7 @@ import pytest
 
 from gateway import assembly
 from gateway.config import Settings
-from gateway.config.serving import AccessSettings
+from gateway.config.access import AccessSettings
 from gateway.console.pages import routes as console_routes
 from gateway.dicomweb.routes import routes
 from gateway.http import application, health

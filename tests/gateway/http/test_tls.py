@@ -15,7 +15,8 @@ from gateway import assembly, certificates
 from gateway.certificates import Certificates, TlsFiles
 from gateway.commands import serve
 from gateway.config import InvalidSettings, Settings, load
-from gateway.config.serving import AccessSettings, HttpSettings
+from gateway.config.access import AccessSettings
+from gateway.config.serving import HttpSettings
 from tests.gateway.http.conftest import Authority, serving
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gateway.assembly import Core
-from gateway.context import Caller, Principal, PrincipalKind, Source
+from gateway.context import Caller, Source
 from gateway.services.places import MAX_PLACES, MAX_QUESTIONS, Places
 from gateway.services.query import QueryService
 from gateway.services.question import Query
@@ -21,9 +21,10 @@ from storage.dicom.attributes import Level
 from storage.dicom.matching import EVERYTHING
 from storage.index.arrivals import Conflict
 from storage.index.questions import Page, Search, Target
+from tests.callers import THIS_MACHINE
 from tests.instances import data_set, encode, extract
 
-LOOPBACK = Caller(Principal("this-machine", PrincipalKind.LOOPBACK), Source("test", "127.0.0.1"))
+LOOPBACK = Caller(THIS_MACHINE, Source("test", "127.0.0.1"))
 
 
 class Watched:

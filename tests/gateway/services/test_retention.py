@@ -11,11 +11,10 @@ from typing import Any
 
 import pytest
 
-from gateway.access import policy
 from gateway.access.door import Door
 from gateway.audit.trail import AuditTrail
 from gateway.config.keeping import LifecycleSettings, RetentionRule
-from gateway.context import Caller, Principal, PrincipalKind, Source, of_the_gateway
+from gateway.context import Caller, Source, of_the_gateway
 from gateway.services.delete import DeleteService
 from gateway.services.hold import HoldService
 from gateway.services.retention import Due, Look, RetentionService, Step
@@ -33,10 +32,11 @@ from storage.index.relational import RelationalIndex
 from storage.index.sqlite import SqliteIndex
 from storage.index.stored import Existence, Held
 from storage.objects.memory import MemoryObjectStore
+from tests.callers import THIS_MACHINE
 from tests.instances import data_set, encode, extract, version_of
 
 MAIN, OTHER = ids.tenant("main"), ids.tenant("other")
-SOMEBODY = Caller(Principal("this-machine", PrincipalKind.LOOPBACK), Source("DICOMweb", "127.0.0.1"))
+SOMEBODY = Caller(THIS_MACHINE, Source("DICOMweb", "127.0.0.1"))
 ITSELF = of_the_gateway("retention")
 ANY_AGE = float("inf")
 
@@ -48,7 +48,7 @@ class Site:
         self.archive = Archive(MemoryObjectStore(), index, Limits())
         self.folder = folder
         self.trail = AuditTrail(folder / "audit", "test")
-        self.delete = DeleteService(self.archive, Door(policy.BUILT_IN, self.trail), 604_800.0)
+        self.delete = DeleteService(self.archive, Door(None, self.trail), 604_800.0)
 
     def retention(self, *rules: dict[str, Any], **bounds: Any) -> RetentionService:
         made = [RetentionRule.model_validate({"name": f"rule {n}", **each}) for n, each in enumerate(rules, 1)]

@@ -12,7 +12,7 @@ import pytest
 from gateway import assembly
 from gateway.config import Settings
 from gateway.config.storing import StorageSettings, TenantSettings
-from gateway.context import Caller, Principal, PrincipalKind, Source
+from gateway.context import Caller, Source
 from gateway.errors import GatewayError, QuotaExceeded
 from gateway.services.ingest import Identified, Stored
 from gateway.services.room import Place, Quota, Room, free_bytes
@@ -21,10 +21,11 @@ from storage.dicom import identifiers as ids
 from storage.errors import StorageFull
 from storage.index.arrivals import Outcome
 from storage.index.stored import Usage
+from tests.callers import THIS_MACHINE
 from tests.instances import data_set, part10_file
 
 MAIN = ids.tenant("main")
-CALLER = Caller(Principal("this-machine", PrincipalKind.LOOPBACK), Source("DICOMweb", "127.0.0.1"))
+CALLER = Caller(THIS_MACHINE, Source("DICOMweb", "127.0.0.1"))
 
 
 def built(folder: Path, **tenant: int) -> assembly.Core:

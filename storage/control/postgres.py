@@ -1,0 +1,58 @@
+"""The control state in a schema of its own of a PostgreSQL database: any number of hosts."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from psycopg import sql
+
+from storage.control.relational import SCHEMA, RelationalControl
+from storage.index.connections import Connections
+from storage.index.postgres import PostgresDatabase, PostgresSettings, close, connect, translated, usable
+
+_CONNECTIONS = 4
+_SCHEMA_LOCK = 0x636F_6E74_726F_6C  # "control": one process at a time makes tables
+
+
+class PostgresControl(RelationalControl):
+    """Documents in ``settings.schema``, which is made with the first connection when absent."""
+
+    def __init__(self, settings: PostgresSettings, *, timeout_s: float = 10.0) -> None:
+        self._settings = settings
+        self._session = {"statement_timeout": int(timeout_s * 1000), "lock_timeout": int(timeout_s * 1000)}
+        self._prepared = False
+        self._preparing = threading.Lock()
+        self._connections: Connections[PostgresDatabase] = Connections(
+            self._connect, close, usable, at_most=_CONNECTIONS, kept=_CONNECTIONS, timeout_s=timeout_s
+        )
+
+    def _connect(self) -> PostgresDatabase:
+        with self._preparing:
+            if not self._prepared:
+                self._prepare()
+                self._prepared = True
+        return PostgresDatabase(connect(self._settings, self._session))
+
+    def _prepare(self) -> None:
+        with connect(self._settings, self._session) as connection, connection.transaction():
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", (_SCHEMA_LOCK,))
+            connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(self._settings.schema)))
+            # Even what makes nothing takes locks in another order than those who write.
+            if not PostgresDatabase(connection).has_table("control_state"):
+                connection.execute(SCHEMA.encode())
+
+    @contextmanager
+    def _reader(self) -> Iterator[PostgresDatabase]:
+        with translated(), self._connections.one() as db:
+            yield db
+
+    @contextmanager
+    def _writer(self) -> Iterator[PostgresDatabase]:
+        with translated(), self._connections.one() as db, db.connection.transaction():
+            yield db
+
+    def close(self) -> None:
+        """See ControlStore."""
+        self._connections.close()

@@ -1,0 +1,126 @@
+"""The control state in two tables, alike in SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+
+import orjson
+
+from storage.control.base import MAX_BODY_BYTES, Body, Document, now_s
+from storage.index.database import Database, Found
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS document (
+    kind         TEXT NOT NULL,
+    key          TEXT NOT NULL,
+    revision     BIGINT NOT NULL,
+    expires_at_s DOUBLE PRECISION,
+    body         TEXT NOT NULL,
+    PRIMARY KEY (kind, key)
+);
+CREATE INDEX IF NOT EXISTS document_expires ON document (expires_at_s) WHERE expires_at_s IS NOT NULL;
+CREATE TABLE IF NOT EXISTS control_state (
+    one            INTEGER PRIMARY KEY CHECK (one = 1),
+    revision       BIGINT NOT NULL,
+    schema_version INTEGER NOT NULL
+);
+INSERT INTO control_state (one, revision, schema_version) VALUES (1, 0, 1) ON CONFLICT DO NOTHING;
+"""
+
+# Whoever changes anything takes its number first: on PostgreSQL the row's lock lets one in after the other.
+_NEXT = "UPDATE control_state SET revision = revision + 1 RETURNING revision"
+_THERE = "(expires_at_s IS NULL OR expires_at_s > ?)"
+
+
+class RelationalControl:
+    """A ControlStore (``storage.control.base``) on an engine that gives it connections."""
+
+    @abstractmethod
+    def _reader(self) -> AbstractContextManager[Database]:
+        """A connection to read on."""
+
+    @abstractmethod
+    def _writer(self) -> AbstractContextManager[Database]:
+        """A connection in a transaction, which is committed at the end of the block."""
+
+    def get(self, kind: str, key: str) -> Document | None:
+        """See ControlStore."""
+        with self._reader() as db:
+            row = db.execute(
+                f"SELECT key, body, revision, expires_at_s FROM document WHERE kind = ? AND key = ? AND {_THERE}",
+                (kind, key, now_s()),
+            ).fetchone()
+        return None if row is None else _document(kind, row)
+
+    def list(self, kind: str, after: str = "", limit: int = 1000) -> Sequence[Document]:
+        """See ControlStore."""
+        with self._reader() as db:
+            rows = db.execute(
+                "SELECT key, body, revision, expires_at_s FROM document"
+                f" WHERE kind = ? AND key > ? AND {_THERE} ORDER BY key LIMIT ?",
+                (kind, after, now_s(), limit),
+            ).fetchall()
+        return [_document(kind, row) for row in rows]
+
+    def put(
+        self, kind: str, key: str, body: Body, *, expected: int | None, expires_at_s: float | None = None
+    ) -> int | None:
+        """See ControlStore. ValueError for a body beyond the bound."""
+        text = orjson.dumps(body).decode()
+        if len(text) > MAX_BODY_BYTES:
+            raise ValueError(f"a document of kind {kind} has {len(text)} bytes, more than {MAX_BODY_BYTES}")
+        with self._writer() as db:
+            (revision,) = db.execute(_NEXT).fetchone()
+            if expected is None:
+                cursor = db.execute(
+                    "INSERT INTO document (kind, key, revision, expires_at_s, body) VALUES (?, ?, ?, ?, ?)"
+                    " ON CONFLICT (kind, key) DO UPDATE SET revision = excluded.revision,"
+                    " expires_at_s = excluded.expires_at_s, body = excluded.body"
+                    " WHERE document.expires_at_s <= ? RETURNING revision",
+                    (kind, key, revision, expires_at_s, text, now_s()),
+                )
+            else:
+                cursor = db.execute(
+                    "UPDATE document SET revision = ?, expires_at_s = ?, body = ?"
+                    f" WHERE kind = ? AND key = ? AND revision = ? AND {_THERE} RETURNING revision",
+                    (revision, expires_at_s, text, kind, key, expected, now_s()),
+                )
+            return revision if cursor.fetchone() is not None else None
+
+    def delete(self, kind: str, key: str) -> bool:
+        """See ControlStore."""
+        with self._writer() as db:
+            db.execute(_NEXT).fetchone()
+            statement = "DELETE FROM document WHERE kind = ? AND key = ? RETURNING expires_at_s"
+            row = db.execute(statement, (kind, key)).fetchone()
+        return row is not None and (row[0] is None or row[0] > now_s())
+
+    def extend(self, kind: str, key: str, expires_at_s: float) -> bool:
+        """See ControlStore."""
+        with self._writer() as db:
+            row = db.execute(
+                f"UPDATE document SET expires_at_s = ? WHERE kind = ? AND key = ? AND {_THERE} RETURNING key",
+                (expires_at_s, kind, key, now_s()),
+            ).fetchone()
+        return row is not None
+
+    def revision(self) -> int:
+        """See ControlStore."""
+        with self._reader() as db:
+            return int(db.execute("SELECT revision FROM control_state").fetchone()[0])
+
+    def sweep(self) -> int:
+        """See ControlStore."""
+        with self._writer() as db:
+            return len(db.execute("DELETE FROM document WHERE expires_at_s <= ? RETURNING key", (now_s(),)).fetchall())
+
+    def ping(self) -> None:
+        """See ControlStore."""
+        self.revision()
+
+
+def _document(kind: str, row: Found) -> Document:
+    key, body, revision, expires_at_s = row
+    return Document(kind, key, orjson.loads(body), revision, expires_at_s)

@@ -1,0 +1,63 @@
+"""The control state in an SQLite file: one host, any number of processes."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from storage.control.relational import SCHEMA, RelationalControl
+from storage.index.connections import Connections
+from storage.index.sqlite import SqliteDatabase, sync_folder, translated
+
+_READERS = 64
+_IDLE_READERS = 4
+
+
+class SqliteControl(RelationalControl):
+    """Documents in one file, made with its folder when absent and readable by its owner only: it holds secrets."""
+
+    def __init__(self, path: Path, *, timeout_s: float = 10.0) -> None:
+        self._path = path
+        self._timeout_s = timeout_s
+        self._turn = threading.Lock()
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+        path.touch(mode=0o600)
+        with self._writer() as db:
+            db.script(SCHEMA)
+        sync_folder(path.parent)
+        self._readers: Connections[SqliteDatabase] = Connections(
+            self._connect,
+            lambda db: db.connection.close(),
+            at_most=_READERS,
+            kept=_IDLE_READERS,
+            timeout_s=timeout_s,
+        )
+
+    def _connect(self) -> SqliteDatabase:
+        connection = sqlite3.connect(self._path, timeout=self._timeout_s, isolation_level=None, check_same_thread=False)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        return SqliteDatabase(connection)
+
+    @contextmanager
+    def _reader(self) -> Iterator[SqliteDatabase]:
+        with translated(), self._readers.one() as db:
+            yield db
+
+    @contextmanager
+    def _writer(self) -> Iterator[SqliteDatabase]:
+        with self._turn, translated(), closing(self._connect().connection) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield SqliteDatabase(connection)
+                connection.execute("COMMIT")
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+
+    def close(self) -> None:
+        """See ControlStore."""
+        self._readers.close()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from gateway.audit.reading import Record
 
-SEEING = frozenset(("read", "render", "export", "share"))
+SEEING = frozenset(("read", "download", "render", "export", "share"))
 """Actions by which images are seen."""
 
 

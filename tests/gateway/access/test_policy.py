@@ -324,7 +324,9 @@ def test_the_file_is_looked_at_once_a_second_however_many_ask(tmp_path: Path, mo
 
 
 def lines(folder: Path) -> list[dict[str, object]]:
-    return [json.loads(line) for path in sorted(folder.glob("*.jsonl")) for line in path.read_text().splitlines()]
+    """What a trail says, but for where each process began and ended."""
+    found = [json.loads(line) for path in sorted(folder.glob("*.jsonl")) for line in path.read_text().splitlines()]
+    return [each for each in found if each["action"] not in ("start", "stop")]
 
 
 def test_every_decision_is_on_the_trail_before_it_is_given(tmp_path: Path) -> None:
@@ -372,4 +374,4 @@ def test_control_characters_of_a_peer_cannot_start_another_line(tmp_path: Path) 
     evil = Source("DIMSE", "10.1.2.3", 'A\n{"outcome":"allowed"}', "B\x1b[2J")
     door.enter(Caller(scanner(door.policy), evil), Action.STORE)
     trail.close()
-    assert [line["action"] for line in lines(tmp_path / "audit")] == ["start", "store", "stop"]
+    assert [line["action"] for line in lines(tmp_path / "audit")] == ["store"]

@@ -339,7 +339,7 @@ def test_every_decision_is_on_the_trail_before_it_is_given(tmp_path: Path) -> No
     with pytest.raises(Forbidden):
         door.enter(caller, Action.READ)
     trail.close()
-    _, allowed, denied, _ = lines(tmp_path / "audit")
+    allowed, denied = lines(tmp_path / "audit")
     assert (allowed["outcome"], allowed["action"], allowed["subject"]) == ("allowed", "store", ["1.2.3"])
     assert (denied["outcome"], denied["action"], denied["principal"]) == ("denied", "read", "scanner")
     assert (denied["calling"], denied["address"]) == ("CT1", "10.1.2.3")
@@ -355,7 +355,7 @@ def test_breaking_the_glass_is_recorded_with_its_reason_and_alarms(tmp_path: Pat
     door.enter(Caller(reader("radiologist"), source, reason="stroke, unconscious"), Action.READ, ("1.2",))
     assert len(alarms) == 1
     trail.close()
-    plain, broken = lines(tmp_path / "audit")
+    plain, broken = (each for each in lines(tmp_path / "audit") if each["outcome"] != "completed")
     assert (plain["outcome"], plain["detail"]) == ("allowed", "")
     assert (broken["outcome"], broken["detail"]) == ("break-glass", "stroke, unconscious")
 

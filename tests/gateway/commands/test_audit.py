@@ -157,10 +157,10 @@ def test_who_saw_a_patients_images_is_told(
     found = told(capsys, "patient", PATIENT)
     assert found["studies"] == [site[1]]
     (seen,) = found["seen"]
-    assert (seen["principal"], seen["action"], seen["study"]) == ("this-machine", "read", site[1])
+    assert (seen["principal"], seen["action"], seen["study"]) == ("this-machine", "download", site[1])
     assert seen["addresses"] == ["127.0.0.1"]
     assert cli.main(["audit", "patient", PATIENT]) == 0
-    assert f"this-machine (loopback) from 127.0.0.1  read {site[1]}: " in capsys.readouterr().out
+    assert f"this-machine (loopback) from 127.0.0.1  download {site[1]}: " in capsys.readouterr().out
     assert cli.main(["audit", "patient", "NOBODY"]) == 1
     assert "no study of this patient" in capsys.readouterr().err
     assert told(capsys, "patient", "NOBODY", "--study", site[1])["seen"] == found["seen"]

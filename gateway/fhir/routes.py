@@ -9,7 +9,7 @@ import orjson
 from aiohttp import web
 
 from gateway import assembly
-from gateway.access.policy import Action
+from gateway.access.actions import Action
 from gateway.audit.atna import Patients
 from gateway.audit.patients import IndexPatients
 from gateway.fhir import audit_event, parameters

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from gateway.access.actions import Action
 from gateway.access.door import Door
-from gateway.access.policy import Action
 from gateway.audit import reading
 from gateway.audit.reading import Bound, Record, Wanted
 from gateway.context import Caller

@@ -12,6 +12,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Generic, TypeVar
 
 from gateway.errors import TooManyRequests
@@ -23,6 +24,7 @@ _MAX_ENTRIES = 10_000
 _BURST_S = 10.0
 
 
+@lru_cache(maxsize=4096)
 def source_of(address: str) -> str:
     """What an address counts as: IPv6 by its /64, which one client has as a whole."""
     found = ipaddress.ip_address(address.partition("%")[0])

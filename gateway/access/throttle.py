@@ -54,9 +54,6 @@ class _Recent(Generic[T]):
         if len(self._values) > self._most:
             self._values.popitem(last=False)
 
-    def drop(self, name: str) -> None:
-        self._values.pop(name, None)
-
     def __len__(self) -> int:
         return len(self._values)
 
@@ -103,8 +100,9 @@ class Throttle:
 
     After some failures each further one locks the source, and the claimed identity, for twice as long as the one
     before. Who has succeeded from a source lately is let through there: a neighbour behind the same address, or a
-    stranger who claims the same identity elsewhere, does not lock them out. Failures are forgotten when
-    nothing happened for twice the longest lock.
+    stranger who claims the same identity elsewhere, does not lock them out; failures of that identity from that source
+    itself do. A success takes no failure back, or guesses between successes would be free; failures are forgotten when
+    there was none for twice the longest lock.
 
     Parameters
     ----------
@@ -143,9 +141,9 @@ class Throttle:
         """
         with self._lock:
             now = self._clock()
-            if claimed and self._is_known(source, claimed, now):
-                return
-            left_s = max(self._until(name) for name in _names(source, claimed)) - now
+            known = bool(claimed) and self._is_known(source, claimed, now)
+            names = [_pair(source, claimed)] if known else _names(source, claimed)
+            left_s = max(self._until(name) for name in names) - now
         if left_s > 0:
             raise TooManyRequests("too many failed authentications", left_s)
 
@@ -158,13 +156,11 @@ class Throttle:
             return 0.0
         with self._lock:
             now = self._clock()
-            self._known.drop(_pair(source, claimed))
             return max(self._count(name, now) for name in _names(source, claimed))
 
     def succeeded(self, source: str, claimed: str) -> None:
-        """Remember who is known here. The source's failures stay: one good key does not pay for guessing others."""
+        """Remember who is known here."""
         with self._lock:
-            self._failures.drop(_claimed(claimed))
             self._known.put(_pair(source, claimed), self._clock())
 
     def __len__(self) -> int:
@@ -191,13 +187,10 @@ class Throttle:
         return locked_s
 
 
-def _claimed(claimed: str) -> str:
-    return f"claimed {claimed}"
-
-
 def _pair(source: str, claimed: str) -> str:
-    return f"{source} {claimed}"
+    return f"{claimed} from {source}"
 
 
 def _names(source: str, claimed: str) -> list[str]:
-    return [f"source {source}", _claimed(claimed)] if claimed else [f"source {source}"]
+    """What a failure counts for."""
+    return [f"source {source}", f"claimed {claimed}", _pair(source, claimed)] if claimed else [f"source {source}"]

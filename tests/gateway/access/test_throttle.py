@@ -77,6 +77,22 @@ def test_one_good_key_does_not_pay_for_guessing_others(clock: Clock) -> None:
     assert locked_s(found, "a", "next guess") == 5
 
 
+def test_guesses_between_the_successes_of_a_neighbour_are_not_free(clock: Clock) -> None:
+    """Somebody behind the same address guesses a password while its owner works, and from elsewhere as well."""
+    found = Throttle(3, 5.0, 60.0, clock)
+    for _ in range(4):
+        found.succeeded("nat", "doctor")
+        found.check("nat", "doctor")
+        found.failed("nat", "doctor")
+    assert locked_s(found, "nat", "doctor") == 5
+    clock.now += 121
+    for number in range(4):
+        found.succeeded("nat", "doctor")
+        found.failed(f"elsewhere {number}", "doctor")
+    assert locked_s(found, "elsewhere", "doctor") == 5
+    assert locked_s(found, "nat", "doctor") == 0
+
+
 def test_failures_are_forgotten_in_time(clock: Clock) -> None:
     found = Throttle(3, 1.0, 10.0, clock)
     for _ in range(3):

@@ -18,6 +18,7 @@ _BOM = b"\xef\xbb\xbf"
 _NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _NOT_IN_HEADER = re.compile(r"[^\x21-\x7e]")
 _WEB_SERVER = "3"
+_DECLARATION = b'<?xml version="1.0" encoding="UTF-8"?>'
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +87,8 @@ def message(record: Record, reporter: Reporter, patients: Patients = nobody) -> 
         source.set("AuditEnterpriseSiteID", reporter.site_id)
     SubElement(source, "AuditSourceTypeCode", {"csd-code": _WEB_SERVER})
     _objects(root, record, patients)
-    text: bytes = tostring(root, encoding="UTF-8", xml_declaration=True)
-    return text
+    # On one line: rsyslog, for one, writes control characters as something else.
+    return _DECLARATION + tostring(root, encoding="unicode").encode()
 
 
 def _participants(root: Element, record: Record, reporter: Reporter) -> None:

@@ -85,9 +85,11 @@ def verify(
     OSError
     """
     found = Verification()
+    # Checkpoints before files: a running gateway makes both, and what a checkpoint names is on file already.
+    claims = list(_claims_of_checkpoints(checkpoints, keys, found))
     files, unchained = _files(directories, since)
     found.unchained += unchained
-    claims = [*_claims_of_checkpoints(checkpoints, keys, found), *_claims_of_chains(files)]
+    claims += _claims_of_chains(files)
     by_chain: dict[str, list[_Claim]] = {}
     for claim in claims:
         by_chain.setdefault(claim.head.chain, []).append(claim)

@@ -43,6 +43,10 @@ def test_the_defaults_listen_on_this_machine_only() -> None:
         ('[index]\ndb_schema = "Gate way"', "index.db_schema: lower-case letters, digits and underscores"),
         ('[dimse]\nae_title = "A\\\\B"', "dimse.ae_title: printable ASCII without a backslash"),
         ("[http\n", "not TOML"),
+        ("[audit]\nkey = 'aa'\nkey_file = 'x'", "audit.key: not together with audit.key_file"),
+        ("[audit]\nsource_id = 'A B'", "audit.source_id: printable ASCII without a space, got 'A B'"),
+        ("[syslog]\nhost = 'a b'", "syslog.host: a name or an address, got 'a b'"),
+        ("[syslog]\nclient_key = 'x'", "syslog.client_certificate: to be given together with syslog.client_key"),
         ("[[retention]]\nname = 'x'", "retention.0.keep_days: field required"),
         (
             "[[retention]]\nname = 'x'\nkeep_days = 0",
@@ -96,6 +100,9 @@ def test_other_stores_than_aws_may_have_classes_of_their_own(tmp_path: Path) -> 
 def test_paths_in_a_file_are_relative_to_it(tmp_path: Path) -> None:
     (tmp_path / "gateway.toml").write_text("[storage]\ndirectory = 'kept'")
     assert config.load(tmp_path / "gateway.toml").storage.directory == tmp_path / "kept"
+    (tmp_path / "gateway.toml").write_text("[audit]\nkey_file = 'new'\nold_key_files = ['a', '/b']")
+    found = config.load(tmp_path / "gateway.toml").audit
+    assert (found.key_file, found.old_key_files) == (tmp_path / "new", (tmp_path / "a", Path("/b")))
 
 
 def test_secrets_are_never_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,6 +110,7 @@ def test_secrets_are_never_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "hush-hush" not in repr(config.load(None))
     monkeypatch.delenv("GATEWAY_S3__SECRET_ACCESS_KEY")
     assert "hush" not in faults(tmp_path, "[s3]\nsecret_access_key = ['hush']")
+    assert "hush" not in faults(tmp_path, "[audit]\nkey = ['hush']")
     assert "hush" not in faults(tmp_path, "[index]\nurl = ['postgresql://gateway:hush@127.0.0.1/gateway']")
 
 
@@ -116,6 +124,25 @@ def test_check_config_answers_by_exit_status_and_text(tmp_path: Path, capsys: py
     bad.write_text("[access]\npolicy_file = 'nowhere.toml'")
     assert cli.main(["check-config", "-c", str(bad)]) == 1
     assert "nowhere.toml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("[audit]\nkey_file = 'none.key'", "audit.key_file"),
+        ("[audit]\nkey = 'abc'", "audit.key: not a key of 32 bytes"),
+        ("[audit]\nold_key_files = ['none.key']", "audit.old_key_files"),
+        ("[syslog]\nhost = 'x'\nca_bundle = 'none.pem'", "syslog.ca_bundle"),
+    ],
+)
+def test_check_config_reads_what_the_audit_trail_needs_and_makes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, fault: str
+) -> None:
+    path = tmp_path / "gateway.toml"
+    path.write_text(f"[storage]\ndirectory = 'data'\n{text}")
+    assert cli.main(["check-config", "-c", str(path)]) == 1
+    assert fault in capsys.readouterr().err
+    assert [each.name for each in tmp_path.iterdir()] == ["gateway.toml"]
 
 
 def test_check_config_tells_a_database_url_that_is_none_without_quoting_it(

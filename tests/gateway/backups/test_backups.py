@@ -149,8 +149,15 @@ def test_keys_are_in_a_backup_only_when_asked_for(
     assert not any(b"ab" * 32 in path.read_bytes() for path in (tmp_path / "without").rglob("*") if path.is_file())
     assert cli.main(["backup", "-c", str(place), "--with-keys", str(tmp_path / "with.tar")]) == 0
     shutil.rmtree(tmp_path / "etc")
+    audit_key = tmp_path / "data" / "audit.key"
+    signed_with = audit_key.read_bytes()
+    audit_key.unlink()
     assert cli.main(["restore", "-c", str(place), str(tmp_path / "with.tar")]) == 0
     assert (tmp_path / "etc" / "keys" / "one.key").read_text() == "ab" * 32
+    assert audit_key.read_bytes() == signed_with
+    assert stat.S_IMODE(audit_key.stat().st_mode) == 0o600
+    assert not any(signed_with in path.read_bytes() for path in (tmp_path / "without").rglob("*") if path.is_file())
+    assert cli.main(["audit", "verify", "-c", str(place)]) == 0
 
 
 def test_what_is_there_is_neither_written_over_by_a_backup_nor_by_a_restore(

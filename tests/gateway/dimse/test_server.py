@@ -14,8 +14,10 @@ from pynetdicom.pdu_primitives import P_DATA
 
 from gateway import assembly
 from gateway.assembly import Core
+from gateway.audit.syslog import Pending
 from gateway.config import Settings
 from gateway.config.access import AccessSettings
+from gateway.config.auditing import SyslogSettings
 from gateway.dimse.server import DimseServer
 from storage.dicom.file_meta import IMPLEMENTATION_CLASS_UID
 from tests import instances
@@ -223,3 +225,21 @@ def test_logs_hold_no_identifier_and_no_data_set(caplog: pytest.LogCaptureFixtur
         find(server, QueryRetrieveLevel="STUDY", PatientName="Marked^Person")
     ours = [r for r in caplog.records if r.threadName is not None and "Acceptor" in r.threadName]
     assert not any("Marked" in record.getMessage() for record in ours)
+
+
+def test_while_too_much_of_the_trail_waits_for_the_syslog_server_nothing_is_served(
+    settings: Settings, serve: Serve
+) -> None:
+    where = SyslogSettings(host="127.0.0.1", port=1, max_pending_bytes=1000)
+    core = assembly.build(settings.model_copy(update={"syslog": where}), "test")
+    waiting = Pending(assembly.audit_directory(settings))
+    with serve(core) as server:
+        association = associate(server)
+        assert association.send_c_echo().Status == 0x0000
+        waiting.write(1001)
+        assert association.send_c_echo().Status == 0xA700
+        waiting.write(1000)
+        assert association.send_c_echo().Status == 0x0000
+        association.release()
+    waiting.close()
+    core.close()

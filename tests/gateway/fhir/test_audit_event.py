@@ -18,7 +18,9 @@ from fhir.resources.R4B.bundle import Bundle
 from gateway import assembly
 from gateway.assembly import Core
 from gateway.audit.events import AuditEvent
+from gateway.audit.syslog import Pending
 from gateway.config import Settings
+from gateway.config.auditing import SyslogSettings
 from gateway.config.serving import AccessSettings
 from gateway.context import Caller, Principal, PrincipalKind, Source
 from gateway.dicomweb.routes import routes as dicomweb_routes
@@ -221,3 +223,18 @@ async def test_what_cannot_be_recorded_is_not_told(client: Client, core: Core, m
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", full)
         await get(client, status=503)
+
+
+async def test_while_too_much_of_the_trail_waits_for_the_syslog_server_nothing_is_served(
+    settings: Settings, aiohttp_client: Callable[..., Awaitable[Client]]
+) -> None:
+    where = SyslogSettings(host="127.0.0.1", port=1, max_pending_bytes=1000)
+    core = assembly.build(settings.model_copy(update={"syslog": where}), "http-1")
+    client = await aiohttp_client(application.build(core, dicomweb_routes()))
+    waiting = Pending(assembly.audit_directory(settings))
+    for size, status in ((1001, 503), (1000, 204)):
+        waiting.write(size)
+        async with client.get("/dicomweb/studies") as response:
+            assert response.status == status
+    waiting.close()
+    core.close()

@@ -136,6 +136,12 @@ def test_an_object_that_the_archive_did_not_keep_is_forgotten(followed: Followed
     assert existence(followed.index, STUDIES[1]) is Existence.LIVE
 
 
+def test_what_is_beside_the_archive_is_left_alone(followed: Followed) -> None:
+    followed.objects.put(".audit/0/1.json", [b"{}"])
+    report = followed.follower.follow()
+    assert (report.objects, report.damaged) == (0, [])
+
+
 def test_an_archive_that_is_not_mounted_is_not_taken_for_one_that_was_emptied(followed: Followed) -> None:
     followed.history.store(sent())
     followed.follower.follow()

@@ -290,6 +290,13 @@ def leave_orphan(archive: Archive, **values: Any) -> str:
     return key
 
 
+def test_what_is_beside_the_archive_is_left_alone(archive: Archive) -> None:
+    archive.objects.put(".audit/0/1.json", [b"{}"])
+    report = later(archive)
+    assert (report.objects, report.damaged) == (0, [])
+    assert [info.key for info in archive.objects.list("")] == [".audit/0/1.json"]
+
+
 def test_an_object_without_a_row_is_left_alone_for_the_grace_time_and_then_indexed(archive: Archive) -> None:
     leave_orphan(archive, StudyInstanceUID="6.6")
     assert reconcile.adopt_orphans(archive, 3600, Conflicts()).indexed == 0

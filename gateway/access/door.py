@@ -13,7 +13,7 @@ from gateway.access.actions import Action
 from gateway.access.live import LivePolicy
 from gateway.access.rules import Policy
 from gateway.audit.accesses import UNCOUNTED, Access
-from gateway.audit.events import AuditEvent
+from gateway.audit.events import BREAK_GLASS, AuditEvent
 from gateway.audit.trail import AuditTrail
 from gateway.context import OWN_KINDS, Caller, of_the_gateway
 from gateway.errors import Forbidden
@@ -94,7 +94,7 @@ class Door:
         """
         principal = caller.principal
         found = self.policy.permission(principal, action, has_reason=bool(caller.reason))
-        outcome = "denied" if found is None else "break-glass" if found.broke_glass else "allowed"
+        outcome = "denied" if found is None else BREAK_GLASS if found.broke_glass else "allowed"
         detail = caller.reason if found is not None and found.broke_glass else ""
         event = AuditEvent(action.value, outcome, caller, principal.tenant, subject, detail, query)
         access = self._trail.write(event)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from gateway.audit.events import BATCHED, AuditEvent, Counts
+from gateway.audit.events import BATCHED, BREAK_GLASS, AuditEvent, Counts
 from gateway.errors import AuditUnavailable
 
 _MOST = 10_000
@@ -156,7 +156,7 @@ class Accesses:
 
 
 def _is_batched(event: AuditEvent) -> bool:
-    return event.outcome == "denied" or (event.outcome in ("allowed", "break-glass") and event.action in BATCHED)
+    return event.outcome == "denied" or (event.outcome in ("allowed", BREAK_GLASS) and event.action in BATCHED)
 
 
 def _key(event: AuditEvent) -> object:
@@ -167,4 +167,4 @@ def _key(event: AuditEvent) -> object:
     )  # fmt: skip
     if event.outcome == "denied":
         return event.action, event.outcome, event.tenant, who, event.subject, event.detail
-    return event.action, event.outcome, event.tenant, who, event.subject[:2]
+    return event.action, event.outcome, event.tenant, who, event.subject[:2], event.detail

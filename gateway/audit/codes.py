@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.audit.events import BREAK_GLASS
+
 OWN = "dicomweb-gateway"
 """Code system of what the standard has no code for."""
 
@@ -47,13 +49,16 @@ _STOPPED = Code("110121", "DCM", "Application Stop")
 _LOGIN = Code("110122", "DCM", "Login")
 _LOGOUT = Code("110123", "DCM", "Logout")
 _NODE = Code("110126", "DCM", "Node Authentication")
+_OVERRIDE = Code("110127", "DCM", "Emergency Override Started")
 _CONFIGURATION = Code("110129", "DCM", "Security Configuration")
+_ATTRIBUTES = Code("110137", "DCM", "User Security Attributes Changed")
 
 _EVENTS: dict[str, tuple[Code, str, Code | None]] = {
     "start": (_ACTIVITY, "E", _STARTED),
     "stop": (_ACTIVITY, "E", _STOPPED),
     "search": (_QUERY, "E", None),
     "read": (_TRANSFERRED, "R", None),
+    "download": (_TRANSFERRED, "R", None),
     "render": (_ACCESSED, "R", None),
     "store": (_TRANSFERRED, "C", None),
     "delete": (_DELETED, "D", None),
@@ -68,16 +73,27 @@ _EVENTS: dict[str, tuple[Code, str, Code | None]] = {
     "logout": (_AUTHENTICATION, "E", _LOGOUT),
     "associate": (_ALERT, "E", _NODE),
     "configure": (_ALERT, "E", _CONFIGURATION),
+    "policy": (_ALERT, "E", _CONFIGURATION),
+    "admin": (_ALERT, "E", _ATTRIBUTES),
 }
 """Event, its action code and type, by action. What is not here has our own code, and is executed (E)."""
 
-_TRANSFERS = frozenset(("read", "store"))
+_TRANSFERS = frozenset(("read", "download", "store"))
 _FAILED = frozenset(("denied", "refused", "rejected", "misplaced", "locked", "failed"))
 
 _TO_US = frozenset(("search", "store"))
-_FROM_US = frozenset(("read", "render", "export", "share", "backup"))
+_FROM_US = frozenset(("read", "download", "render", "export", "share", "backup"))
 
-_LIFE_CYCLE = {"store": "1", "read": "6", "render": "6", "export": "10", "share": "11", "delete": "14", "erase": "15"}
+_LIFE_CYCLE = {
+    "store": "1",
+    "read": "6",
+    "download": "6",
+    "render": "6",
+    "export": "10",
+    "share": "11",
+    "delete": "14",
+    "erase": "15",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +110,10 @@ def event(fields: Fields) -> Event:
     """The event of a record; a transfer that was only allowed yet has begun."""
     action, outcome = str(fields["action"]), str(fields["outcome"])
     identifier, code, kind = _EVENTS.get(action, (Code(action, OWN, action), "E", None))
-    if action in _TRANSFERS and outcome == "allowed":
+    if action in _TRANSFERS and outcome in ("allowed", BREAK_GLASS):
         identifier = _BEGIN
+    if outcome == BREAK_GLASS:
+        kind = _OVERRIDE
     return Event(identifier, kind, code, outcome in _FAILED)
 
 

@@ -12,6 +12,9 @@ DURABLE = frozenset(("delete", "erase", "retention", "export", "reidentify", "sh
 BATCHED = frozenset(("read", "download", "render"))
 """Actions of which many requests are one access to a study or series."""
 
+BREAK_GLASS = "break-glass"
+"""Outcome of what is allowed since somebody gave a reason."""
+
 
 @dataclass(frozen=True, slots=True)
 class Counts:

@@ -25,7 +25,14 @@ _SOURCE_TYPE = "http://terminology.hl7.org/CodeSystem/security-source-type"
 _ENTITY_TYPE = "http://terminology.hl7.org/CodeSystem/audit-entity-type"
 _ENTITY_ROLE = "http://terminology.hl7.org/CodeSystem/object-role"
 _LIFE_CYCLE = "http://terminology.hl7.org/CodeSystem/dicom-audit-lifecycle"
-_INTERACTIONS = {"search": "search", "read": "read", "render": "read", "store": "create", "delete": "delete"}
+_INTERACTIONS = {
+    "search": "search",
+    "read": "read",
+    "download": "read",
+    "render": "read",
+    "store": "create",
+    "delete": "delete",
+}
 
 
 def resource(record: Record, reporter: Reporter, patients: Patients) -> Resource:

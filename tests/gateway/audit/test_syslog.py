@@ -39,6 +39,8 @@ EVENTS = [
     AuditEvent("read", "allowed", web(), "main", (STUDY, SERIES, SOP, "1,2")),
     AuditEvent("read", "completed", web(), "main", (STUDY, SERIES), counts=Counts(3, "2026-01-01", 7, 3, 30, 1000)),
     AuditEvent("render", "allowed", web(), "main", (STUDY,)),
+    AuditEvent("download", "break-glass", web(), "main", (STUDY,), "emergency room"),
+    AuditEvent("admin", "key created", web(), "main", ("a1b2",)),
     AuditEvent("store", "allowed", ae(), "main"),
     AuditEvent("store", "stored", ae(), "main", (STUDY, SERIES, SOP)),
     AuditEvent("store", "refused", ae(), "main", (STUDY, SERIES, SOP), "Unreadable"),
@@ -101,6 +103,8 @@ def test_messages_have_the_codes_of_the_standard(messages: list[etree._Element])
         ("110102", "R", "0", []),
         ("110104", "R", "0", []),
         ("110103", "R", "0", []),
+        ("110102", "R", "0", ["110127"]),
+        ("110113", "E", "0", ["110137"]),
         ("110102", "C", "0", []),
         ("110104", "C", "0", []),
         ("110104", "C", "4", []),
@@ -133,7 +137,7 @@ def test_a_transfer_names_both_ends_the_study_and_the_patient(messages: list[etr
         each.get("type"): base64.b64decode(each.get("value")) for each in completed.iter("ParticipantObjectDetail")
     }
     assert (details["frames"], details["requests"]) == (b"30", b"7")
-    stored = messages[6]
+    stored = messages[8]
     assert [each.get("AlternativeUserID") for each in stored.iter("ActiveParticipant")] == [
         "AETITLES=CT1",
         "AETITLES=GATEWAY",

@@ -20,8 +20,8 @@ from gateway.assembly import Core
 from gateway.audit.events import AuditEvent
 from gateway.audit.syslog import Pending
 from gateway.config import Settings
+from gateway.config.access import AccessSettings
 from gateway.config.auditing import SyslogSettings
-from gateway.config.serving import AccessSettings
 from gateway.context import Caller, Principal, PrincipalKind, Source
 from gateway.dicomweb.routes import routes as dicomweb_routes
 from gateway.fhir import parameters

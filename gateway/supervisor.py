@@ -19,6 +19,7 @@ from gateway.audit.checkpoints import Checkpointer
 from gateway.audit.syslog import Forwarder
 from gateway.audit.trail import AuditTrail
 from gateway.config import Settings
+from gateway.errors import AuditUnavailable
 from gateway.nursery import Nursery, StartFailed, Worker
 from gateway.services.spool import Spool
 from gateway.stores import object_store
@@ -190,7 +191,11 @@ class Supervisor:
             self._forwarder = assembly.forwarder(self._settings, self._patients)
             self._forwarder.start()
         self._trail = assembly.audit_trail(self._settings, "supervisor")
-        auditing.start(self._trail, self._settings, assembly.release())
+        try:
+            auditing.start(self._trail, self._settings, assembly.release())
+        except AuditUnavailable:
+            # Workers refuse what they cannot record; the gateway comes back by itself when the disk does.
+            _log.critical("the start cannot be written to the audit trail", exc_info=True)
         if not self._settings.storage.read_only:
             self._checkpointer = assembly.checkpointer(self._settings)
             self._checkpointer.start()

@@ -27,6 +27,20 @@ NAMES = (
 )  # fmt: skip
 """Every parameter that is understood; another one is refused, since an answer without it would be of something else."""
 
+TYPES = {
+    "date": "date",
+    "agent": "reference",
+    "agent-name": "string",
+    "address": "string",
+    "patient": "reference",
+    "entity": "reference",
+    "action": "token",
+    "outcome": "token",
+    "type": "token",
+    "subtype": "token",
+}
+"""The types that FHIR gives them."""
+
 _DATE = re.compile(r"(eq|ne|gt|lt|ge|le|sa|eb|ap)?(\d{4}(?:-\d\d(?:-\d\d(?:T.+)?)?)?)")
 _TIME_PARTS = re.compile(r"T\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)?")
 _VALUES = 100

@@ -14,13 +14,16 @@ from gateway.audit.atna import Patients
 from gateway.audit.patients import IndexPatients
 from gateway.fhir import audit_event, parameters
 from gateway.http import roots
-from gateway.http.application import CALLER, CORE, OFFLOAD, Route
+from gateway.http.application import CALLER, CORE, OFFLOAD, ORIGIN, Route
 from gateway.http.offload import Lane
+from gateway.http.proxies import origin
 
 PREFIX = "/fhir"
 MEDIA_TYPE = "application/fhir+json"
 _PATH = f"{PREFIX}/AuditEvent"
 _MAX_QUERY = 2048
+_RELEASED = "2026-11-27"
+"""When what the statement says was changed last."""
 
 
 async def search(request: web.Request) -> web.StreamResponse:
@@ -81,9 +84,37 @@ def _answer(body: bytes) -> web.Response:
     return web.Response(body=body, content_type=MEDIA_TYPE, charset="utf-8", headers={"Cache-Control": "no-store"})
 
 
+async def metadata(request: web.Request) -> web.StreamResponse:
+    """What this face can do, as a CapabilityStatement."""
+    # Nobody is asked for here, so nobody has looked at what a proxy says yet.
+    request[ORIGIN] = origin(request, request.app[CORE].settings.http)
+    return _answer(orjson.dumps(_capabilities(roots.root(request) + PREFIX)))
+
+
+def _capabilities(base: str) -> dict[str, Any]:
+    names = [name for name in parameters.NAMES if not name.startswith("_") and ":" not in name]
+    event = {
+        "type": "AuditEvent",
+        "interaction": [{"code": "read"}, {"code": "search-type"}],
+        "searchParam": [{"name": name, "type": parameters.TYPES[name]} for name in names],
+    }
+    return {
+        "resourceType": "CapabilityStatement",
+        "status": "active",
+        "date": _RELEASED,
+        "kind": "instance",
+        "software": {"name": "dicomweb-gateway", "version": assembly.release()},
+        "implementation": {"description": "DICOMweb imaging gateway", "url": base},
+        "fhirVersion": "4.0.1",
+        "format": ["json"],
+        "rest": [{"mode": "server", "resource": [event]}],
+    }
+
+
 def routes() -> list[Route]:
-    """Search and read."""
+    """Search, read, and the capability statement, which is public: it tells nothing of the archive."""
     return [
+        Route("GET", f"{PREFIX}/metadata", metadata, None),
         Route("GET", _PATH, search, Action.AUDIT_READ),
         Route("GET", f"{_PATH}/{{id}}", read, Action.AUDIT_READ),
     ]

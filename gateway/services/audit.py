@@ -14,7 +14,7 @@ from gateway.context import Caller
 from gateway.errors import NotFound
 from storage.index.base import Index
 
-MOST_LOOKED_AT = 500_000
+MOST_LOOKED_AT = 100_000
 """Records that one search looks at, before it gives what it has found and where to go on."""
 
 

@@ -35,7 +35,7 @@ AHEAD_BYTES = 8 << 20
 """Pictures of a multipart that are rendered before its status line goes out, so that it can say which failed."""
 
 _OF_PDF = "default-src 'none'; object-src 'self'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'self'"
-"""What a browser's own viewer of PDF needs, which a sandbox would keep from showing it; scripts are none of it."""
+"""What browsers' own viewers of PDF need, some of which show nothing in a sandbox; scripts are none of it."""
 
 _TEXTS = {HTML: "text/html; charset=utf-8", PLAIN: "text/plain; charset=utf-8"}
 

@@ -10,6 +10,7 @@ import datetime
 import hashlib
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from storage.objects.base import ObjectStore
 
 _log = logging.getLogger("gateway.audit")
 
+_WEEKS_S = 40 * 86_400.0
 _AFTER_ALL = "Z" * 32
 """Greater than every name in a trail's folder."""
 
@@ -103,6 +105,15 @@ def trails(objects: ObjectStore) -> list[str]:
     return found
 
 
+def _last(objects: ObjectStore, trail: str) -> tuple[str, str] | None:
+    """Key and hash of a trail's last checkpoint, looked for among those of the last weeks before all others."""
+    for since in (ids.before_time(time.time() - _WEEKS_S), ""):
+        names = [info.key for info in objects.list(prefix(trail), f"{prefix(trail)}{since}")]
+        if names:
+            return names[-1], hashlib.sha256(objects.get(names[-1])).hexdigest()
+    return None
+
+
 class Checkpointer:
     """Puts checkpoints of a directory's chains, from a thread of its own and once more at the end.
 
@@ -157,8 +168,7 @@ class Checkpointer:
         trail = trail_id(self._directory)
         with closing(self._open_objects()) as objects:
             if not self._looked:
-                for object_key, found in load(objects, trail):
-                    self._before = (object_key, found.hash) if found is not None else self._before
+                self._before = _last(objects, trail)
                 self._looked = True
             object_key = f"{prefix(trail)}{chain.CLOCK.next()}.json"
             time = _time_of(object_key)

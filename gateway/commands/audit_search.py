@@ -35,13 +35,17 @@ def with_directories(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=[],
         metavar="DIR",
-        help="another directory with audit files, such as one that older ones were moved to; may be given again",
+        help="another directory with audit files, with all below it: one that older files were moved to, or of other "
+        "hosts; may be given again",
     )
 
 
 def directories(settings: Settings, options: argparse.Namespace) -> list[Path]:
     """Where the audit files are."""
-    return [assembly.audit_directory(settings), *options.directory]
+    found = [assembly.audit_directory(settings)]
+    for each in options.directory:
+        found += [each, *sorted(path for path in each.rglob("*") if path.is_dir())]
+    return list(dict.fromkeys(found))
 
 
 # Search

@@ -21,6 +21,7 @@ from gateway.audit.verifying import Verification
 from gateway.context import Caller, Principal, PrincipalKind, Source
 from storage.objects.base import ObjectStore
 from storage.objects.memory import MemoryObjectStore
+from storage.objects.s3 import S3ObjectStore, S3Settings
 
 KEY = AuditKey(bytes(range(32)))
 OTHER = AuditKey(bytes(32))
@@ -233,6 +234,19 @@ def test_a_checkpoint_that_was_altered_or_removed_is_a_fault(tmp_path: Path) -> 
     assert fault.what == "a checkpoint before it is missing or was altered"
     objects.put(second, [body.replace(b'"seq":3', b'"seq":2')])
     assert look(tmp_path, objects).faults[0].what == "the checkpoint was altered"
+
+
+def test_checkpoints_are_kept_in_a_bucket_by_who_starts_anew(tmp_path: Path, seaweedfs_bucket: S3Settings) -> None:
+    for _ in range(2):
+        record(tmp_path, "http-1", 1)
+        made = Checkpointer(tmp_path, KEY, lambda: S3ObjectStore(seaweedfs_bucket), 60.0)
+        made.start()
+        made.stop()
+    objects = S3ObjectStore(seaweedfs_bucket)
+    found = look(tmp_path, objects)
+    assert (found.faults, found.checkpoints) == ([], 2)
+    assert checkpoints.trails(objects) == verifying.trails([tmp_path])
+    objects.close()
 
 
 def test_nothing_new_makes_no_checkpoint(tmp_path: Path) -> None:

@@ -106,9 +106,10 @@ def test_a_trail_that_is_gone_is_missed(data: Path, capsys: pytest.CaptureFixtur
 
 
 def test_files_may_be_kept_elsewhere(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "older").mkdir()
-    for path in sorted((data / "audit").glob("*.jsonl"))[:3]:
-        path.rename(tmp_path / "older" / path.name)
+    (tmp_path / "older" / "one").mkdir(parents=True)
+    first, second, *_ = sorted((data / "audit").glob("*.jsonl"))
+    first.rename(tmp_path / "older" / first.name)
+    second.rename(tmp_path / "older" / "one" / second.name)
     assert told(capsys, "verify", status=1)["faults"]
     assert told(capsys, "verify", "--directory", str(tmp_path / "older"))["whole"]
 

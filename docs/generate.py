@@ -30,7 +30,7 @@ from gateway.dimse import status
 from gateway.dimse.contexts import STORAGE_SYNTAXES
 from gateway.fhir.routes import routes as fhir_routes
 from gateway.http import health, problem
-from gateway.http.application import Route
+from gateway.http.route import Route
 from gateway.imaging import errors as imaging
 from gateway.imaging.decode import SUPPORTED_TRANSFER_SYNTAXES
 from gateway.imaging.encode import ENCODERS, LOSSY_METHODS

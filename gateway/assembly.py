@@ -13,6 +13,8 @@ from gateway import certificates
 from gateway.access import policy
 from gateway.access.authentication import Authenticator
 from gateway.access.door import Door
+from gateway.access.logins import Logins
+from gateway.access.shares import Shares
 from gateway.access.tokens import Tokens
 from gateway.audit import key as audit_key_files
 from gateway.audit import syslog
@@ -36,6 +38,7 @@ from gateway.services.render import RenderService
 from gateway.services.retention import RetentionService
 from gateway.services.retrieve import RetrieveService
 from gateway.services.room import Place, Quota, Room
+from gateway.services.sharing import SharingService
 from gateway.services.spool import Spool
 from gateway.stores import archive_directory, check_keys, check_places, key_in_file, key_of, object_store
 from gateway.telemetry import tracing
@@ -71,7 +74,9 @@ class Core:
     door: Door
     control: ControlStore
     authenticator: Authenticator
+    logins: Logins
     accounts: AccountService
+    sharing: SharingService
     spool: Spool
     composer: Composer
     pool: ImagingPool
@@ -354,6 +359,7 @@ def build(settings: Settings, worker: str, *, any_age: bool = False) -> Core:
     trail = audit_trail(settings, worker, metrics.recorded)
     door = Door(settings.access.policy_file, trail, metrics.glass_broken.inc)
     kept = control(settings)
+    shares, tokens = Shares(kept), Tokens(settings.access.issuers)
     imaging = settings.imaging
     pool = ImagingPool(
         imaging.workers,
@@ -377,7 +383,9 @@ def build(settings: Settings, worker: str, *, any_age: bool = False) -> Core:
         trail=trail,
         door=door,
         control=kept,
-        authenticator=Authenticator(door, kept, Tokens(settings.access.issuers)),
+        authenticator=Authenticator(door, kept, tokens, shares),
+        logins=Logins(tokens, kept),
+        sharing=SharingService(shares, door, archive.index),
         accounts=AccountService(kept, door, archive.index),
         spool=spool,
         composer=Composer(spool, bounds),

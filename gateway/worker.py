@@ -23,9 +23,11 @@ from aiohttp import web
 
 from gateway import assembly, background, certificates, log
 from gateway.config import Settings
+from gateway.console.pages import page as console_page
 from gateway.console.pages import routes as console_routes
 from gateway.dicomweb.routes import routes as dicomweb_routes
 from gateway.dimse.server import DimseServer
+from gateway.entrance.routes import routes as entrance_routes
 from gateway.errors import AuditUnavailable
 from gateway.fhir.routes import routes as fhir_routes
 from gateway.http import application, health
@@ -93,7 +95,10 @@ def run_http(core: assembly.Core, listening: socket.socket, ready: Callable[[], 
     """Serve HTTP on an inherited socket."""
 
     async def serve() -> None:
-        app = application.build(core, [*dicomweb_routes(), *fhir_routes(), *console_routes(), *health.routes()])
+        app = application.build(
+            core,
+            [*dicomweb_routes(), *fhir_routes(), *console_routes(), *entrance_routes(console_page), *health.routes()],
+        )
         runner = web.AppRunner(app, shutdown_timeout=1.0)
         await runner.setup()
         assert runner.server is not None

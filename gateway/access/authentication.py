@@ -12,6 +12,7 @@ from enum import Enum
 
 from gateway.access import keys, sessions, users
 from gateway.access.door import Door
+from gateway.access.shares import Shares
 from gateway.access.tokens import Tokens
 from gateway.context import Principal
 from gateway.errors import Unauthenticated
@@ -32,6 +33,8 @@ class Scheme(Enum):
     """The name and password of a local user."""
     SESSION = "session"
     """The cookie of a browser that logged in."""
+    SHARE = "share"
+    """The token of a share link; ``opened`` is the cookie of its opening."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,7 @@ class Credential:
     scheme: Scheme
     secret: str
     user: str = ""
+    opened: str = ""
 
     @property
     def claimed(self) -> str:
@@ -67,10 +71,11 @@ class _Remembered:
 class Authenticator:
     """Proves credentials. Safe to use from several threads."""
 
-    def __init__(self, door: Door, control: ControlStore, tokens: Tokens) -> None:
+    def __init__(self, door: Door, control: ControlStore, tokens: Tokens, shares: Shares) -> None:
         self._door = door
         self._control = control
         self._tokens = tokens
+        self._shares = shares
         self._lock = threading.Lock()
         self._known: OrderedDict[bytes, _Remembered] = OrderedDict()
         self._salt = secrets.token_bytes(32)
@@ -97,6 +102,8 @@ class Authenticator:
         ------
         Unauthenticated
             It is nobody's.
+        NotFound
+            It is no share link, or none any more.
         IdentityUnavailable, storage.errors.StorageUnavailable
             That cannot be found out now.
         """
@@ -123,6 +130,9 @@ class Authenticator:
                 raise Unauthenticated("the session is over; log in again")
             until_s = time.monotonic() + session.ends_at_s - time.time()
             return Proven(session.principal, session.csrf, session.reason), until_s, True
+        if credential.scheme is Scheme.SHARE:
+            principal, ends_at_s = self._shares.recognise(credential.secret, credential.opened)
+            return Proven(principal), time.monotonic() + ends_at_s - time.time(), True
         if credential.scheme is Scheme.BASIC:
             found = users.recognise(self._control, credential.user, credential.secret)
             if found is None:
@@ -147,7 +157,7 @@ class Authenticator:
         return None if found is None else Proven(found)
 
     def _place(self, credential: Credential, address: str) -> bytes:
-        said = "\0".join((credential.scheme.value, credential.user, address, credential.secret))
+        said = "\0".join((credential.scheme.value, credential.user, address, credential.opened, credential.secret))
         return hashlib.blake2b(said.encode("utf-8", "surrogatepass"), key=self._salt, digest_size=32).digest()
 
     def close(self) -> None:

@@ -61,6 +61,27 @@ class Tokens:
         until_s = _check_claims(claims, provider.settings)
         return principal(claims, provider.settings), until_s
 
+    def logged_in(self, provider: Provider, id_token: str, nonce: str) -> Principal:
+        """Whom an ID token is of, which a provider gave for a login of ours (OpenID Connect Core 1.0, 3.1.3.7).
+
+        Raises
+        ------
+        Unauthenticated
+            It is none, of somebody else, for somebody else, or of another login.
+        IdentityUnavailable
+        """
+        parts = id_token.split(".")
+        if len(id_token) > MAX_TOKEN_BYTES or len(parts) != 3:
+            raise Unauthenticated("the identity provider gave no ID token")
+        header, claims = _unproven(parts[0]), _unproven(parts[1])
+        _check_signature(id_token, header, provider)
+        settings = provider.settings
+        _check_claims(claims, settings.model_copy(update={"audience": settings.client_id}))
+        if claims.get("nonce") != nonce or claims.get("azp", settings.client_id) != settings.client_id:
+            raise Unauthenticated("the ID token is of another login")
+        # Scopes bound what an access token may do; who logs in here does it as itself.
+        return principal(claims, settings.model_copy(update={"smart": False}))
+
     def _introspected(self, token: str) -> tuple[Principal, float]:
         asked = [each for each in self.providers.values() if each.settings.introspection_url is not None]
         if not asked:

@@ -96,7 +96,7 @@ def _explain(options: argparse.Namespace) -> int:
             administrator(), options.tenant, principal, options.action, options.study, options.reason
         )
     if options.json:
-        terminal.report(as_json(found))
+        terminal.report(found.told())
     else:
         for line in told(found):
             terminal.answer(terminal.safe(line))
@@ -124,26 +124,6 @@ def told(found: Explanation) -> list[str]:
         else:
             lines.append(f"  yes  {reading.rule}" + ("" if inside is None else ": the study is in its scope"))
     return lines
-
-
-def as_json(found: Explanation) -> dict[str, object]:
-    """An explanation for scripts."""
-    return {
-        "principal": found.principal.name,
-        "action": found.action.value,
-        "allowed": bool(found.deciding),
-        "decidedBy": found.deciding,
-        "studyFound": found.found,
-        "rules": [
-            {
-                "rule": reading.rule,
-                "counts": reading.scope not in (None, NOTHING),
-                "why": reading.why,
-                "inScope": inside,
-            }
-            for reading, inside in found.readings
-        ],
-    }
 
 
 def _test(options: argparse.Namespace) -> int:

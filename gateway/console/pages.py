@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from importlib import resources
 
 from aiohttp import web
 
-from gateway.http.application import Handler, Route
+from gateway.http.route import Handler, Route
 
 FOLDER = "/console"
 """Where the files are found beside the page, which is "/"."""
@@ -46,21 +47,36 @@ _HEADERS = {
 
 def routes() -> list[Route]:
     """The page and its files; public, since somebody without an API key must be able to type one."""
-    files = {name: _file(name, media_type) for name, media_type in MEDIA_TYPES.items()}
-    page = Route("GET", "/", files.pop(INDEX), None)
-    return [page, *(Route("GET", f"{FOLDER}/{name}", handler, None) for name, handler in files.items())]
+    files = [
+        Route("GET", f"{FOLDER}/{name}", _handler(name), None, for_links=True) for name in MEDIA_TYPES if name != INDEX
+    ]
+    return [Route("GET", "/", _handler(INDEX), None), *files]
 
 
-def _file(name: str, media_type: str) -> Handler:
-    """The handler of one file, read once: a release does not change while it runs."""
+def _handler(name: str) -> Handler:
+    answer = file(name)
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return answer(request)
+
+    return handler
+
+
+def file(name: str) -> Callable[[web.Request], web.Response]:
+    """What answers with one file, read once: a release does not change while it runs."""
+    media_type = MEDIA_TYPES[name]
     body = resources.files(__package__).joinpath("static", name).read_bytes()
     etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
     headers = {**_HEADERS, "ETag": etag}
 
-    async def handler(request: web.Request) -> web.StreamResponse:
+    def answer(request: web.Request) -> web.Response:
         known = [each.strip().removeprefix("W/") for each in request.headers.get("If-None-Match", "").split(",")]
         if etag in known or "*" in known:
             return web.Response(status=304, headers=headers)
         return web.Response(body=body, content_type=media_type, charset="utf-8", headers=headers)
 
-    return handler
+    return answer
+
+
+page = file(INDEX)
+"""What answers with the page itself."""

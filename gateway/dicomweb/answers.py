@@ -14,7 +14,8 @@ from gateway.audit.accesses import UNCOUNTED, Access
 from gateway.dicomweb import multipart, ranges
 from gateway.dicomweb.media_types import MULTIPART, OCTET_STREAM
 from gateway.http import problem
-from gateway.http.application import OFFLOAD, PIECE_BYTES, REQUEST_ID
+from gateway.http.application import PIECE_BYTES
+from gateway.http.keys import OFFLOAD, REQUEST_ID
 from gateway.http.offload import Lane
 from gateway.services.content import Content, batched, held, joined
 from storage.errors import ObjectDamaged

@@ -14,8 +14,9 @@ from gateway.dicomweb import negotiation
 from gateway.dicomweb.api import OPERATIONS, PATH_PARAMETERS
 from gateway.dicomweb.urls import PREFIX, service_root
 from gateway.http import api_page, openapi
-from gateway.http.application import CORE, ORIGIN, Handler, Route
+from gateway.http.keys import CORE, ORIGIN
 from gateway.http.proxies import origin
+from gateway.http.route import Handler, Route
 from storage.dicom import json_model
 
 WADL = "application/vnd.sun.wadl+xml"

@@ -15,9 +15,11 @@ from gateway.access.door import Decision
 from gateway.dicomweb import negotiation
 from gateway.dicomweb.urls import PREFIX, service_root
 from gateway.errors import GatewayError, Gone, InvalidParameter
-from gateway.http.application import CALLER, CORE, FOLLOWERS, OFFLOAD, REQUEST_ID, Route
+from gateway.http.application import FOLLOWERS
 from gateway.http.followers import Followers
+from gateway.http.keys import CALLER, CORE, OFFLOAD, REQUEST_ID
 from gateway.http.offload import Lane
+from gateway.http.route import Route
 from storage.dicom import json_model
 from storage.errors import StorageError
 from storage.index.changes import Change, Changes

@@ -13,8 +13,9 @@ from gateway.dicomweb import media_types as types
 from gateway.dicomweb import negotiation
 from gateway.dicomweb.urls import PREFIX
 from gateway.errors import InvalidRequest, PayloadTooLarge, UnsupportedMediaType
-from gateway.http.application import CALLER, CORE, OFFLOAD, Route
+from gateway.http.keys import CALLER, CORE, OFFLOAD
 from gateway.http.offload import Lane
+from gateway.http.route import Route
 from gateway.services.commitment import Reference, Result
 from storage.dicom import compose, json_model, xml_model
 from storage.dicom import identifiers as ids

@@ -10,8 +10,9 @@ from aiohttp import web
 from gateway.access.actions import Action
 from gateway.dicomweb import urls
 from gateway.dicomweb.urls import PREFIX, service_root
-from gateway.http.application import CALLER, CORE, OFFLOAD, Route
+from gateway.http.keys import CALLER, CORE, OFFLOAD
 from gateway.http.offload import Lane
+from gateway.http.route import Route
 from gateway.services.delete import Deletion
 from storage.dicom import identifiers as ids
 from storage.dicom import json_model

@@ -15,8 +15,9 @@ from gateway.dicomweb.negotiation import Choice
 from gateway.dicomweb.urls import PREFIX, service_root
 from gateway.dicomweb.wado import locate, location, send_bulk_data
 from gateway.errors import NotAcceptable
-from gateway.http.application import CORE, OFFLOAD, Route
+from gateway.http.keys import CORE, OFFLOAD
 from gateway.http.offload import Lane
+from gateway.http.route import Route
 from gateway.imaging.encode import REVISION
 from gateway.services.content import held
 from gateway.services.retrieve import Found, RetrieveService

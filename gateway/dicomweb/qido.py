@@ -13,8 +13,9 @@ from gateway.dicomweb import answers, multipart, negotiation
 from gateway.dicomweb.media_types import DICOM_XML, JSON, MULTIPART
 from gateway.dicomweb.urls import PREFIX, service_root
 from gateway.errors import InvalidQuery
-from gateway.http.application import CALLER, CORE, OFFLOAD, Handler, Route
+from gateway.http.keys import CALLER, CORE, OFFLOAD
 from gateway.http.offload import Lane
+from gateway.http.route import Handler, Route
 from gateway.services.query import Answer
 from gateway.services.question import Query
 from gateway.services.representation import etag

@@ -17,8 +17,9 @@ from gateway.dicomweb.rendered_choice import Plan, Representation, plan
 from gateway.dicomweb.urls import PREFIX, service_root
 from gateway.dicomweb.wado import frame_numbers, locate
 from gateway.errors import InvalidParameter, NotAcceptable
-from gateway.http.application import CALLER, CORE, OFFLOAD, Route
+from gateway.http.keys import CALLER, CORE, OFFLOAD
 from gateway.http.offload import Lane
+from gateway.http.route import Route
 from gateway.imaging.errors import ImagingBusy, ImagingError, InvalidRendering
 from gateway.imaging.picture import RenderedImage, RenderedMediaType
 from gateway.imaging.render import REVISION, RenderRequest

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from gateway.access.shares import LOOKING
 from gateway.dicomweb import (
     capabilities,
     changefeed,
@@ -14,7 +17,7 @@ from gateway.dicomweb import (
     wado,
     wado_uri,
 )
-from gateway.http.application import Route
+from gateway.http.route import Route
 
 
 def routes() -> list[Route]:
@@ -30,4 +33,6 @@ def routes() -> list[Route]:
         *deletion.routes(),
         *changefeed.routes(),
     ]
+    # What a share link can be good for is only ever asked for by GET.
+    found = [replace(each, for_links=each.method == "GET" and each.action in LOOKING) for each in found]
     return [*found, *capabilities.routes(found)]

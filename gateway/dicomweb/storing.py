@@ -13,7 +13,7 @@ from gateway.access.door import Decision
 from gateway.dicomweb.failures import FailureReason, reason_of
 from gateway.errors import Busy, PayloadTooLarge
 from gateway.http import problem
-from gateway.http.application import CORE, OFFLOAD, REQUEST_ID
+from gateway.http.keys import CORE, OFFLOAD, REQUEST_ID
 from gateway.http.offload import Lane
 from gateway.services.ingest import Identified, Stored
 from gateway.services.spool import Spooled, Spooling

@@ -14,8 +14,9 @@ from gateway.dicomweb.storing import Keeper, Report
 from gateway.dicomweb.stow_metadata import MetadataReceiver
 from gateway.dicomweb.urls import PREFIX, service_root
 from gateway.errors import InvalidRequest, PayloadTooLarge, UnsupportedMediaType
-from gateway.http.application import CALLER, CORE, OFFLOAD, Route
+from gateway.http.keys import CALLER, CORE, OFFLOAD
 from gateway.http.offload import Lane
+from gateway.http.route import Route
 from gateway.services.spool import Spooling
 from storage.dicom import json_model, xml_model
 

@@ -14,8 +14,9 @@ from gateway.dicomweb.answers import MultipartAnswer
 from gateway.dicomweb.negotiation import Choice
 from gateway.dicomweb.urls import PREFIX, service_root
 from gateway.errors import InvalidParameter, NotAcceptable, NotFound
-from gateway.http.application import CALLER, CORE, OFFLOAD, Route
+from gateway.http.keys import CALLER, CORE, OFFLOAD
 from gateway.http.offload import Lane
+from gateway.http.route import Route
 from gateway.imaging.encode import REVISION
 from gateway.services.content import Content, held
 from gateway.services.frames import FrameReader, Frames

@@ -17,8 +17,9 @@ from gateway.dicomweb.rendered import Target, answer
 from gateway.dicomweb.rendered_choice import fits, plan
 from gateway.dicomweb.urls import PREFIX
 from gateway.errors import InvalidParameter, NotAcceptable
-from gateway.http.application import CALLER, CORE, OFFLOAD, Route
+from gateway.http.keys import CALLER, CORE, OFFLOAD
 from gateway.http.offload import Lane
+from gateway.http.route import Route
 from gateway.imaging.geometry import Region
 from gateway.imaging.render import MAX_VIEWPORT
 from gateway.services.renderable import HTML, PLAIN, Kind, Renderable

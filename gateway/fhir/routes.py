@@ -14,9 +14,10 @@ from gateway.audit.atna import Patients
 from gateway.audit.patients import IndexPatients
 from gateway.fhir import audit_event, parameters
 from gateway.http import roots
-from gateway.http.application import CALLER, CORE, OFFLOAD, ORIGIN, Route
+from gateway.http.keys import CALLER, CORE, OFFLOAD, ORIGIN
 from gateway.http.offload import Lane
 from gateway.http.proxies import origin
+from gateway.http.route import Route
 
 PREFIX = "/fhir"
 MEDIA_TYPE = "application/fhir+json"

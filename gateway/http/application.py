@@ -6,35 +6,25 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from http import HTTPStatus
 
 from aiohttp import web
 
 from gateway import log
-from gateway.access.actions import Action
 from gateway.access.throttle import source_of
 from gateway.assembly import Core
 from gateway.config.serving import HttpSettings
-from gateway.context import Caller, RequestId, new_request_id
+from gateway.context import RequestId, new_request_id
 from gateway.errors import AuditUnavailable
 from gateway.http import callers, cors, headers, problem, proxies
 from gateway.http.connections import Connection
 from gateway.http.followers import Followers
-from gateway.http.limits import Limits, limits
+from gateway.http.keys import CALLER, CORE, LIMITS, OFFLOAD, ORIGIN, REQUEST_ID
+from gateway.http.limits import limits
 from gateway.http.offload import Lane, Offload
-
-CORE = web.AppKey("core", Core)
-OFFLOAD = web.AppKey("offload", Offload)
-LIMITS = web.AppKey("limits", Limits)
-
-CALLER = web.RequestKey("caller", Caller)
-ORIGIN = web.RequestKey("origin", proxies.Origin)
-REQUEST_ID = web.RequestKey("request_id", RequestId)
-_ACTION = web.RequestKey("action", Action)
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+from gateway.http.route import SHARED_PATH, Handler, Route
 
 _log = logging.getLogger("gateway.http")
 
@@ -44,20 +34,6 @@ PIECE_BYTES = 1 << 18
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"))
 _LEFT = 499
 """In metrics: the client left before its answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """A method, a path and its handler. ``action`` is what a caller needs; None declares the route public.
-
-    The path goes under the configured prefix, unless it is ``fixed``: probes on this machine come past every proxy.
-    """
-
-    method: str
-    path: str
-    handler: Handler
-    action: Action | None
-    fixed: bool = False
 
 
 class UnderWay:
@@ -106,13 +82,14 @@ def build(core: Core, routes: Sequence[Route]) -> web.Application:
     app.cleanup_ctx.append(_offload)
     app.on_response_prepare.append(_headers)
     prefix = core.settings.http.path_prefix
-    for route in routes:
+    served = [*routes, *(replace(each, path=SHARED_PATH + each.path) for each in routes if each.for_links)]
+    for route in served:
         path = route.path if route.fixed else prefix + route.path
         app.router.add_route(route.method, path, _guarded(route))
         if route.method == "GET":
             app.router.add_route("HEAD", path, _guarded(route))
-    for path in {route.path for route in routes if route.action is not None}:
-        methods = sorted({route.method for route in routes if route.path == path})
+    for path in {route.path for route in served if route.action is not None}:
+        methods = sorted({route.method for route in served if route.path == path})
         app.router.add_route("OPTIONS", prefix + path, cors.preflight(core.settings.http.cors_origins, methods))
     if prefix:
         app.router.add_get(prefix, _to_page)
@@ -146,9 +123,7 @@ def _guarded(route: Route) -> Handler:
         bounds = request.app[LIMITS]
         request[ORIGIN] = origin = proxies.origin(request, core.settings.http)
         bounds.sources.take(source_of(origin.address))
-        request[CALLER] = caller = await callers.identify(
-            request, core, request.app[OFFLOAD], bounds, origin, request[REQUEST_ID]
-        )
+        request[CALLER] = caller = await callers.identify(request)
         bounds.principals.take(caller.principal.name)
         return await route.handler(request)
 

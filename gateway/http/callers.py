@@ -7,38 +7,44 @@ import binascii
 import hashlib
 import hmac
 import ipaddress
-from typing import NoReturn
+from collections.abc import Callable
+from typing import TypeVar
 
 from aiohttp import web
 
 from gateway.access.authentication import Credential, Proven, Scheme
-from gateway.access.throttle import Throttle, source_of
+from gateway.access.throttle import source_of
 from gateway.assembly import Core
 from gateway.audit.events import AuditEvent
-from gateway.context import Caller, Principal, PrincipalKind, RequestId, Source
-from gateway.errors import Forbidden, InvalidParameter, Unauthenticated
-from gateway.http.limits import Limits
-from gateway.http.offload import Lane, Offload
-from gateway.http.proxies import Origin
+from gateway.context import Caller, Principal, PrincipalKind, Source
+from gateway.errors import Forbidden, InvalidParameter, NotFound, Unauthenticated
+from gateway.http import proxies
+from gateway.http.keys import CORE, LIMITS, OFFLOAD, ORIGIN, REQUEST_ID
+from gateway.http.offload import Lane
+from gateway.http.route import TOKEN
 
 COOKIE, SECURE_COOKIE = "gateway-session", "__Host-gateway-session"
 """Of a browser's session; the second one over https, which no page of a neighbouring host can set."""
+OPENED = "gateway-share"
+"""The cookie that the opening of a share link gives, for the link's own path."""
 BREAK_GLASS, CSRF = "X-Break-Glass", "X-CSRF-Token"
 _LONGEST_REASON = 200
 _SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
 _FORWARDING = ("Forwarded", "X-Forwarded-For", "X-Real-IP", "Via")
+T = TypeVar("T")
+
 _HOW = "show an API key or token: Authorization: Bearer KEY"
 
 
-async def identify(
-    request: web.Request, core: Core, offload: Offload, limits: Limits, origin: Origin, request_id: RequestId
-) -> Caller:
+async def identify(request: web.Request) -> Caller:
     """The caller of a request.
 
     Raises
     ------
     Unauthenticated
         Nobody that is known.
+    NotFound
+        There is no such share link, or none any more.
     TooManyRequests
         There were too many such requests; this one was not looked at.
     Forbidden
@@ -46,48 +52,86 @@ async def identify(
     IdentityUnavailable, storage.errors.StorageUnavailable
         Who it is cannot be found out now.
     """
-    protocol = "DICOMweb" if "/dicomweb" in request.path else "HTTP"
-    source = Source(protocol, origin.address, request_id=request_id)
+    core, where = request.app[CORE], source(request)
     shown = _shown(request)
     if shown is None:
-        principal = core.door.policy.by_loopback(origin.address) if _is_direct(request) else None
+        principal = core.door.policy.by_loopback(where.address) if _is_direct(request) else None
         if principal is None:
-            limits.unauthenticated.take(source_of(origin.address))
-            refuse(core, source, _HOW)
-        return Caller(principal, source, _reason(request))
-    proven = await prove(core, offload, limits.attempts, shown, source)
+            request.app[LIMITS].unauthenticated.take(source_of(where.address))
+            _record_refusal(core, where, _HOW)
+            raise Unauthenticated(_HOW)
+        return Caller(principal, where, _reason(request))
+    proven = await _prove(request, shown, where)
     if shown.scheme is Scheme.SESSION and request.method not in _SAFE:
         _check_same_site(request, proven)
-    return Caller(proven.principal, source, _reason(request) or proven.reason)
+    return Caller(proven.principal, where, _reason(request) or proven.reason)
 
 
-async def prove(core: Core, offload: Offload, attempts: Throttle, shown: Credential, source: Source) -> Proven:
-    """Whose a credential is; failures are counted and recorded. Raises as ``identify``."""
-    counted = source_of(source.address)
+def source(request: web.Request) -> Source:
+    """Where a request comes from; looks at what proxies say of it, for routes that ask for no caller."""
+    origin = request.get(ORIGIN)
+    if origin is None:
+        origin = request[ORIGIN] = proxies.origin(request, request.app[CORE].settings.http)
+    protocol = "DICOMweb" if "/dicomweb" in request.path else "HTTP"
+    return Source(protocol, origin.address, request_id=request[REQUEST_ID])
+
+
+async def by_link(request: web.Request) -> None:
+    """Look whether a share link, and what its opening gave, let in. Raises as ``identify``."""
+    shown = _shown(request)
+    assert shown is not None
+    await _prove(request, shown, source(request))
+
+
+async def _prove(request: web.Request, shown: Credential, where: Source) -> Proven:
+    authenticator = request.app[CORE].authenticator
     # Where nothing else names it, its digest does, so that no secret is kept.
-    claimed = shown.claimed or hashlib.sha256(shown.secret.encode("utf-8", "surrogateescape")).hexdigest()
-    attempts.check(counted, claimed)
-    found = core.authenticator.declared(shown, source.address) or core.authenticator.remembered(shown, source.address)
+    claimed = shown.claimed or digest(shown.secret)
+    request.app[LIMITS].attempts.check(source_of(where.address), claimed)
+    found = authenticator.declared(shown, where.address) or authenticator.remembered(shown, where.address)
     if found is None:
-        try:
-            found = await offload.run(Lane.ACCESS, core.authenticator.prove, shown, source.address)
-        except Unauthenticated as error:
-            locked_s = attempts.failed(counted, claimed)
-            refuse(core, source, str(error), locked_s)
+        return await attempt(request, where, claimed, lambda: authenticator.prove(shown, where.address))
+    request.app[LIMITS].attempts.succeeded(source_of(where.address), claimed)
+    return found
+
+
+async def attempt(request: web.Request, where: Source, claimed: str, call: Callable[[], T]) -> T:
+    """Have something proven in a thread; failures are counted by source and claimed name, and recorded.
+
+    Raises
+    ------
+    TooManyRequests
+        There were too many failures; it was not looked at.
+    Unauthenticated, NotFound
+        As ``call``.
+    """
+    core, attempts, counted = request.app[CORE], request.app[LIMITS].attempts, source_of(where.address)
+    attempts.check(counted, claimed)
+    try:
+        found = await request.app[OFFLOAD].run(Lane.ACCESS, call)
+    except (Unauthenticated, NotFound) as error:
+        _record_refusal(core, where, str(error), attempts.failed(counted, claimed))
+        raise
     attempts.succeeded(counted, claimed)
     return found
 
 
-def refuse(core: Core, source: Source, refusal: str, locked_s: float = 0.0) -> NoReturn:
-    """Record that somebody is not let in, and say so: raises Unauthenticated, always."""
+def digest(secret: str) -> str:
+    """What stands for a secret where failures are counted."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _record_refusal(core: Core, source: Source, refusal: str, locked_s: float = 0.0) -> None:
     nobody = Caller(Principal("unknown", PrincipalKind.API_KEY), source)
     core.door.record(AuditEvent("authenticate", "denied", nobody, detail=refusal))
     if locked_s:
         core.door.record(AuditEvent("authenticate", "locked", nobody, detail=f"for {locked_s:g} s"))
-    raise Unauthenticated(refusal)
 
 
 def _shown(request: web.Request) -> Credential | None:
+    if (token := request.match_info.get(TOKEN)) is not None:
+        # The link alone counts: whoever follows it may be somebody else in the same browser.
+        return Credential(Scheme.SHARE, token, opened=request.cookies.get(OPENED, ""))
     scheme, _, value = request.headers.get("Authorization", "").partition(" ")
     value = value.strip()
     if value and scheme.lower() == "bearer":
@@ -96,14 +140,19 @@ def _shown(request: web.Request) -> Credential | None:
         return _basic(value)
     if (key := request.headers.get("X-API-Key")) is not None and key:
         return _ascii(Credential(Scheme.BEARER, key))
-    cookie = request.cookies.get(SECURE_COOKIE) or request.cookies.get(COOKIE)
+    cookie = session_secret(request)
     return Credential(Scheme.SESSION, cookie) if cookie else None
+
+
+def session_secret(request: web.Request) -> str | None:
+    """What the cookie of a session holds, if there is one."""
+    return request.cookies.get(SECURE_COOKIE) or request.cookies.get(COOKIE) or None
 
 
 def _ascii(found: Credential) -> Credential:
     if not found.secret.isascii():
         # Nobody's, but counted as any other.
-        return Credential(Scheme.BEARER, hashlib.sha256(found.secret.encode("utf-8", "surrogateescape")).hexdigest())
+        return Credential(Scheme.BEARER, digest(found.secret))
     return found
 
 

@@ -7,8 +7,9 @@ from http import HTTPStatus
 from aiohttp import web
 
 from gateway.http import problem
-from gateway.http.application import CORE, OFFLOAD, REQUEST_ID, Route
+from gateway.http.keys import CORE, OFFLOAD, REQUEST_ID
 from gateway.http.offload import Lane
+from gateway.http.route import Route
 
 
 async def live(_request: web.Request) -> web.StreamResponse:

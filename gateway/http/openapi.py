@@ -9,8 +9,8 @@ from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any
 
-from gateway.http.application import Route
 from gateway.http.problem import MEDIA_TYPE as PROBLEM
+from gateway.http.route import Route
 
 Schema = dict[str, Any]
 

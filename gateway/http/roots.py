@@ -6,11 +6,12 @@ from aiohttp import web
 
 from gateway.errors import InvalidRequest
 from gateway.http import proxies
-from gateway.http.application import CORE, ORIGIN
+from gateway.http.keys import CORE, ORIGIN
+from gateway.http.route import SHARED, TOKEN
 
 
 def root(request: web.Request) -> str:
-    """The URL of the gateway as the client reaches it, without a slash at the end.
+    """The URL of the gateway as the client reaches it, without a slash at the end; within a share link, the link's.
 
     The configured public URL, else what a trusted proxy says, else the request's Host. Python's dicomweb-client sends
     Host without the port: then our own port is added, since such a request came to it. Raises InvalidRequest for a Host
@@ -18,7 +19,7 @@ def root(request: web.Request) -> str:
     """
     settings = request.app[CORE].settings.http
     if settings.public_url is not None:
-        return str(settings.public_url).rstrip("/")
+        return str(settings.public_url).rstrip("/") + _within(request)
     origin = request[ORIGIN]
     scheme, host = origin.scheme or request.scheme, origin.host or request.host
     if not proxies.is_host(host):
@@ -28,4 +29,9 @@ def root(request: web.Request) -> str:
         default = {"http": 80, "https": 443}[scheme]
         if address is not None and address[1] != default:
             host = f"{host}:{address[1]}"
-    return f"{scheme}://{host}{origin.prefix}{settings.path_prefix}"
+    return f"{scheme}://{host}{origin.prefix}{settings.path_prefix}{_within(request)}"
+
+
+def _within(request: web.Request) -> str:
+    token = request.match_info.get(TOKEN)
+    return "" if token is None else f"{SHARED}/{token}"

@@ -46,6 +46,25 @@ class Explanation:
             if reading.scope not in (None, NOTHING) and inside is not False
         ]
 
+    def told(self) -> dict[str, object]:
+        """As JSON, for programs."""
+        return {
+            "principal": self.principal.name,
+            "action": self.action.value,
+            "allowed": bool(self.deciding),
+            "decidedBy": self.deciding,
+            "studyFound": self.found,
+            "rules": [
+                {
+                    "rule": reading.rule,
+                    "counts": reading.scope not in (None, NOTHING),
+                    "why": reading.why,
+                    "inScope": inside,
+                }
+                for reading, inside in self.readings
+            ],
+        }
+
 
 class AccountService:
     """Administers one gateway. Over HTTP an administrator has its own tenant; a command on the host has every one."""

@@ -11,7 +11,6 @@ from pathlib import Path
 
 _SHUTDOWN = 0x8004587D  # EXT4_IOC_SHUTDOWN
 _WITHOUT_LOG_FLUSH = 2
-_BLOCK = bytes(1 << 20)
 
 
 def can_be_made() -> bool:
@@ -51,10 +50,11 @@ class Disk:
     def fill(self) -> None:
         """Leave no room at all."""
         with (self.mount_point / "filling").open("wb", buffering=0) as filling, contextlib.suppress(OSError):
-            size = len(_BLOCK)
+            end, size = 0, 1 << 30
             while size:
                 try:
-                    filling.write(_BLOCK[:size])
+                    os.posix_fallocate(filling.fileno(), end, size)
+                    end += size
                 except OSError:
                     size //= 2
 

@@ -34,7 +34,9 @@ def run(
 ) -> tuple[Book, Findings, Counter[str]]:
     """Hurt a gateway ``rounds`` times; the book, what was wrong, and how often each fault happened."""
     chance, book, done = random.Random(seed), Book(), Counter[str]()
-    with started(directory, pair, chance, disk=pair.startswith("local") and can_be_made()) as site:
+    # Small, so that it is filled up at once, but with room for what is stored in all rounds and never removed.
+    disk_bytes = (128 << 20) + rounds * (8 << 20) if pair.startswith("local") and can_be_made() else 0
+    with started(directory, pair, chance, disk_bytes=disk_bytes) as site:
         names = _drawn(site, rounds, chance)
         with Crowd(site.gateway, book):
             for name in names if quiet else track(names, f"hurting {pair}", console=Console(stderr=True)):

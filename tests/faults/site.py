@@ -16,7 +16,6 @@ from tests.postgres import Postgres
 from tests.seaweedfs import ACCESS_KEY_ID, SECRET_ACCESS_KEY, SeaweedFS, new_bucket
 from tests.serving import Gateway
 
-_DISK_BYTES = 128 << 20
 _ENVIRONMENT = {"GATEWAY_STORAGE__MIN_FREE_BYTES": "0"}
 """A disk is to become really full."""
 _TROUBLE = (
@@ -36,7 +35,7 @@ class Site:
     A deed hurts something and mends it again, all but the workers, which the supervisor replaces.
     """
 
-    def __init__(self, directory: Path, pair: str, chance: random.Random, ends: ExitStack, *, disk: bool) -> None:
+    def __init__(self, directory: Path, pair: str, chance: random.Random, ends: ExitStack, *, disk_bytes: int) -> None:
         self._chance = chance
         self._ends = ends
         objects, index = pair.split("+")
@@ -46,7 +45,7 @@ class Site:
             "the supervisor": (2, self._kill_supervisor),
             "everything": (2, self._kill_everything),
         }
-        data = self._disk(directory) if disk else directory
+        data = self._disk(directory, disk_bytes) if disk_bytes else directory
         sections: dict[str, dict[str, str]] = {}
         if objects == "s3":
             sections |= self._object_store(directory / "weed")
@@ -58,8 +57,8 @@ class Site:
 
     # What there is
 
-    def _disk(self, directory: Path) -> Path:
-        disk = Disk(directory, _DISK_BYTES)
+    def _disk(self, directory: Path, size: int) -> Path:
+        disk = Disk(directory, size)
         disk.mount()
         self._ends.callback(disk.detach)
 
@@ -138,7 +137,7 @@ class Site:
 
 
 @contextmanager
-def started(directory: Path, pair: str, chance: random.Random, *, disk: bool = False) -> Iterator[Site]:
-    """A site that is taken down again; with ``disk``, the gateway's files are on a small file system of their own."""
+def started(directory: Path, pair: str, chance: random.Random, *, disk_bytes: int = 0) -> Iterator[Site]:
+    """A site that is taken down again; ``disk_bytes`` puts the gateway's files on a file system of their own."""
     with ExitStack() as ends:
-        yield Site(directory, pair, chance, ends, disk=disk)
+        yield Site(directory, pair, chance, ends, disk_bytes=disk_bytes)

@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 
 from gateway.config import Settings
 from gateway.config.serving import HttpSettings, SearchSettings
-from gateway.http.application import CORE
+from gateway.http.keys import CORE
 from storage.dicom import identifiers as ids
 from storage.dicom.matching import EVERYTHING
 from storage.index.questions import Target

@@ -24,8 +24,8 @@ from gateway import certificates
 from gateway.assembly import Core
 from gateway.dicomweb.routes import routes
 from gateway.http import application, health
-from gateway.http.application import Route
 from gateway.http.listener import Listener
+from gateway.http.route import Route
 from gateway.supervisor import bind
 
 

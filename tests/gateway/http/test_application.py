@@ -21,7 +21,7 @@ from gateway.config.serving import HttpSettings
 from gateway.context import RequestId
 from gateway.dicomweb.routes import routes
 from gateway.http import application, health, problem
-from gateway.http.application import Route
+from gateway.http.route import Route
 from gateway.imaging import errors as imaging
 from storage import errors as storage
 from tests.instances import data_set, part10_file

@@ -18,7 +18,7 @@ from gateway.assembly import Core
 from gateway.config import Settings
 from gateway.config.serving import HttpSettings
 from gateway.http import application
-from gateway.http.application import Route
+from gateway.http.route import Route
 from tests.gateway.http.conftest import Authority, Served, eventually, serving
 
 TIGHT = HttpSettings(

@@ -599,7 +599,7 @@ async def test_u1_an_identifier_that_is_no_uid_is_refused_on_every_path(session:
 async def test_an_answer_that_is_a_page_by_mistake_would_still_run_nothing(core: Core, aiohttp_client: Any) -> None:
     """The header goes onto answers of handlers that know nothing of it."""
     from gateway.http import application
-    from gateway.http.application import Route
+    from gateway.http.route import Route
 
     async def page(_request: web.Request) -> web.StreamResponse:
         return web.Response(text=EVIL, content_type="text/html")

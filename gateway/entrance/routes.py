@@ -1,0 +1,15 @@
+"""All routes of the entrance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from aiohttp import web
+
+from gateway.entrance import administration, login, shares
+from gateway.http.route import Route
+
+
+def routes(page: Callable[[web.Request], web.Response]) -> list[Route]:
+    """Keys, links and sessions; ``page`` answers with the page for who has come in."""
+    return [*administration.routes(), *shares.routes(page), *login.routes()]

@@ -1,0 +1,34 @@
+"""Routes, which declare the action that a caller needs."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from gateway.access.actions import Action
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+TOKEN = "share"  # noqa: S105 - a name
+"""The part of a path that is a share link's token."""
+SHARED = "/share"
+SHARED_PATH = f"{SHARED}/{{{TOKEN}}}"
+"""Below this a share link has a service root, and a page, of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A method, a path and its handler. ``action`` is what a caller needs; None declares the route public.
+
+    The path goes under the configured prefix, unless it is ``fixed``: probes on this machine come past every proxy.
+    What is there ``for_links`` too is found a second time below each share link.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    action: Action | None
+    fixed: bool = False
+    for_links: bool = False

@@ -111,6 +111,17 @@ def files(directory: Path) -> list[ChainFile]:
     return sorted(found for path in directory.glob(f"*{SUFFIX}") if (found := chain_file(path)) is not None)
 
 
+def durable_head(path: Path) -> tuple[Head | None, int]:
+    """As ``last_head``; on return a power cut cannot take back what it says. Raises OSError."""
+    found = last_head(path)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    return found
+
+
 def last_head(path: Path) -> tuple[Head | None, int]:
     """The head that a file ends with, and the bytes of a half line after it, which a crash leaves. Raises OSError."""
     found = chain_file(path)

@@ -187,7 +187,8 @@ class Checkpointer:
             size = each.path.stat().st_size
             if self._sizes.get(each.path) == size:
                 continue
-            head, _ = chain.last_head(each.path)
+            # What a checkpoint names and a power cut takes back would look like what somebody cut off.
+            head, _ = chain.durable_head(each.path)
             sizes[each.path] = size
             if head is not None and self._known.get(head.chain) != head:
                 new.append(head)

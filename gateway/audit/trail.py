@@ -283,7 +283,7 @@ def _chain_before(directory: Path, worker: str) -> tuple[Head | None, int]:
     if not found:
         return None, 0
     last = max(found, key=lambda each: (each.chain, each.day))
-    return chain.last_head(last.path)
+    return chain.durable_head(last.path)
 
 
 def _now() -> datetime.datetime:

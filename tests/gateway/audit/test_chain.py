@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from gateway.audit.key import AuditKey
 from gateway.audit.trail import AuditTrail
 from gateway.audit.verifying import Verification
 from gateway.context import Caller, Principal, PrincipalKind, Source
-from storage.objects.base import ObjectStore
+from storage.objects.base import ObjectInfo, ObjectStore, Segment
 from storage.objects.memory import MemoryObjectStore
 from storage.objects.s3 import S3ObjectStore, S3Settings
 
@@ -299,3 +300,24 @@ def test_the_key_is_made_once_and_readable_for_its_owner_alone(tmp_path: Path) -
     assert (tmp_path / "data" / "audit.key").stat().st_mode & 0o777 == 0o600
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["audit.key"]
     assert made.secret.hex() not in repr(made)
+
+
+@pytest.mark.parametrize("names", ["checkpoint", "successor"])
+def test_what_is_named_is_durable_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: str) -> None:
+    trail = AuditTrail(tmp_path, "http-1", KEY, fsync=False)
+    trail.write(event(1))
+    (path,) = tmp_path.glob("*.jsonl")
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
+
+    class Watching(Kept):
+        def put(self, key: str, body: Sequence[Segment]) -> ObjectInfo:
+            assert path.stat().st_ino in synced
+            return super().put(key, body)
+
+    if names == "checkpoint":
+        put_checkpoint(tmp_path, Watching())
+    else:
+        AuditTrail(tmp_path, "http-1", KEY, fsync=False).start()
+    assert path.stat().st_ino in synced
+    trail.close()

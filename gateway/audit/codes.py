@@ -81,6 +81,9 @@ _EVENTS: dict[str, tuple[Code, str, Code | None]] = {
 _TRANSFERS = frozenset(("read", "download", "store"))
 _FAILED = frozenset(("denied", "refused", "rejected", "misplaced", "locked", "failed"))
 
+_OF_STUDIES = frozenset(("erase", "share"))
+"""Actions whose subject is a list of studies."""
+
 _TO_US = frozenset(("search", "store"))
 _FROM_US = frozenset(("read", "download", "render", "export", "share", "backup"))
 
@@ -131,15 +134,15 @@ def life_cycle(fields: Fields) -> str | None:
 
 
 def studies(fields: Fields) -> Sequence[str]:
-    """Study Instance UIDs that a record is about: the first UID of its subject, for an erasure all of them."""
+    """Study Instance UIDs that a record is about: the first UID of its subject, or all where it names studies alone."""
     uids = [str(each) for each in fields.get("subject", ()) if is_uid(str(each))]
-    return uids if fields["action"] == "erase" else uids[:1]
+    return uids if fields["action"] in _OF_STUDIES else uids[:1]
 
 
 def instance(fields: Fields) -> str | None:
     """The SOP Instance UID that a record names."""
     uids = [str(each) for each in fields.get("subject", ()) if is_uid(str(each))]
-    return uids[2] if fields["action"] not in ("search", "erase") and len(uids) > 2 else None
+    return uids[2] if fields["action"] not in ("search", *_OF_STUDIES) and len(uids) > 2 else None
 
 
 def details(fields: Fields) -> dict[str, str]:

@@ -53,6 +53,7 @@ EVENTS = [
     AuditEvent("hold", "added", web(), "main", (STUDY,), "01ABC"),
     AuditEvent("echo", "allowed", ae(), "main"),
     AuditEvent("commitment", "answered", None, "main", ("2.25.7",), "1 committed, 0 not"),
+    AuditEvent("share", "opened", web(), "main", (STUDY, "1.2.4", "1.2.5"), "link"),
 ]
 
 
@@ -117,6 +118,7 @@ def test_messages_have_the_codes_of_the_standard(messages: list[etree._Element])
         ("hold", "E", "0", []),
         ("echo", "E", "0", []),
         ("commitment", "E", "0", []),
+        ("110106", "R", "0", []),
         ("110100", "E", "0", ["110121"]),
     ]
 
@@ -137,6 +139,8 @@ def test_a_transfer_names_both_ends_the_study_and_the_patient(messages: list[etr
         each.get("type"): base64.b64decode(each.get("value")) for each in completed.iter("ParticipantObjectDetail")
     }
     assert (details["frames"], details["requests"]) == (b"30", b"7")
+    shared = {each.get("ParticipantObjectID") for each in messages[-2].iter("ParticipantObjectIdentification")}
+    assert shared == {STUDY, "1.2.4", "1.2.5", "4711^^^HOSPITAL"}
     stored = messages[8]
     assert [each.get("AlternativeUserID") for each in stored.iter("ActiveParticipant")] == [
         "AETITLES=CT1",

@@ -80,7 +80,7 @@ class Authenticator:
         self._known: OrderedDict[bytes, _Remembered] = OrderedDict()
         self._salt = secrets.token_bytes(32)
         self._revision = -1
-        self._revision_until_s = -float("inf")
+        self._revision_asked_s = -float("inf")
 
     def remembered(self, credential: Credential, address: str) -> Proven | None:
         """Whom a credential was proven to be of a moment ago. Waits for nothing: for the event loop."""
@@ -90,7 +90,9 @@ class Authenticator:
             found = self._known.get(place)
             if found is None or found.until_s <= now_s:
                 return None
-            if found.revision is not None and (found.revision != self._revision or now_s >= self._revision_until_s):
+            if found.revision is not None and (
+                found.revision != self._revision or now_s >= self._revision_asked_s + _REVISION_FOR_S
+            ):
                 return None
             self._known.move_to_end(place)
             return found.proven
@@ -107,10 +109,11 @@ class Authenticator:
         IdentityUnavailable, storage.errors.StorageUnavailable
             That cannot be found out now.
         """
+        asked_s = time.monotonic()
         revision = self._control.revision()
         with self._lock:
-            self._revision = revision
-            self._revision_until_s = time.monotonic() + _REVISION_FOR_S
+            if asked_s > self._revision_asked_s:
+                self._revision, self._revision_asked_s = revision, asked_s
         if (found := self.remembered(credential, address)) is not None:
             return found
         proven, until_s, depends = self._proven(credential, address)
@@ -140,11 +143,14 @@ class Authenticator:
             return Proven(found), no_end, True
         key_id = keys.key_id_of(credential.secret)
         if key_id is not None:
-            found = keys.recognise(self._control.get(keys.KIND, key_id), credential.secret, address)
-            if found is None:
+            document = self._control.get(keys.KIND, key_id)
+            found = keys.recognise(document, credential.secret, address)
+            if document is None or found is None:
                 raise Unauthenticated("the API key is not known")
-            return Proven(found), no_end, True
-        if self._tokens.providers:
+            ends_at_s = document.expires_at_s or no_end
+            return Proven(found), time.monotonic() + ends_at_s - time.time(), True
+        # A key that was copied badly is nothing to ask a provider about.
+        if self._tokens.providers and not credential.secret.startswith(keys.PREFIX):
             principal, ends_at_s = self._tokens.principal(credential.secret)
             return Proven(principal), time.monotonic() + ends_at_s - time.time(), False
         raise Unauthenticated("the API key is not known")

@@ -16,7 +16,7 @@ from storage.dicom.keys import single
 from storage.dicom.matching import EVERYTHING
 from storage.errors import InvalidCondition, InvalidIdentifier
 
-_NAME = re.compile(r"[\x21-\x7e\xa0-\U0010ffff][\x20-\x7e\xa0-\U0010ffff]{0,127}")
+_LONGEST_NAME = 128
 _ROLE = re.compile(r"[\x21-\x39\x3b-\x7e]{1,64}")
 _MOST_VALUES = 64
 LAUNCHED = "smart:launch"
@@ -39,7 +39,7 @@ _OF_WORD = {"read": "rs", "write": "cud", "*": "cruds"}
 def principal(claims: Mapping[str, Any], settings: IssuerSettings) -> Principal:
     """The principal of claims that are proven. Raises Unauthenticated when they name none."""
     (name, *_) = _texts(claims, settings.name_claim) or [""]
-    if not _NAME.fullmatch(name):
+    if not name.strip() or len(name) > _LONGEST_NAME:
         raise Unauthenticated("the token names nobody")
     # A role with a colon is the gateway's own, and nobody's to give.
     roles = frozenset(each for each in _words(claims, settings.roles_claim) if _ROLE.fullmatch(each))
@@ -71,10 +71,12 @@ def _smart(claims: Mapping[str, Any], roles: frozenset[str]) -> tuple[frozenset[
     allowed: dict[str, set[Action]] = {}
     for word in _words(claims, "scope"):
         found = _SMART.fullmatch(word)
-        # A scope with a query of its own is narrower than we would make it.
-        if found is not None and "?" not in word:
-            letters = found["new"] or _OF_WORD[found["old"]]
-            allowed.setdefault(found["context"], set()).update(*(_OF_LETTER[letter] for letter in letters))
+        if found is None:
+            continue
+        context = allowed.setdefault(found["context"], set())
+        # A scope with a query of its own is narrower than we would make it: it gives nothing.
+        if "?" not in word:
+            context.update(*(_OF_LETTER[letter] for letter in found["new"] or _OF_WORD[found["old"]]))
     if "patient" in allowed:
         patients = _texts(claims, "patient")
         if len(patients) != 1:
@@ -104,11 +106,14 @@ def _at(claims: Mapping[str, Any], path: str) -> Any:
 
 
 def _texts(claims: Mapping[str, Any], path: str) -> list[str]:
+    """Values that are printable: others would steer a log, or be none that an engine takes."""
     found = _at(claims, path)
     values = found if isinstance(found, list) else [found]
-    return [each for each in values[:_MOST_VALUES] if isinstance(each, str) and each]
+    return [each for each in values[:_MOST_VALUES] if isinstance(each, str) and each and each.isprintable()]
 
 
 def _words(claims: Mapping[str, Any], path: str) -> list[str]:
     found = _at(claims, path)
-    return found.split()[:_MOST_VALUES] if isinstance(found, str) else _texts(claims, path)
+    # All of them: among scopes the last one may be what narrows the others.
+    words = found.split() if isinstance(found, str) else found if isinstance(found, list) else ()
+    return [each for each in words if isinstance(each, str)]

@@ -19,7 +19,8 @@ from gateway.errors import NotFound
 from storage.control.base import Body, ControlStore, Document, now_s
 
 KIND = "api_key"
-_FORM = re.compile(r"gwk_([a-z2-7]{12})_([A-Za-z0-9_-]{43})")
+PREFIX = "gwk_"
+_FORM = re.compile(rf"{PREFIX}([a-z2-7]{{12}})_([A-Za-z0-9_-]{{43}})")
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 _NOBODYS = hashlib.sha256(b"").hexdigest()
 
@@ -49,7 +50,7 @@ def create(
     """Make a key; it is told this once. Raises ValueError for networks that are none."""
     listed = tuple(str(ipaddress.ip_network(each)) for each in networks)
     key_id = "".join(secrets.choice(_ALPHABET) for _ in range(12))
-    key = f"gwk_{key_id}_{secrets.token_urlsafe(32)}"
+    key = f"{PREFIX}{key_id}_{secrets.token_urlsafe(32)}"
     body = {
         "name": name,
         "tenant": tenant,

@@ -21,6 +21,8 @@ Key = RSAKey | ECKey | OKPKey
 _KINDS: Mapping[str, type[RSAKey] | type[ECKey] | type[OKPKey]] = {"RSA": RSAKey, "EC": ECKey, "OKP": OKPKey}
 _SHORTEST_RSA_BITS = 2048
 _MOST_KEYS = 64
+_PATIENCE_S = 1.0
+"""How long a token waits for keys that another one has fetched: a slow provider does not take every thread."""
 _REFETCHED_AFTER_S = 900.0
 """Keys that the provider has dropped are good no longer than so, also when no token names an unknown one."""
 
@@ -31,7 +33,7 @@ class Provider:
     def __init__(self, settings: IssuerSettings) -> None:
         self.settings = settings
         self.outgoing = Outgoing(settings.ca_bundle)
-        self._lock = threading.Lock()
+        self._fetching = threading.Lock()
         self._keys: dict[str | None, list[Key]] = {}
         self._configuration: dict[str, Any] | None = None
         self._tried_s = -float("inf")
@@ -57,30 +59,45 @@ class Provider:
         IdentityUnavailable
             The keys are not known, or for longer than ``stale_s`` not known to be good.
         """
-        with self._lock:
-            age_s = time.monotonic() - self._fetched_s
-            if age_s > _REFETCHED_AFTER_S or not self._of(key_id):
-                self._refresh()
-            if time.monotonic() - self._fetched_s > _REFETCHED_AFTER_S + self.settings.stale_s:
-                raise IdentityUnavailable("the keys of the identity provider are not known")
-            return self._of(key_id)
+        if not self._of(key_id):
+            if not self._refresh(_PATIENCE_S):
+                raise IdentityUnavailable("the keys of the identity provider are being fetched")
+        elif self._age_s() > _REFETCHED_AFTER_S:
+            self._refresh(0.0)
+        if self._age_s() > _REFETCHED_AFTER_S + self.settings.stale_s:
+            raise IdentityUnavailable("the keys of the identity provider are not known")
+        return self._of(key_id)
+
+    def _age_s(self) -> float:
+        return time.monotonic() - self._fetched_s
 
     def _of(self, key_id: str | None) -> list[Key]:
         if key_id is not None:
             return self._keys.get(key_id, [])
         return [key for keys in self._keys.values() for key in keys]
 
-    def _refresh(self) -> None:
-        now_s = time.monotonic()
-        if now_s - self._tried_s < self.settings.refresh_s:
-            return
-        self._tried_s = now_s
+    def _refresh(self, wait_s: float) -> bool:
+        """Fetch the keys unless that was tried lately; False when another thread is longer at it than ``wait_s``."""
+        if not self._fetching.acquire(timeout=wait_s):
+            return False
+        try:
+            if time.monotonic() - self._tried_s >= self.settings.refresh_s:
+                self._fetch()
+        finally:
+            self._fetching.release()
+        return True
+
+    def _fetch(self) -> None:
+        began_s = time.monotonic()
         try:
             url = str(self.settings.jwks_url or self.configuration().get("jwks_uri", ""))
             self._keys = _parsed(self.outgoing.get(url))
-            self._fetched_s = now_s
+            self._fetched_s = began_s
         except IdentityUnavailable as error:
+            self._configuration = None  # its keys may have moved
             _log.warning("the keys of %s cannot be fetched: %s", self.settings.issuer, error)
+        finally:
+            self._tried_s = time.monotonic()
 
     def close(self) -> None:
         """Let go of its connections."""
@@ -102,7 +119,8 @@ def _parsed(found: Mapping[str, Any]) -> dict[str | None, list[Key]]:
             key = kind.import_key(each)
         except (JoseError, ValueError, TypeError, KeyError):
             continue
-        if isinstance(key, RSAKey) and key.public_key.key_size < _SHORTEST_RSA_BITS:
+        # With what everybody can read, everybody could sign.
+        if key.is_private or (isinstance(key, RSAKey) and key.public_key.key_size < _SHORTEST_RSA_BITS):
             continue
         keys.setdefault(key_id, []).append(key)
     return keys

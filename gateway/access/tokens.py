@@ -11,11 +11,13 @@ import binascii
 import hashlib
 import json
 import time
+import warnings
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from joserfc import jws
-from joserfc.errors import JoseError
+from joserfc.errors import JoseError, SecurityWarning
 
 from gateway.access.claims import principal
 from gateway.access.providers import Provider
@@ -29,6 +31,8 @@ _TYPES = frozenset(("jwt", "at+jwt", "application/at+jwt"))
 _ENCODED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
 
 Claims = Mapping[str, Any]
+
+warnings.filterwarnings("ignore", category=SecurityWarning)  # which algorithms and keys are good enough, we say
 
 
 class Tokens:
@@ -86,16 +90,23 @@ class Tokens:
         asked = [each for each in self.providers.values() if each.settings.introspection_url is not None]
         if not asked:
             raise Unauthenticated("neither a key nor a token that is known here")
+        silent: IdentityUnavailable | None = None
         for provider in asked:
             settings = provider.settings
-            claims = provider.outgoing.post(
-                str(settings.introspection_url), {"token": token}, (settings.client_id, client_secret(settings))
-            )
+            try:
+                claims = provider.outgoing.post(
+                    str(settings.introspection_url), {"token": token}, (settings.client_id, client_secret(settings))
+                )
+            except IdentityUnavailable as error:
+                silent = error  # another one may know it
+                continue
             if claims.get("active") is True:
                 # Optional in RFC 7662, 2.2: what is said has to be right.
                 claims = {"iss": settings.issuer, "aud": settings.audience, "exp": time.time() + 1.0, **claims}
                 until_s = min(_check_claims(claims, settings), time.time() + _INTROSPECTED_FOR_S)
                 return principal(claims, settings), until_s
+        if silent is not None:
+            raise silent
         raise Unauthenticated("the token is not active")
 
     def close(self) -> None:
@@ -150,19 +161,25 @@ def _check_signature(token: str, header: Claims, provider: Provider) -> None:
         raise Unauthenticated("the token is of another type")
     if not (key_id is None or isinstance(key_id, str)):
         raise Unauthenticated("the token's key id is none")
+    registry = _only(algorithm)
     for key in provider.keys(key_id):
         try:
-            jws.deserialize_compact(token, key, algorithms=[algorithm], registry=_REGISTRY)
+            jws.deserialize_compact(token, key, registry=registry)
         except (JoseError, ValueError, TypeError):
             continue
         return
     raise Unauthenticated("the token's signature is not of a key of its issuer")
 
 
-_REGISTRY = jws.JWSRegistry(strict_check_header=False)
-"""Header parameters that we do not know, such as those of certificates, are of no account; ``crit`` was looked for."""
-_REGISTRY.max_header_length = MAX_TOKEN_BYTES
-_REGISTRY.max_payload_length = MAX_TOKEN_BYTES
+@cache
+def _only(algorithm: str) -> jws.JWSRegistry:
+    """One algorithm of the settings, also where joserfc does not recommend it to those who have not asked for it.
+
+    Header parameters that we do not know, such as those of certificates, are of no account; ``crit`` was looked for.
+    """
+    made = jws.JWSRegistry(algorithms=[algorithm], strict_check_header=False)
+    made.max_header_length = made.max_payload_length = MAX_TOKEN_BYTES
+    return made
 
 
 def _check_claims(claims: Claims, settings: IssuerSettings) -> float:

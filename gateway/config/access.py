@@ -9,7 +9,7 @@ from pydantic import Field, HttpUrl, SecretStr, field_validator, model_validator
 
 from gateway.config.section import LOOPBACK, Section, TenantName
 
-Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
+Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519"]
 ClaimPath = Annotated[str, Field(min_length=1, max_length=128)]
 
 
@@ -27,8 +27,8 @@ class IssuerSettings(Section):
     """Its issuer identifier, exactly as it stands in the tokens."""
     audience: str = Field(min_length=1, max_length=256)
     """What has to be in the tokens' ``aud``: how the provider knows this gateway."""
-    algorithms: Annotated[tuple[Algorithm, ...], Field(min_length=1)] = ("RS256", "PS256", "ES256", "EdDSA")
-    """Signatures that are accepted."""
+    algorithms: Annotated[tuple[Algorithm, ...], Field(min_length=1)] = ("RS256", "PS256", "ES256", "EdDSA", "Ed25519")
+    """Signatures that are accepted. Ed25519 is the newer name of EdDSA (RFC 9864)."""
     jwks_url: HttpUrl | None = None
     """Where its keys are; found by discovery (``/.well-known/openid-configuration``) when absent."""
     ca_bundle: Path | None = None

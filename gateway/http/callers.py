@@ -33,6 +33,8 @@ _SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
 _FORWARDING = ("Forwarded", "X-Forwarded-For", "X-Real-IP", "Via")
 T = TypeVar("T")
 
+_TOLD = "the API key or token is not accepted"
+"""Why is for the trail: whoever tries what a token may be like learns nothing."""
 _HOW = "show an API key or token: Authorization: Bearer KEY"
 
 
@@ -90,7 +92,12 @@ async def _prove(request: web.Request, shown: Credential, where: Source) -> Prov
     request.app[LIMITS].attempts.check(source_of(where.address), claimed)
     found = authenticator.declared(shown, where.address) or authenticator.remembered(shown, where.address)
     if found is None:
-        return await attempt(request, where, claimed, lambda: authenticator.prove(shown, where.address))
+        try:
+            return await attempt(request, where, claimed, lambda: authenticator.prove(shown, where.address))
+        except Unauthenticated as error:
+            if shown.scheme is not Scheme.BEARER:
+                raise
+            raise Unauthenticated(_TOLD) from error
     request.app[LIMITS].attempts.succeeded(source_of(where.address), claimed)
     return found
 
@@ -141,7 +148,7 @@ def _shown(request: web.Request) -> Credential | None:
     if (key := request.headers.get("X-API-Key")) is not None and key:
         return _ascii(Credential(Scheme.BEARER, key))
     cookie = session_secret(request)
-    return Credential(Scheme.SESSION, cookie) if cookie else None
+    return _ascii(Credential(Scheme.SESSION, cookie)) if cookie else None
 
 
 def session_secret(request: web.Request) -> str | None:
@@ -152,7 +159,7 @@ def session_secret(request: web.Request) -> str | None:
 def _ascii(found: Credential) -> Credential:
     if not found.secret.isascii():
         # Nobody's, but counted as any other.
-        return Credential(Scheme.BEARER, digest(found.secret))
+        return Credential(found.scheme, digest(found.secret))
     return found
 
 
@@ -175,8 +182,8 @@ def _reason(request: web.Request) -> str:
 
 def _check_same_site(request: web.Request, proven: Proven) -> None:
     """A cookie comes along whoever had the browser send the request; what changes something needs more."""
-    shown = request.headers.get(CSRF, "")
-    if shown and hmac.compare_digest(shown.encode(), proven.csrf.encode()):
+    shown = request.headers.get(CSRF, "").encode("utf-8", "surrogateescape")
+    if shown and hmac.compare_digest(shown, proven.csrf.encode()):
         return
     # Written by the browser itself: no page can (Fetch Metadata Request Headers).
     if request.headers.get("Sec-Fetch-Site") == "same-origin":

@@ -1,4 +1,4 @@
-"""A gateway's services on a directory of their own."""
+"""A gateway's services on a directory of their own, and identity providers."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from joserfc.jwk import RSAKey
 
 from gateway import assembly
 from gateway.assembly import Core
 from gateway.config import Settings
 from gateway.config.serving import DimseSettings, HttpSettings
 from gateway.config.storing import StorageSettings
+from tests import issuer as issuers
+from tests.issuer import Issuer, Listener, rsa_key
 
 
 @pytest.fixture
@@ -30,3 +33,30 @@ def core(settings: Settings) -> Iterator[Core]:
     built = assembly.build(settings, "test")
     yield built
     built.close()
+
+
+@pytest.fixture(scope="session")
+def key() -> RSAKey:
+    """The provider's key."""
+    return rsa_key("one")
+
+
+@pytest.fixture(scope="session")
+def other_key() -> RSAKey:
+    """A key that the provider does not have, under the name of one that it has."""
+    return rsa_key("one")
+
+
+@pytest.fixture
+def issuer(key: RSAKey) -> Iterator[Issuer]:
+    """A provider."""
+    with issuers.issuer(key) as found:
+        yield found
+
+
+@pytest.fixture
+def listener() -> Iterator[Listener]:
+    """A server of an attacker."""
+    found = Listener()
+    yield found
+    found.close()

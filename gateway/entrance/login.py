@@ -126,7 +126,7 @@ async def come_back(request: web.Request) -> web.StreamResponse:
 
 async def _begun(request: web.Request, principal: Principal, where: Source, to: str, up: str = "") -> web.Response:
     core = request.app[CORE]
-    core.door.record(AuditEvent("login", "begun", Caller(principal, where), principal.tenant))
+    core.door.record(AuditEvent("login", "allowed", Caller(principal, where), principal.tenant))
     secret = await request.app[OFFLOAD].run(Lane.ACCESS, sessions.begin, core.control, principal)
     response = web.Response(status=303, headers={"Location": f"{up}./{_place(to)}", "Cache-Control": "no-store"})
     secure = roots.root(request).startswith("https")
@@ -140,7 +140,7 @@ async def log_out(request: web.Request) -> web.StreamResponse:
     core, caller = request.app[CORE], request[CALLER]
     if (secret := callers.session_secret(request)) is not None:
         await request.app[OFFLOAD].run(Lane.ACCESS, sessions.end, core.control, secret)
-        core.door.record(AuditEvent("login", "ended", caller, caller.principal.tenant))
+        core.door.record(AuditEvent("logout", "allowed", caller, caller.principal.tenant))
     response = web.Response(status=204)
     for name in (callers.COOKIE, callers.SECURE_COOKIE):
         response.del_cookie(name, path="/", secure=name == callers.SECURE_COOKIE, httponly=True, samesite="Lax")

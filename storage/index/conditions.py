@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from storage.dicom.attributes import Attribute, Level
 from storage.dicom.matching import (
     Absent,
@@ -16,11 +18,12 @@ from storage.dicom.matching import (
     Wildcard,
     attribute_of,
 )
-from storage.index.database import Among, Either, Matching, Sql
+from storage.index.database import Among, Either, Matching, Piece, Sql, Text
 
 ALIASES = {Level.PATIENT: "s", Level.STUDY: "s", Level.SERIES: "e", Level.INSTANCE: "i"}
 """Table aliases: study ``s`` (with its patient's attributes), series ``e``, instance ``i``; a request's item ``r``."""
 
+_KEPT = 2048
 
 _INDEXED = frozenset(
     ("patient_name", "patient_name_i", "patient_name_p", "patient_id", "accession_number", "study_description")
@@ -28,6 +31,7 @@ _INDEXED = frozenset(
 """Columns of study that have an index of their own."""
 
 
+@lru_cache(_KEPT)
 def level_of(condition: Condition) -> Level:
     """The lowest level that a condition looks at; STUDY when it looks at none."""
     if isinstance(condition, AllOf | AnyOf):
@@ -39,6 +43,23 @@ def level_of(condition: Condition) -> Level:
 
 def sql(condition: Condition, *, in_item: bool = False) -> Sql:
     """A boolean expression over the aliases; never NULL, so that it may be negated."""
+    return Sql(list(_pieces(condition, in_item)))
+
+
+@lru_cache(_KEPT)
+def _pieces(condition: Condition, in_item: bool) -> tuple[Piece, ...]:
+    """The same once for a condition: a scope stands several times in a statement, and in every one of its principal."""
+    found: list[Piece] = []
+    for piece in _made(condition, in_item=in_item).pieces:
+        last = found[-1] if found else None
+        if isinstance(piece, Text) and isinstance(last, Text):
+            found[-1] = Text(f"{last.text} {piece.text}", last.parameters + piece.parameters)
+        else:
+            found.append(piece)
+    return tuple(found)
+
+
+def _made(condition: Condition, *, in_item: bool) -> Sql:
     if isinstance(condition, AllOf | AnyOf):
         if isinstance(condition, AnyOf) and _is_of_studies(condition):
             return Sql().put(Either(tuple(sql(part) for part in condition.conditions)))

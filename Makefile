@@ -8,7 +8,7 @@ OHIF   := $(VENV)/ohif/.unpacked
 ROUNDS := 200
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format install samples docs faults powercut grid large fuzz clean
+.PHONY: help demo test check format install samples docs faults powercut grid large advisories fuzz clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -68,6 +68,10 @@ grid: $(STAMP) ## the interop suite on every pair of engines, with one and with 
 	for workers in 1 3; do \
 		$(BIN)/python -m pytest -n 2 --dist worksteal tests/interop --face-workers $$workers || exit 1; \
 	done
+
+advisories: $(STAMP) ## compare what is installed with the advisory database (needs the internet)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-audit
+	$(BIN)/pip-audit --skip-editable --progress-spinner off
 
 large: $(STAMP) ## store and read instances of 3 GB; tells the memory that each process took (7 GB of disk)
 	$(BIN)/python -m pytest -n 0 -q -m large --engines local+sqlite tests/interop/test_large_instance.py

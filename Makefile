@@ -20,7 +20,7 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 $(NODE): tests/interop/javascript/package.json | $(STAMP)
-	@command -v npm >/dev/null || { echo "left out, since npm is not here: tests/interop/test_javascript_client.py"; exit 0; }
+	@command -v npm >/dev/null || { echo "left out, since npm is not here: tests/interop/test_javascript_client.py, test_identity_providers.py"; exit 0; }
 	cp $< $(VENV)/package.json
 	npm install --silent --no-audit --no-fund --no-package-lock --ignore-scripts --prefix $(VENV)
 	@touch $@

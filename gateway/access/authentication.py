@@ -7,7 +7,7 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from gateway.access import keys, sessions, users
@@ -42,14 +42,14 @@ class Credential:
     """What a caller shows. ``claimed`` is a name that is no secret, to count failures by: of a user or a key."""
 
     scheme: Scheme
-    secret: str
+    secret: str = field(repr=False)
     user: str = ""
-    opened: str = ""
+    opened: str = field(default="", repr=False)
 
     @property
     def claimed(self) -> str:
-        """Whom it says it is of; "" for what says nothing."""
-        return self.user or keys.key_id_of(self.secret) or ""
+        """Whom it says it is of, as long as names are; "" for what says nothing."""
+        return self.user[: users.LONGEST_NAME] or keys.key_id_of(self.secret) or ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Proven:
     """A principal, and what its session adds: the token that its changes have to show, and a reason it stated."""
 
     principal: Principal
-    csrf: str = ""
+    csrf: str = field(default="", repr=False)
     reason: str = ""
 
 

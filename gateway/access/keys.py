@@ -92,10 +92,12 @@ def recognise(document: Document | None, text: str, address: str) -> Principal |
     right = hmac.compare_digest(expected, _digest(text))
     if document is None or not right or not _admits(document.body, address):
         return None
-    found = _of(document)
-    return Principal(
-        found.name, PrincipalKind.API_KEY, found.tenant, frozenset(found.roles), attributes(found.name, "")
-    )
+    return principal(_of(document))
+
+
+def principal(key: ApiKey) -> Principal:
+    """As whom a key's bearer goes on."""
+    return Principal(key.name, PrincipalKind.API_KEY, key.tenant, frozenset(key.roles), attributes(key.name, ""))
 
 
 def _digest(key: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gateway.context import Principal, PrincipalKind
 from storage.control.base import ControlStore, Document, now_s
@@ -21,7 +21,7 @@ class Session:
     """A session. ``csrf`` has to come back with each request that changes anything; ``reason`` breaks the glass."""
 
     principal: Principal
-    csrf: str
+    csrf: str = field(repr=False)
     reason: str
     ends_at_s: float
 

@@ -19,7 +19,8 @@ from storage.control.base import Body, ControlStore, Document, change, now_s
 KIND = "user"
 SHORTEST_PASSWORD = 12
 _LONGEST_PASSWORD = 1024
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+LONGEST_NAME = 64
+_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._@-]{{0,{LONGEST_NAME - 1}}}")
 _STEP_S = 30
 
 _hasher = argon2.PasswordHasher()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import getpass
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 
 from gateway import assembly, rebuilding, stores
 from gateway.access.door import Door
@@ -43,11 +43,16 @@ def opened(settings: Settings) -> Iterator[tuple[Archive, AuditTrail]]:
 
 
 @contextmanager
-def accounts(settings: Settings) -> Iterator[AccountService]:
-    """Who administers keys and users, beside a gateway or without one."""
-    trail = assembly.audit_trail(settings, "command")
-    index, control = assembly.index(settings), assembly.control(settings)
-    with closing(trail), closing(index), closing(control):
+def accounts(settings: Settings, *, with_index: bool = False) -> Iterator[AccountService]:
+    """Who administers keys and users, beside a gateway or without one; without the index, also during a reindex."""
+    with ExitStack() as held:
+        index = None
+        if with_index:
+            held.enter_context(rebuilding.not_meanwhile(settings))
+            assembly.check_index(settings)
+            index = held.enter_context(closing(assembly.index(settings)))
+        trail = held.enter_context(closing(assembly.audit_trail(settings, "command")))
+        control = held.enter_context(closing(assembly.control(settings)))
         yield AccountService(control, Door(settings.access.policy_file, trail), index)
 
 

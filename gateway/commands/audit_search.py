@@ -118,7 +118,7 @@ def _search(options: argparse.Namespace) -> int:
         terminal.report({"records": [{"id": each.name, **each.fields} for each in found], "more": more})
         return terminal.OK
     for each in found:
-        terminal.answer(terminal.safe(_line(each)))
+        terminal.answer(_line(each))
     if more:
         terminal.note(f"there are more than {options.limit}: --limit shows more of them")
     return terminal.OK

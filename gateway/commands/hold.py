@@ -65,5 +65,5 @@ def _list(options: argparse.Namespace) -> int:
             if held.study_uid
             else f"patient {held.patient_id} of {held.issuer or 'no issuer'}"
         )
-        terminal.answer(terminal.safe(f"{state.record}  {on}  {held.reason}"))
+        terminal.answer(f"{state.record}  {on}  {held.reason}")
     return terminal.OK

@@ -60,7 +60,7 @@ def _list(options: argparse.Namespace) -> int:
         ends = f"until {_day(each.expires_at_s)}" if each.expires_at_s is not None else "until revoked"
         where = f"  from {', '.join(each.networks)}" if each.networks else ""
         made = f"made {_day(each.created_at_s)}"
-        terminal.answer(terminal.safe(f"{each.id}  {each.name}  {', '.join(each.roles)}  {made}, {ends}{where}"))
+        terminal.answer(f"{each.id}  {each.name}  {', '.join(each.roles)}  {made}, {ends}{where}")
     return terminal.OK
 
 

@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from gateway import config
 from gateway.access import policy
@@ -38,6 +38,14 @@ class Expectation(BaseModel):
     reason: str = ""
     study: dict[str, str] = {}
     expect: Literal["allow", "deny"]
+
+    @model_validator(mode="after")
+    def _about_somebody(self) -> Expectation:
+        if bool(self.principal) == bool(self.roles):
+            raise ValueError("needs principal or roles, and not both")
+        if self.principal and (self.person or self.attributes):
+            raise ValueError("person and attributes are for roles; a principal has its own")
+        return self
 
 
 class _Table(BaseModel):
@@ -86,7 +94,7 @@ def _check(options: argparse.Namespace) -> int:
 
 def _explain(options: argparse.Namespace) -> int:
     settings = config.load(options.config)
-    with accounts(settings) as service:
+    with accounts(settings, with_index=options.study is not None) as service:
         principal = (
             service.known(options.tenant, options.principal)
             if options.principal
@@ -99,7 +107,7 @@ def _explain(options: argparse.Namespace) -> int:
         terminal.report(found.told())
     else:
         for line in told(found):
-            terminal.answer(terminal.safe(line))
+            terminal.answer(line)
     return terminal.OK if found.deciding else terminal.FAILED
 
 
@@ -156,6 +164,8 @@ def _allows(given: Policy, row: Expectation, where: str) -> bool:
         if principal is None:
             raise InvalidSettings([f"{where}.principal: the policy has no {row.principal!r}"])
     else:
+        if unknown := sorted(row.roles - given.roles):
+            raise InvalidSettings([f"{where}.roles: the policy has no {unknown[0]!r}"])
         known = {**dict(attributes("somebody", row.person)), **row.attributes}
         principal = Principal("somebody", PrincipalKind.OIDC, "main", row.roles, tuple(known.items()))
     found = given.permission(principal, row.action, has_reason=bool(row.reason))

@@ -46,8 +46,8 @@ def note(text: str) -> None:
 
 
 def answer(text: str) -> None:
-    """The command's answer, for a person."""
-    out().print(escape(text))
+    """A line of the command's answer, for a person."""
+    out().print(safe(text))
 
 
 def report(found: Mapping[str, object]) -> None:

@@ -68,7 +68,7 @@ def _list(options: argparse.Namespace) -> int:
         terminal.note("there are no users; `gateway user add NAME --role administrator` adds one")
     for each in found:
         marks = [mark for mark, is_so in (("disabled", each.disabled), ("with a code", each.has_totp)) if is_so]
-        terminal.answer(terminal.safe("  ".join([each.name, ", ".join(each.roles), each.person, *marks])))
+        terminal.answer("  ".join([each.name, ", ".join(each.roles), each.person, *marks]))
     return terminal.OK
 
 

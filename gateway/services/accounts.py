@@ -12,7 +12,7 @@ from gateway.access.keys import ApiKey
 from gateway.access.rules import Reading
 from gateway.access.users import User
 from gateway.audit.events import AuditEvent
-from gateway.context import OWN_KINDS, Caller, Principal, PrincipalKind
+from gateway.context import OWN_KINDS, Caller, Principal
 from gateway.errors import InvalidParameter, NotFound
 from storage.control.base import ControlStore, now_s
 from storage.dicom import identifiers as ids
@@ -67,9 +67,12 @@ class Explanation:
 
 
 class AccountService:
-    """Administers one gateway. Over HTTP an administrator has its own tenant; a command on the host has every one."""
+    """Administers one gateway. Over HTTP an administrator has its own tenant; a command on the host has every one.
 
-    def __init__(self, control: ControlStore, door: Door, index: Index) -> None:
+    Without an index no study can be explained.
+    """
+
+    def __init__(self, control: ControlStore, door: Door, index: Index | None) -> None:
         self._control = control
         self._door = door
         self._index = index
@@ -191,14 +194,13 @@ class AccountService:
         readings = self._door.policy.readings(principal, action, has_reason=bool(reason))
         if study is None:
             return Explanation(principal, action, [(each, None) for each in readings], None)
-        target = Target(ids.Tenant(principal.tenant), study)
-        found = self._index.existence(target, EVERYTHING) is not Existence.ABSENT
+        index, target = self._index, Target(ids.Tenant(principal.tenant), study)
+        assert index is not None
+        found = index.existence(target, EVERYTHING) is not Existence.ABSENT
         scoped = [
             (
                 each,
-                None
-                if each.scope is None
-                else self._index.existence(target, AllOf((each.scope,))) is not Existence.ABSENT,
+                None if each.scope is None else index.existence(target, AllOf((each.scope,))) is not Existence.ABSENT,
             )
             for each in readings
         ]
@@ -214,7 +216,7 @@ class AccountService:
             return users.principal(user)
         for key in keys.every(self._control):
             if name in (key.name, key.id) and key.tenant == tenant:
-                return Principal(key.name, PrincipalKind.API_KEY, tenant, frozenset(key.roles))
+                return keys.principal(key)
         raise NotFound(f"neither the policy nor the users nor the keys have a principal {name}")
 
     def _check(self, name: str, roles: Iterable[str]) -> None:

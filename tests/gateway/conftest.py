@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import argon2
 import pytest
 from joserfc.jwk import RSAKey
 
 from gateway import assembly
+from gateway.access import users
 from gateway.assembly import Core
 from gateway.config import Settings
 from gateway.config.serving import DimseSettings, HttpSettings
@@ -60,3 +62,12 @@ def listener() -> Iterator[Listener]:
     found = Listener()
     yield found
     found.close()
+
+
+@pytest.fixture(scope="module")
+def cheap_hashes() -> Iterator[None]:
+    """Passwords cost less than a millisecond."""
+    before = users._hasher
+    users._hasher, users._nobodys = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1), None
+    yield
+    users._hasher, users._nobodys = before, None

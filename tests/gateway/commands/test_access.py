@@ -5,12 +5,10 @@ from __future__ import annotations
 import io
 import json
 import sys
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import argon2
 import pyotp
 import pytest
 
@@ -22,6 +20,7 @@ from storage.dicom import identifiers as ids
 from tests.instances import data_set, part10_file
 
 PASSWORD = "correct horse battery"
+pytestmark = pytest.mark.usefixtures("cheap_hashes")
 POLICY = """
 [[role]]
 name = "clinic"
@@ -39,15 +38,6 @@ name = "this-machine"
 kind = "loopback"
 actions = ["search"]
 """
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cheap_hashes() -> Iterator[None]:
-    before = users._hasher
-    users._hasher = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-    yield
-    users._hasher = before
-    users._nobodys = None
 
 
 class Site:

@@ -40,7 +40,8 @@ test: $(STAMP) ## install what the tests need, then check and run everything
 	./tests/system-packages
 	$(MAKE) --no-print-directory $(NODE) $(OHIF)
 	$(MAKE) --no-print-directory check
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	# One more than CI has processors: many tests wait for processes to start.
+	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 check: $(STAMP) ## format check, lint, strict types, import contract
 	$(BIN)/ruff format --check .
@@ -66,7 +67,7 @@ faults: $(STAMP) ## ROUNDS faults for each pair of engines while it ingests, the
 
 grid: $(STAMP) ## the interop suite on every pair of engines, with one and with three workers a face
 	for workers in 1 3; do \
-		$(BIN)/python -m pytest -n 2 --dist worksteal tests/interop --face-workers $$workers || exit 1; \
+		$(BIN)/python -m pytest -n 3 --dist worksteal tests/interop --face-workers $$workers || exit 1; \
 	done
 
 advisories: $(STAMP) ## compare what is installed with the advisory database (needs the internet)

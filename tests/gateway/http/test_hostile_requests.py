@@ -124,8 +124,8 @@ async def test_h1_hostile_multiparts_cost_little_and_stop_nobody(
             status = answer.status
         assert (await served.ask("/health/live"))[0] == 200
     assert status in expected
-    assert time.process_time() - spent_s < 1
-    assert lag.longest_s < 0.1
+    assert time.process_time() - spent_s < 3
+    assert lag.longest_s < 0.3
     assert not list((core.settings.storage.directory / "spool").iterdir())
     assert list(core.archive.objects.list("")) == []
 

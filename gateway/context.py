@@ -21,6 +21,8 @@ class PrincipalKind(StrEnum):
     """How a principal proves who it is."""
 
     LOOPBACK = "loopback"
+    ANONYMOUS = "anonymous"
+    """Whoever comes from some networks and shows nothing; nobody, unless the policy says so."""
     API_KEY = "api_key"
     AE = "ae"
     USER = "user"

@@ -27,6 +27,12 @@
     ae_title = "CT1"
     networks = ["10.1.2.0/24"]
     actions = ["echo", "store"]       # rules of its own need no role
+
+    [[principal]]
+    name = "reading-rooms"
+    kind = "anonymous"                # nobody is, unless a policy says so
+    networks = ["10.3.0.0/16"]
+    roles = ["radiologist"]
 """
 
 from __future__ import annotations
@@ -50,7 +56,7 @@ from storage.errors import InvalidIdentifier
 
 Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[\x21-\x39\x3b-\x7e]+$")]
 """Printable ASCII without a colon: roles with one are the gateway's own."""
-_DECLARED = (PrincipalKind.LOOPBACK, PrincipalKind.API_KEY, PrincipalKind.AE)
+_DECLARED = (PrincipalKind.LOOPBACK, PrincipalKind.ANONYMOUS, PrincipalKind.API_KEY, PrincipalKind.AE)
 
 
 class _Section(BaseModel):
@@ -107,6 +113,8 @@ class PrincipalSection(_Ruled):
             raise ValueError(f'kind: "{self.kind}" is not declared in a policy; {", ".join(_DECLARED)} are')
         if (self.kind is PrincipalKind.API_KEY) != (self.api_key_sha256 is not None):
             raise ValueError('api_key_sha256: to be given for kind = "api_key", and only there')
+        if self.kind is PrincipalKind.ANONYMOUS and not self.networks:
+            raise ValueError('networks: needed for kind = "anonymous"')
         if (self.kind is PrincipalKind.AE) != (self.ae_title is not None):
             raise ValueError('ae_title: to be given for kind = "ae", and only there')
         return self

@@ -183,7 +183,11 @@ class Policy:
 
     def by_loopback(self, address: str) -> Principal | None:
         """The principal of callers on this machine that show nothing else."""
-        for each in self._known:
-            if each.kind is PrincipalKind.LOOPBACK and each.admits(address):
-                return each.principal()
-        return None
+        return self._by_address(PrincipalKind.LOOPBACK, address)
+
+    def anonymous(self, address: str) -> Principal | None:
+        """The principal of callers from somewhere that show nothing."""
+        return self._by_address(PrincipalKind.ANONYMOUS, address)
+
+    def _by_address(self, kind: PrincipalKind, address: str) -> Principal | None:
+        return next((each.principal() for each in self._known if each.kind is kind and each.admits(address)), None)

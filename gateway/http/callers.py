@@ -57,7 +57,7 @@ async def identify(request: web.Request) -> Caller:
     core, where = request.app[CORE], source(request)
     shown = _shown(request)
     if shown is None:
-        principal = core.door.policy.by_loopback(where.address) if _is_direct(request) else None
+        principal = _of_place(request, where.address)
         if principal is None:
             request.app[LIMITS].unauthenticated.take(source_of(where.address))
             _record_refusal(core, where, _HOW)
@@ -76,6 +76,17 @@ def source(request: web.Request) -> Source:
         origin = request[ORIGIN] = proxies.origin(request, request.app[CORE].settings.http)
     protocol = "DICOMweb" if "/dicomweb" in request.path else "HTTP"
     return Source(protocol, origin.address, request_id=request[REQUEST_ID])
+
+
+def _of_place(request: web.Request, address: str) -> Principal | None:
+    """Who somebody is by nothing but the place where the request comes from."""
+    policy = request.app[CORE].door.policy
+    found = policy.by_loopback(address) if _is_direct(request) else None
+    if found is not None:
+        return found
+    # A page of another site must not have somebody's browser change something only because of where that stands.
+    elsewhere = request.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none")
+    return None if elsewhere and request.method not in _SAFE else policy.anonymous(address)
 
 
 async def by_link(request: web.Request) -> None:

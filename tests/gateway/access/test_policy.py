@@ -124,6 +124,26 @@ def test_without_a_file_this_machine_may_do_everything_and_nobody_else_anything(
     assert BUILT_IN.by_api_key("", "127.0.0.1") is None
 
 
+ANONYMOUS = """
+[[principal]]
+name = "reading-rooms"
+kind = "anonymous"
+networks = ["10.3.0.0/16", "127.0.0.0/8"]
+actions = ["search", "render"]
+"""
+
+
+def test_who_shows_nothing_is_somebody_only_where_the_policy_says_so(tmp_path: Path) -> None:
+    found = load(tmp_path, ANONYMOUS)
+    here = found.anonymous("10.3.4.5")
+    assert here is not None
+    assert (here.name, here.kind) == ("reading-rooms", PrincipalKind.ANONYMOUS)
+    assert found.permission(here, Action.READ) is None
+    assert found.anonymous("10.4.0.1") is None
+    assert found.by_loopback("127.0.0.1") is None
+    assert BUILT_IN.anonymous("127.0.0.1") is None
+
+
 def reader(*roles: str, person: str = "Gray^Ann", bounds: Bounds | None = None) -> Principal:
     """Somebody who was recognised elsewhere, by a password or token."""
     return Principal("ann", PrincipalKind.OIDC, "main", frozenset(roles), attributes("ann", person), bounds)
@@ -230,6 +250,7 @@ def test_it_can_be_asked_why(tmp_path: Path) -> None:
         ("[[principal]]\nname='a'\nkind='robot'\nactions=[]", "principal.0.kind"),
         ("[[principal]]\nname='a'\nkind='api_key'\nactions=[]", "api_key_sha256"),
         ("[[principal]]\nname='a'\nkind='ae'\nactions=['store']", "ae_title"),
+        ("[[principal]]\nname='a'\nkind='anonymous'\nactions=['search']", "networks: needed"),
         ("[[principal]]\nname='a'\nkind='user'\nactions=['store']", "is not declared in a policy"),
         ("[[principal]]\nname='a'\nkind='gateway'\nactions=['store']", "is not declared in a policy"),
         ("[[principal]]\nname='a'\nkind='loopback'\nactions=['fly']", "principal.0.actions"),

@@ -44,6 +44,12 @@ kind = "api_key"
 api_key_sha256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 roles = ["viewer"]
 networks = ["127.0.0.0/8", "10.0.0.0/8"]
+
+[[principal]]
+name = "rooms"
+kind = "anonymous"
+networks = ["10.3.0.0/16"]
+actions = ["search", "store"]
 """
 
 
@@ -318,6 +324,20 @@ async def test_what_changes_something_with_a_cookie_has_to_come_from_a_page_of_o
     other = sessions.find(site.core.control, begin(site, "radiologist"))
     assert other is not None
     assert (await site.ask("POST", **with_cookie, X_CSRF_Token=other.csrf))[0] == 403, "each session has its own"
+
+
+# Nothing
+
+
+async def test_who_shows_nothing_is_let_in_where_the_policy_names_the_network(site: Site) -> None:
+    from_room, elsewhere = {"X_Forwarded_For": "10.3.4.5"}, {"X_Forwarded_For": "10.4.4.5"}
+    assert (await site.ask(**from_room))[0] == 204
+    assert (await site.ask(**elsewhere))[0] == 401
+    sent = {"Content_Type": "application/dicom"}
+    assert (await site.ask("POST", **from_room, **sent))[0] == 409, "let in, and then nothing was sent"
+    for page in ("cross-site", "same-site"):
+        assert (await site.ask("POST", **from_room, **sent, Sec_Fetch_Site=page))[0] == 401
+    assert (await site.bearer("gwk_no_such_key", **from_room)) == 401, "a wrong key is not as none"
 
 
 # Breaking the glass

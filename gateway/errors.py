@@ -5,12 +5,14 @@ GatewayError
 │   ├── InvalidQuery         an attribute, value or parameter of a search
 │   └── InvalidParameter     a parameter of a retrieval or rendering
 ├── Unauthenticated          nobody the policy knows
+│   └── NotOpened            a share link that is good, but has to be opened first
 ├── Forbidden                known, but the policy does not allow the action
 ├── NotStored                an instance that the archive's own rules keep out
 │   ├── DuplicateRefused     known with other content, and the tenant keeps the first
 │   ├── Misplaced            contradicts what is known of its UID or study; kept in quarantine
 │   └── StudyMismatch        not of the study that the request named
 ├── NotFound                 nothing there, or nothing the caller may know of
+│   └── LinkEnded            a share link that was good, and is no more
 ├── Gone                     it was there and was deleted
 ├── UnderHold                a legal hold keeps it from being removed
 ├── TransactionInUse         a transaction UID that was used before
@@ -51,6 +53,10 @@ class Unauthenticated(GatewayError):
     """The caller is nobody that the policy knows."""
 
 
+class NotOpened(Unauthenticated):
+    """The share link is good, but has to be opened first; whoever has it has not guessed anything."""
+
+
 class Forbidden(GatewayError):
     """The policy does not allow the action."""
 
@@ -73,6 +79,10 @@ class StudyMismatch(NotStored):
 
 class NotFound(GatewayError):
     """There is nothing there, or nothing that the caller may know of."""
+
+
+class LinkEnded(NotFound):
+    """The share link was good, and is no more; whoever has it has not guessed anything."""
 
 
 class Gone(GatewayError):

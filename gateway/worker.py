@@ -32,6 +32,7 @@ from gateway.errors import AuditUnavailable
 from gateway.fhir.routes import routes as fhir_routes
 from gateway.http import application, health
 from gateway.http.listener import Listener
+from gateway.http.route import Route
 from gateway.telemetry import sharing
 
 _log = logging.getLogger("gateway.worker")
@@ -91,14 +92,16 @@ class Stop:
         self._set()
 
 
+def routes() -> list[Route]:
+    """Everything that is served over HTTP."""
+    return [*dicomweb_routes(), *fhir_routes(), *console_routes(), *entrance_routes(console_page), *health.routes()]
+
+
 def run_http(core: assembly.Core, listening: socket.socket, ready: Callable[[], None], stop: Stop) -> None:
     """Serve HTTP on an inherited socket."""
 
     async def serve() -> None:
-        app = application.build(
-            core,
-            [*dicomweb_routes(), *fhir_routes(), *console_routes(), *entrance_routes(console_page), *health.routes()],
-        )
+        app = application.build(core, routes())
         runner = web.AppRunner(app, shutdown_timeout=1.0)
         await runner.setup()
         assert runner.server is not None

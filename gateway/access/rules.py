@@ -133,6 +133,10 @@ class Policy:
             found = scopes.all_of([found, principal.bounds.scope])
         return Permission(found, tuple(rule.name for rule in counting), broke_glass=len(counting) > len(plain))
 
+    def may_break_glass(self, principal: Principal) -> bool:
+        """Whether a reason gives a principal more than it has without."""
+        return any(rule.break_glass for rule in self._rules(principal))
+
     def readings(self, principal: Principal, action: Action, *, has_reason: bool = False) -> list[Reading]:
         """How each rule of a principal's roles reads, for people who ask why."""
         today = datetime.datetime.now(datetime.UTC).date()

@@ -19,10 +19,12 @@ from dataclasses import dataclass
 import argon2
 
 from gateway.access.actions import Action
+from gateway.access.scopes import all_of
 from gateway.context import Bounds, Principal, PrincipalKind
-from gateway.errors import NotFound, Unauthenticated
+from gateway.errors import LinkEnded, NotFound, NotOpened, Unauthenticated
 from storage.control.base import Body, ControlStore, Document, change, now_s
-from storage.dicom.matching import OneOf
+from storage.dicom import kept
+from storage.dicom.matching import Condition, OneOf
 
 KIND, OPENED = "share", "share_session"
 ROLE = "share:link"
@@ -33,7 +35,7 @@ _SECRET = ("secret", "share-links")
 _LISTED_FOR_S = 30 * 86_400.0
 """How long a link that has ended is still listed."""
 _OPENED_FOR_S = 12 * 3600.0
-_TOKEN = re.compile(r"([A-Za-z0-9_-]{22})\.([A-Za-z0-9_-]{22})")
+TOKEN_FORM = re.compile(r"([A-Za-z0-9_-]{22})\.([A-Za-z0-9_-]{22})")
 _PIN = re.compile(r"[0-9A-Za-z]{4,64}")
 
 _hasher = argon2.PasswordHasher()
@@ -41,12 +43,13 @@ _hasher = argon2.PasswordHasher()
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What is known of a link; times are Unix times."""
+    """What is known of a link; times are Unix times, ``scope`` is what its maker could share of the studies."""
 
     id: str
     tenant: str
     studies: tuple[str, ...]
     actions: frozenset[Action]
+    scope: Condition
     label: str
     made_by: str
     made_at_s: float
@@ -71,7 +74,8 @@ class Share:
 
     def principal(self) -> Principal:
         """As whom its bearer goes on."""
-        bounds = Bounds(frozenset(each.value for each in self.actions), OneOf("StudyInstanceUID", self.studies))
+        scope = all_of([OneOf("StudyInstanceUID", self.studies), self.scope])
+        bounds = Bounds(frozenset(each.value for each in self.actions), scope)
         return Principal(f"share {self.id}", PrincipalKind.SHARE, self.tenant, frozenset((ROLE,)), (), bounds)
 
 
@@ -93,6 +97,7 @@ class Shares:
         tenant: str,
         studies: Sequence[str],
         actions: Iterable[Action],
+        scope: Condition,
         made_by: str,
         ends_at_s: float,
         *,
@@ -108,6 +113,7 @@ class Shares:
             "tenant": tenant,
             "studies": list(studies),
             "actions": sorted(actions),
+            "scope": kept.dump(scope),
             "label": label,
             "made_by": made_by,
             "made_at_s": now_s(),
@@ -138,8 +144,8 @@ class Shares:
         change(self._control, KIND, share_id, lambda body: {**body, "revoked": True})
 
     def find(self, token: str) -> Share:
-        """The link of a token. Raises NotFound when it is none, or no good any more."""
-        found = _TOKEN.fullmatch(token)
+        """The link of a token. Raises NotFound when it is none, and LinkEnded when it is no good any more."""
+        found = TOKEN_FORM.fullmatch(token)
         if found is None or not hmac.compare_digest(self._signature(found[1]).encode(), found[2].encode()):
             raise NotFound("there is no such link")
         document = self._control.get(KIND, found[1])
@@ -147,7 +153,7 @@ class Shares:
             raise NotFound("there is no such link")
         share = _of(document)
         if (fault := share.fault()) is not None:
-            raise NotFound(fault)
+            raise LinkEnded(fault)
         return share
 
     def open(self, token: str, pin: str = "") -> tuple[Share, str, float]:
@@ -155,8 +161,8 @@ class Shares:
 
         Raises
         ------
-        NotFound
-            As ``find``, and when it was used as often as it may be.
+        NotFound, LinkEnded
+            As ``find``; the latter also when it was used as often as it may be.
         Unauthenticated
             The PIN is not right.
         """
@@ -171,7 +177,7 @@ class Shares:
             return {**body, "uses": body["uses"] + 1}
 
         if change(self._control, KIND, share.id, used) is None:
-            raise NotFound("the link was used as often as it may be")
+            raise LinkEnded("the link was used as often as it may be")
         secret = secrets.token_urlsafe(32)
         ends_at_s = min(share.ends_at_s, now_s() + _OPENED_FOR_S)
         self._control.put(OPENED, _digest(secret), {"share": share.id}, expected=None, expires_at_s=ends_at_s)
@@ -182,9 +188,9 @@ class Shares:
 
         Raises
         ------
-        NotFound
+        NotFound, LinkEnded
             As ``find``.
-        Unauthenticated
+        NotOpened
             It has to be opened first.
         """
         share = self.find(token)
@@ -192,7 +198,7 @@ class Shares:
             return share.principal(), share.ends_at_s
         session = self._control.get(OPENED, _digest(opened)) if opened else None
         if session is None or session.body["share"] != share.id:
-            raise Unauthenticated("the link has to be opened first")
+            raise NotOpened("the link has to be opened first")
         return share.principal(), min(share.ends_at_s, session.expires_at_s or 0.0)
 
     def _signature(self, share_id: str) -> str:
@@ -231,6 +237,7 @@ def _of(document: Document) -> Share:
         tenant=body["tenant"],
         studies=tuple(body["studies"]),
         actions=frozenset(Action(each) for each in body["actions"]),
+        scope=kept.load(body["scope"]),
         label=body["label"],
         made_by=body["made_by"],
         made_at_s=body["made_at_s"],

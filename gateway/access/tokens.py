@@ -81,7 +81,10 @@ class Tokens:
         _check_signature(id_token, header, provider)
         settings = provider.settings
         _check_claims(claims, settings.model_copy(update={"audience": settings.client_id}))
-        if claims.get("nonce") != nonce or claims.get("azp", settings.client_id) != settings.client_id:
+        # For several audiences the token has to say that it was given to us.
+        is_alone = claims["aud"] in (settings.client_id, [settings.client_id])
+        to = claims.get("azp", settings.client_id if is_alone else None)
+        if claims.get("nonce") != nonce or to != settings.client_id:
             raise Unauthenticated("the ID token is of another login")
         # Scopes bound what an access token may do; who logs in here does it as itself.
         return principal(claims, settings.model_copy(update={"smart": False}))

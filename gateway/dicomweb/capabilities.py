@@ -14,8 +14,6 @@ from gateway.dicomweb import negotiation
 from gateway.dicomweb.api import OPERATIONS, PATH_PARAMETERS
 from gateway.dicomweb.urls import PREFIX, service_root
 from gateway.http import api_page, openapi
-from gateway.http.keys import CORE, ORIGIN
-from gateway.http.proxies import origin
 from gateway.http.route import Handler, Route
 from storage.dicom import json_model
 
@@ -34,8 +32,6 @@ def routes(described: Sequence[Route]) -> list[Route]:
 
 
 def _document(request: web.Request, described: Sequence[Route]) -> dict[str, Any]:
-    # Nobody is asked for here, so nobody has looked at what a proxy says yet.
-    request[ORIGIN] = origin(request, request.app[CORE].settings.http)
     return openapi.document(described, OPERATIONS, PATH_PARAMETERS, PREFIX, service_root(request))
 
 

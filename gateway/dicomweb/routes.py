@@ -31,8 +31,9 @@ def routes() -> list[Route]:
         *stow.routes(),
         *commitment.routes(),
         *deletion.routes(),
-        *changefeed.routes(),
     ]
-    # What a share link can be good for is only ever asked for by GET.
+    # What a share link can be good for is only ever asked for by GET. The change feed would tell of the whole archive
+    # how much goes on in it.
     found = [replace(each, for_links=each.method == "GET" and each.action in LOOKING) for each in found]
+    found += changefeed.routes()
     return [*found, *capabilities.routes(found)]

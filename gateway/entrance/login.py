@@ -6,7 +6,7 @@ import hmac
 import re
 from html import escape
 from typing import Annotated
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from aiohttp import web
 from pydantic import Field
@@ -17,12 +17,21 @@ from gateway.audit.events import AuditEvent
 from gateway.context import Caller, Principal, Source
 from gateway.entrance import bodies, pages
 from gateway.entrance.bodies import Body
-from gateway.errors import Forbidden, IdentityUnavailable, InvalidParameter, NotFound, TooManyRequests, Unauthenticated
+from gateway.errors import (
+    Forbidden,
+    GatewayError,
+    IdentityUnavailable,
+    InvalidParameter,
+    NotFound,
+    TooManyRequests,
+    Unauthenticated,
+)
 from gateway.http import callers, roots
 from gateway.http.keys import CALLER, CORE, OFFLOAD
 from gateway.http.offload import Lane
 from gateway.http.route import Route
 
+_TITLE = "Log in"
 _STATE = "gateway-login"
 _TO = re.compile(r"(?:[#?][ -~]*)?")
 """Where somebody goes on: a place of the console, never another site."""
@@ -43,23 +52,50 @@ class _Reason(Body):
 
 async def form(request: web.Request) -> web.StreamResponse:
     """The page to log in by."""
-    return _page(request, request.query.get("to", ""))
+    return _referring(pages.page(_TITLE, _content(request, request.query.get("to", ""))))
 
 
-def _page(request: web.Request, to: str, wrong: str = "", status: int = 200) -> web.Response:
+def _content(request: web.Request, to: str, name: str = "", up: str = "") -> str:
     to = _place(to)
-    places = [
-        f'<a class="button" href="login/{each.number}?{urlencode({"to": to})}">{escape(each.title)}</a>'
+    query = f"?{urlencode({'to': to})}" if to else ""
+    places = "".join(
+        f'<a class="button" href="{up}login/{each.number}{query}">{escape(each.title)}</a>'
         for each in request.app[CORE].logins.choices
-    ]
-    content = (
-        '<form method="post" action="login">'
-        + pages.field("name", "Name", more='autocomplete="username" autofocus required maxlength="64"')
-        + pages.field("password", "Password", kind="password", more='autocomplete="current-password" required')
-        + pages.field("code", "Code of your authenticator, if you have one", more='inputmode="numeric" maxlength="8"')
+    )
+    focused = {"name": "" if name else "autofocus", "password": "autofocus" if name else ""}
+    return (
+        (f'{places}<div class="or">or</div>' if places else "")
+        + f'<form method="post" action="{up}login">'
+        + pages.field(
+            "name",
+            "Name",
+            more=f'value="{escape(name)}" autocomplete="username" autocapitalize="none" spellcheck="false" '
+            f'required maxlength="64" {focused["name"]}',
+        )
+        + pages.field(
+            "password",
+            "Password",
+            kind="password",
+            more=f'autocomplete="current-password" required maxlength="1024" {focused["password"]}',
+        )
+        + pages.field(
+            "code",
+            "Code",
+            note="of your authenticator, if you have one",
+            more='inputmode="numeric" autocomplete="one-time-code" maxlength="8"',
+        )
         + f'<input type="hidden" name="to" value="{escape(to)}"><button type="submit">Log in</button></form>'
     )
-    return pages.page("Log in", "".join(places) + content, wrong=wrong, status=status)
+
+
+def _refused(request: web.Request, error: GatewayError, to: str, name: str = "", up: str = "") -> web.Response:
+    return _referring(pages.refused(error, _TITLE, _content(request, to, name, up), up=up))
+
+
+def _referring(page: web.Response) -> web.Response:
+    """Without a referrer a browser would not say either that a form is sent from our own page."""
+    page.headers["Referrer-Policy"] = "same-origin"
+    return page
 
 
 async def log_in(request: web.Request) -> web.StreamResponse:
@@ -77,7 +113,7 @@ async def log_in(request: web.Request) -> web.StreamResponse:
     try:
         principal = await callers.attempt(request, where, given.name or "nobody", call)
     except (Unauthenticated, TooManyRequests) as error:
-        return _page(request, given.to, str(error), 401 if isinstance(error, Unauthenticated) else 429)
+        return _refused(request, error, given.to, given.name)
     return await _begun(request, principal, where, given.to)
 
 
@@ -93,10 +129,10 @@ async def with_provider(request: web.Request) -> web.StreamResponse:
             Lane.ACCESS, request.app[CORE].logins.begin, int(number), back, to
         )
     except IdentityUnavailable as error:
-        return _page(request, to, f"{error}; try again in a moment", 503)
+        return _refused(request, error, to, up="../")
     response = web.Response(status=303, headers={"Location": address, "Cache-Control": "no-store"})
     # Whoever comes back has to be the browser that went.
-    secure = back.startswith("https")
+    secure = roots.is_secure(request)
     response.set_cookie(_STATE, state, max_age=600, path=_path(request), httponly=True, samesite="Lax", secure=secure)
     return response
 
@@ -104,33 +140,35 @@ async def with_provider(request: web.Request) -> web.StreamResponse:
 async def come_back(request: web.Request) -> web.StreamResponse:
     """Come back from an OpenID provider."""
     state, code = request.query.get("state", ""), request.query.get("code", "")
-    kept = request.cookies.get(_STATE, "")
     core, where = request.app[CORE], callers.source(request)
-    wrong = ""
-    if "error" in request.query:
-        wrong = "the identity provider did not let you in"
-    elif not code or not state or not hmac.compare_digest(kept.encode(), state.encode("utf-8", "surrogatepass")):
-        wrong = "this login was not begun in this browser, or too long ago; begin again"
-    if wrong:
-        return _page(request, "", wrong, 401)
     try:
+        if "error" in request.query:
+            raise Unauthenticated("the identity provider did not let you in")
+        if not code or not state or not _is_same(request.cookies.get(_STATE, ""), state):
+            raise Unauthenticated("this login was not begun in this browser, or too long ago; begin again")
         principal, to = await callers.attempt(
             request, where, callers.digest(state), lambda: core.logins.complete(state, code)
         )
     except (Unauthenticated, TooManyRequests, IdentityUnavailable) as error:
-        return _page(request, "", str(error), 503 if isinstance(error, IdentityUnavailable) else 401)
+        return _refused(request, error, "", up="../")
     response = await _begun(request, principal, where, to, up="../")
     response.del_cookie(_STATE, path=_path(request))
     return response
 
 
+def _is_same(kept: str, shown: str) -> bool:
+    return hmac.compare_digest(callers.digest(kept), callers.digest(shown))
+
+
 async def _begun(request: web.Request, principal: Principal, where: Source, to: str, up: str = "") -> web.Response:
-    core = request.app[CORE]
+    """Begin a session under a cookie of its own; one that the browser had before is over."""
+    core, run = request.app[CORE], request.app[OFFLOAD].run
     core.door.record(AuditEvent("login", "allowed", Caller(principal, where), principal.tenant))
-    secret = await request.app[OFFLOAD].run(Lane.ACCESS, sessions.begin, core.control, principal)
+    secret = await run(Lane.ACCESS, sessions.begin, core.control, principal)
+    if (before := callers.session_secret(request)) is not None:
+        await run(Lane.ACCESS, sessions.end, core.control, before)
     response = web.Response(status=303, headers={"Location": f"{up}./{_place(to)}", "Cache-Control": "no-store"})
-    secure = roots.root(request).startswith("https")
-    name = callers.SECURE_COOKIE if secure else callers.COOKIE
+    name, secure = callers.session_cookie(request), roots.is_secure(request)
     response.set_cookie(name, secret, path="/", httponly=True, samesite="Lax", secure=secure)
     return response
 
@@ -158,6 +196,7 @@ async def who(request: web.Request) -> web.StreamResponse:
         "tenant": principal.tenant,
         "roles": sorted(each for each in principal.roles if ":" not in each),
         "actions": [each for each in Action if policy.permission(principal, each) is not None],
+        "mayBreakGlass": policy.may_break_glass(principal),
         "breaksGlass": bool(caller.reason),
     }
     if (secret := callers.session_secret(request)) is not None:
@@ -173,22 +212,27 @@ async def break_glass(request: web.Request) -> web.StreamResponse:
     secret = callers.session_secret(request)
     if secret is None:
         raise InvalidParameter(f"only a session keeps a reason; others state it by {callers.BREAK_GLASS}")
-    if not given.reason.isprintable():
+    reason = given.reason.strip()
+    if not reason.isprintable():
         raise InvalidParameter("reason: printable characters")
     core, caller = request.app[CORE], request[CALLER]
-    outcome = "reason stated" if given.reason else "reason withdrawn"
-    core.door.record(AuditEvent("login", outcome, caller, caller.principal.tenant, (), given.reason))
-    if not await request.app[OFFLOAD].run(
-        Lane.ACCESS, sessions.state_reason, core.control, secret, given.reason.strip()
-    ):
+    outcome = "reason stated" if reason else "reason withdrawn"
+    core.door.record(AuditEvent("login", outcome, caller, caller.principal.tenant, (), reason))
+    if not await request.app[OFFLOAD].run(Lane.ACCESS, sessions.state_reason, core.control, secret, reason):
         raise Unauthenticated("the session is over; log in again")
     return web.Response(status=204)
 
 
 def _check_own_page(request: web.Request) -> None:
-    """Nobody is to be logged in as somebody else by a page of another site."""
-    site = request.headers.get("Sec-Fetch-Site", "same-origin")
-    if site not in ("same-origin", "none"):
+    """Nobody is to be logged in as somebody else by a page of another site.
+
+    A browser says where a form is from: over https, or on this machine, by Sec-Fetch-Site; else by Origin. A program
+    says neither.
+    """
+    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
+    own = (request.host, urlsplit(roots.root(request)).netloc)
+    is_own = site in ("same-origin", "none") if site else origin is None or origin.partition("://")[2] in own
+    if not is_own:
         raise Forbidden("log in by the page of this gateway")
 
 
@@ -197,7 +241,7 @@ def _place(to: str) -> str:
 
 
 def _path(request: web.Request) -> str:
-    return f"{request.app[CORE].settings.http.path_prefix}/login"
+    return f"{roots.path(request)}/login"
 
 
 def routes() -> list[Route]:

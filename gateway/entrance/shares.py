@@ -10,7 +10,7 @@ from aiohttp import web
 from pydantic import Field
 
 from gateway.access.actions import Action
-from gateway.access.shares import Share, remaining_s
+from gateway.access.shares import TOKEN_FORM, Share, remaining_s
 from gateway.context import Caller, Principal, PrincipalKind
 from gateway.entrance import bodies, pages
 from gateway.entrance.bodies import Body
@@ -20,6 +20,8 @@ from gateway.http.keys import CALLER, CORE, OFFLOAD
 from gateway.http.offload import Lane
 from gateway.http.route import SHARED, SHARED_PATH, TOKEN, Handler, Route
 from storage.dicom import identifiers as ids
+
+_SHARED, _NOTHING = "Somebody shares images with you", "This link shows nothing"
 
 
 class _Wanted(Body):
@@ -97,6 +99,8 @@ def _moment(unix_s: float) -> str:
 
 async def to_folder(request: web.Request) -> web.StreamResponse:
     """The page's own links are relative to the folder that it stands in."""
+    if not TOKEN_FORM.fullmatch(request.match_info[TOKEN]):
+        raise NotFound("there is no such link")  # and no address made of whatever stood there
     return web.Response(status=308, headers={"Location": f"{request.match_info[TOKEN]}/"})
 
 
@@ -108,7 +112,7 @@ def _looking(page: Callable[[web.Request], web.Response]) -> Handler:
         except Unauthenticated:
             return _form()
         except (NotFound, TooManyRequests) as error:
-            return pages.page("This link shows nothing", "", wrong=str(error), status=404)
+            return pages.refused(error, _NOTHING)
         return page(request)
 
     return look
@@ -128,39 +132,40 @@ async def open_link(request: web.Request) -> web.StreamResponse:
     except (Unauthenticated, NotFound, TooManyRequests) as error:
         if not is_form:
             raise
-        return (
-            _form(str(error))
-            if isinstance(error, Unauthenticated)
-            else pages.page("This link shows nothing", "", wrong=str(error), status=404)
-        )
-    root = roots.root(request)
+        return _form(error) if isinstance(error, Unauthenticated) else pages.refused(error, _NOTHING)
     response: web.Response
     if is_form:
         response = web.Response(status=303, headers={"Location": "./", "Cache-Control": "no-store"})
     else:
         response = web.json_response(
-            {"root": f"{root}/dicomweb", **_told(share)}, headers={"Cache-Control": "no-store"}
+            {"root": f"{roots.root(request)}/dicomweb", **_told(share)}, headers={"Cache-Control": "no-store"}
         )
     response.set_cookie(
         callers.OPENED,
         secret,
         max_age=int(remaining_s(ends_at_s)),
-        path=request.rel_url.raw_path,
+        path=f"{roots.path(request)}/",
         httponly=True,
         samesite="Lax",
-        secure=root.startswith("https"),
+        secure=roots.is_secure(request),
     )
     return response
 
 
-def _form(wrong: str = "") -> web.Response:
+def _form(wrong: Unauthenticated | None = None) -> web.Response:
     content = (
         '<form method="post" action="./">'
-        + pages.field("pin", "PIN, if you were given one", kind="password", more='autocomplete="off" autofocus')
+        + pages.field(
+            "pin",
+            "PIN",
+            note="if you were given one",
+            kind="password",
+            more='autocomplete="off" maxlength="64" autofocus',
+        )
         + '<button type="submit">Open</button></form>'
-        '<p class="quiet">Each opening of this link is counted, and ends by itself.</p>'
+        '<p class="muted">Openings are counted. This one is over in 12 hours, or when the link ends.</p>'
     )
-    return pages.page("Somebody shares images with you", content, wrong=wrong, status=401 if wrong else 200)
+    return pages.page(_SHARED, content) if wrong is None else pages.refused(wrong, _SHARED, content)
 
 
 def routes(page: Callable[[web.Request], web.Response]) -> list[Route]:

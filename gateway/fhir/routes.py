@@ -14,9 +14,8 @@ from gateway.audit.atna import Patients
 from gateway.audit.patients import IndexPatients
 from gateway.fhir import audit_event, parameters
 from gateway.http import roots
-from gateway.http.keys import CALLER, CORE, OFFLOAD, ORIGIN
+from gateway.http.keys import CALLER, CORE, OFFLOAD
 from gateway.http.offload import Lane
-from gateway.http.proxies import origin
 from gateway.http.route import Route
 
 PREFIX = "/fhir"
@@ -87,8 +86,6 @@ def _answer(body: bytes) -> web.Response:
 
 async def metadata(request: web.Request) -> web.StreamResponse:
     """What this face can do, as a CapabilityStatement."""
-    # Nobody is asked for here, so nobody has looked at what a proxy says yet.
-    request[ORIGIN] = origin(request, request.app[CORE].settings.http)
     return _answer(orjson.dumps(_capabilities(roots.root(request) + PREFIX)))
 
 

@@ -18,10 +18,10 @@ from gateway.assembly import Core
 from gateway.config.serving import HttpSettings
 from gateway.context import RequestId, new_request_id
 from gateway.errors import AuditUnavailable
-from gateway.http import callers, cors, headers, problem, proxies
+from gateway.http import callers, cors, headers, problem, roots
 from gateway.http.connections import Connection
 from gateway.http.followers import Followers
-from gateway.http.keys import CALLER, CORE, LIMITS, OFFLOAD, ORIGIN, REQUEST_ID
+from gateway.http.keys import CALLER, CORE, LIMITS, OFFLOAD, REQUEST_ID
 from gateway.http.limits import limits
 from gateway.http.offload import Lane, Offload
 from gateway.http.route import SHARED_PATH, Handler, Route
@@ -119,10 +119,8 @@ def _guarded(route: Route) -> Handler:
         return route.handler
 
     async def handler(request: web.Request) -> web.StreamResponse:
-        core = request.app[CORE]
         bounds = request.app[LIMITS]
-        request[ORIGIN] = origin = proxies.origin(request, core.settings.http)
-        bounds.sources.take(source_of(origin.address))
+        bounds.sources.take(source_of(roots.origin(request).address))
         request[CALLER] = caller = await callers.identify(request)
         bounds.principals.take(caller.principal.name)
         return await route.handler(request)
@@ -147,7 +145,7 @@ def _by_https(request: web.Request, http: HttpSettings) -> bool:
         return True
     if http.public_url is None or http.public_url.scheme != "https" or not http.trusted_proxies:
         return False
-    return proxies.origin(request, http).scheme == "https"
+    return roots.origin(request).scheme == "https"
 
 
 @web.middleware

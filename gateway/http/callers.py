@@ -17,9 +17,9 @@ from gateway.access.throttle import source_of
 from gateway.assembly import Core
 from gateway.audit.events import AuditEvent
 from gateway.context import Caller, Principal, PrincipalKind, Source
-from gateway.errors import Forbidden, InvalidParameter, NotFound, Unauthenticated
-from gateway.http import proxies
-from gateway.http.keys import CORE, LIMITS, OFFLOAD, ORIGIN, REQUEST_ID
+from gateway.errors import Forbidden, InvalidParameter, LinkEnded, NotFound, NotOpened, Unauthenticated
+from gateway.http import roots
+from gateway.http.keys import CORE, LIMITS, OFFLOAD, REQUEST_ID
 from gateway.http.offload import Lane
 from gateway.http.route import TOKEN
 
@@ -70,12 +70,9 @@ async def identify(request: web.Request) -> Caller:
 
 
 def source(request: web.Request) -> Source:
-    """Where a request comes from; looks at what proxies say of it, for routes that ask for no caller."""
-    origin = request.get(ORIGIN)
-    if origin is None:
-        origin = request[ORIGIN] = proxies.origin(request, request.app[CORE].settings.http)
+    """Where a request comes from."""
     protocol = "DICOMweb" if "/dicomweb" in request.path else "HTTP"
-    return Source(protocol, origin.address, request_id=request[REQUEST_ID])
+    return Source(protocol, roots.origin(request).address, request_id=request[REQUEST_ID])
 
 
 def _of_place(request: web.Request, address: str) -> Principal | None:
@@ -114,7 +111,9 @@ async def _prove(request: web.Request, shown: Credential, where: Source) -> Prov
 
 
 async def attempt(request: web.Request, where: Source, claimed: str, call: Callable[[], T]) -> T:
-    """Have something proven in a thread; failures are counted by source and claimed name, and recorded.
+    """Have something proven in a thread; failures are recorded, and counted by source and claimed name.
+
+    Who shows a share link that has ended, or has to be opened, has not guessed: that is not counted.
 
     Raises
     ------
@@ -127,6 +126,9 @@ async def attempt(request: web.Request, where: Source, claimed: str, call: Calla
     attempts.check(counted, claimed)
     try:
         found = await request.app[OFFLOAD].run(Lane.ACCESS, call)
+    except (NotOpened, LinkEnded) as error:
+        _record_refusal(core, where, str(error))
+        raise
     except (Unauthenticated, NotFound) as error:
         _record_refusal(core, where, str(error), attempts.failed(counted, claimed))
         raise
@@ -136,7 +138,7 @@ async def attempt(request: web.Request, where: Source, claimed: str, call: Calla
 
 def digest(secret: str) -> str:
     """What stands for a secret where failures are counted."""
-    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _record_refusal(core: Core, source: Source, refusal: str, locked_s: float = 0.0) -> None:
@@ -158,13 +160,26 @@ def _shown(request: web.Request) -> Credential | None:
         return _basic(value)
     if (key := request.headers.get("X-API-Key")) is not None and key:
         return _ascii(Credential(Scheme.BEARER, key))
-    cookie = session_secret(request)
+    cookie = _cookie(request)
     return _ascii(Credential(Scheme.SESSION, cookie)) if cookie else None
 
 
 def session_secret(request: web.Request) -> str | None:
-    """What the cookie of a session holds, if there is one."""
-    return request.cookies.get(SECURE_COOKIE) or request.cookies.get(COOKIE) or None
+    """What the cookie of a session holds, if that is how the caller shows who it is."""
+    shown = _shown(request)
+    return shown.secret if shown is not None and shown.scheme is Scheme.SESSION else None
+
+
+def _cookie(request: web.Request) -> str:
+    """The cookie of a session, "" without one. Over https only the one that no neighbouring host can have set."""
+    if COOKIE not in request.cookies and SECURE_COOKIE not in request.cookies:
+        return ""
+    return request.cookies.get(session_cookie(request), "")
+
+
+def session_cookie(request: web.Request) -> str:
+    """The name of a session's cookie, as the client reaches us."""
+    return SECURE_COOKIE if roots.is_secure(request) else COOKIE
 
 
 def _ascii(found: Credential) -> Credential:

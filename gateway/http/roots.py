@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 from aiohttp import web
 
 from gateway.errors import InvalidRequest
 from gateway.http import proxies
 from gateway.http.keys import CORE, ORIGIN
+from gateway.http.proxies import Origin
 from gateway.http.route import SHARED, TOKEN
+
+
+def origin(request: web.Request) -> Origin:
+    """Who sent a request, and what it was called before proxies passed it on; found out once."""
+    if ORIGIN not in request:
+        request[ORIGIN] = proxies.origin(request, request.app[CORE].settings.http)
+    return request[ORIGIN]
 
 
 def root(request: web.Request) -> str:
@@ -20,16 +30,26 @@ def root(request: web.Request) -> str:
     settings = request.app[CORE].settings.http
     if settings.public_url is not None:
         return str(settings.public_url).rstrip("/") + _within(request)
-    origin = request[ORIGIN]
-    scheme, host = origin.scheme or request.scheme, origin.host or request.host
+    found = origin(request)
+    scheme, host = found.scheme or request.scheme, found.host or request.host
     if not proxies.is_host(host):
         raise InvalidRequest("Host: not a host name")
-    if not origin.host and not origin.scheme and not host.rpartition(":")[2].isdigit():
+    if not found.host and not found.scheme and not host.rpartition(":")[2].isdigit():
         address = request.transport.get_extra_info("sockname") if request.transport is not None else None
         default = {"http": 80, "https": 443}[scheme]
         if address is not None and address[1] != default:
             host = f"{host}:{address[1]}"
-    return f"{scheme}://{host}{origin.prefix}{settings.path_prefix}{_within(request)}"
+    return f"{scheme}://{host}{found.prefix}{settings.path_prefix}{_within(request)}"
+
+
+def path(request: web.Request) -> str:
+    """The path of ``root``, as a cookie has it."""
+    return urlsplit(root(request)).path
+
+
+def is_secure(request: web.Request) -> bool:
+    """Whether the client reaches the gateway by https."""
+    return root(request).startswith("https:")
 
 
 def _within(request: web.Request) -> str:

@@ -217,7 +217,7 @@ class AccountService:
         for key in keys.every(self._control):
             if name in (key.name, key.id) and key.tenant == tenant:
                 return keys.principal(key)
-        raise NotFound(f"neither the policy nor the users nor the keys have a principal {name}")
+        raise NotFound(f"neither the policy nor the users nor the keys have a principal {name[:64]}")
 
     def _check(self, name: str, roles: Iterable[str]) -> None:
         if not name or len(name) > 64 or not name.isprintable():

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from gateway.access.actions import Action
 from gateway.access.door import Door
+from gateway.access.scopes import all_of
 from gateway.access.shares import LOOKING, MOST_STUDIES, Share, Shares
 from gateway.audit.events import AuditEvent
 from gateway.context import OWN_KINDS, Caller
@@ -60,14 +61,16 @@ class SharingService:
             raise InvalidParameter("uses: at least 1")
         if len(label) > 128 or not label.isprintable():
             raise InvalidParameter("label: up to 128 printable characters")
-        scope = self._enter(caller, tenant, (*studies,))
-        for needed in (scope, *(self._scope(caller, action) for action in sorted(wanted))):
-            self._check_there(tenant, studies, needed)
+        entered = self._enter(caller, tenant, (*studies,))
+        # A study may be in a scope by some of its series alone, and get others later.
+        scope = all_of([entered, *(self._scope(caller, action) for action in sorted(wanted))])
+        self._check_there(tenant, studies, scope)
         try:
             token, made = self._shares.make(
                 tenant,
                 studies,
                 wanted,
+                scope,
                 _maker(caller),
                 now_s() + days * _DAY_S,
                 most_uses=most_uses,

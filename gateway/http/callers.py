@@ -172,9 +172,10 @@ def session_secret(request: web.Request) -> str | None:
 
 def _cookie(request: web.Request) -> str:
     """The cookie of a session, "" without one. Over https only the one that no neighbouring host can have set."""
-    if COOKIE not in request.cookies and SECURE_COOKIE not in request.cookies:
-        return ""
-    return request.cookies.get(session_cookie(request), "")
+    kept = request.cookies
+    if SECURE_COOKIE in kept or COOKIE not in kept:
+        return kept.get(SECURE_COOKIE, "")
+    return "" if roots.is_secure(request) else kept[COOKIE]
 
 
 def session_cookie(request: web.Request) -> str:

@@ -10,7 +10,7 @@ import pytest
 from joserfc.jwk import RSAKey
 
 from gateway import assembly
-from gateway.access import users
+from gateway.access import shares, users
 from gateway.assembly import Core
 from gateway.config import Settings
 from gateway.config.serving import DimseSettings, HttpSettings
@@ -66,8 +66,9 @@ def listener() -> Iterator[Listener]:
 
 @pytest.fixture(scope="module")
 def cheap_hashes() -> Iterator[None]:
-    """Passwords cost less than a millisecond."""
+    """Passwords and PINs cost less than a millisecond."""
     before = users._hasher
-    users._hasher, users._nobodys = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1), None
+    users._nobodys = None
+    users._hasher = shares._hasher = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
     yield
-    users._hasher, users._nobodys = before, None
+    users._hasher, users._nobodys, shares._hasher = before, None, before

@@ -233,7 +233,7 @@ def test_a_token_without_a_key_id_is_tried_with_every_key(tokens: Tokens, issuer
         {"sub": ""},
         {"sub": 7},
     ],
-    ids=lambda claims: "-".join(claims),
+    ids="-".join,
 )
 def test_a1_a_token_for_another_time_or_place_is_refused(
     tokens: Tokens, issuer: Issuer, claims: dict[str, object]
@@ -657,7 +657,7 @@ def test_an_active_token_is_somebodys_for_a_short_time(asking: Tokens, issuer: I
         {"active": True, "sub": "ann", "exp": None},
         {"active": True, "sub": "ann", "nbf": time.time() + 7200},
     ],
-    ids=lambda claims: "-".join(claims),
+    ids="-".join,
 )
 def test_a_token_that_is_not_active_or_not_for_us_is_nobodys(
     asking: Tokens, issuer: Issuer, answer: dict[str, Any]

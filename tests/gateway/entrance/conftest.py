@@ -10,7 +10,6 @@ from http.cookies import SimpleCookie
 from pathlib import Path
 from typing import Any
 
-import argon2
 import pytest
 from aiohttp import DummyCookieJar
 from aiohttp.test_utils import TestClient
@@ -18,7 +17,6 @@ from pydicom.dataset import Dataset
 from yarl import URL
 
 from gateway import assembly
-from gateway.access import shares, users
 from gateway.assembly import Core
 from gateway.config import Settings
 from gateway.config.access import AccessSettings
@@ -115,13 +113,6 @@ class Site:
         return [each["outcome"] for each in self.trail(action)]
 
 
-@pytest.fixture(autouse=True)
-def _cheap_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Passwords and PINs cost 64 MiB and 50 ms each, on purpose; these tests have hundreds."""
-    for module in (shares, users):
-        monkeypatch.setattr(module, "_hasher", argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
-
-
 @pytest.fixture
 def http(request: pytest.FixtureRequest) -> dict[str, Any]:
     """Settings of the HTTP face that a test has of its own, as its parameter."""
@@ -137,6 +128,7 @@ def issuers() -> tuple[Any, ...]:
 @pytest.fixture
 async def site(
     settings: Settings,
+    cheap_hashes: None,
     tmp_path: Path,
     http: dict[str, Any],
     issuers: tuple[Any, ...],

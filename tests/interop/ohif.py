@@ -14,8 +14,8 @@ DIST = Path(sys.prefix) / "ohif" / "package" / "dist"
 """Where ``make test`` unpacks ``@ohif/app``."""
 
 
-def app_config(root: str) -> str:
-    """The viewer's app-config.js for a service root."""
+def app_config(root: str, issuer: str = "") -> str:
+    """The viewer's app-config.js for a service root, and for an OpenID provider if people log in to the viewer."""
     configuration: dict[str, Any] = {
         "name": "interop",
         "routerBasename": "/",
@@ -53,6 +53,17 @@ def app_config(root: str) -> str:
             }
         ],
     }
+    if issuer:
+        provider = {
+            "authority": issuer,
+            "client_id": "viewer",
+            "redirect_uri": "/callback",
+            "response_type": "code",
+            "scope": "openid",
+            "post_logout_redirect_uri": "/logout-redirect.html",
+            "automaticSilentRenew": False,
+        }
+        configuration["oidc"] = [provider]
     return f"window.config = {json.dumps(configuration)};"
 
 
@@ -90,9 +101,9 @@ class Viewer:
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
 
-    def look_at(self, root: str) -> None:
-        """Have the viewer use a service root."""
-        self._handler.config = app_config(root)
+    def look_at(self, root: str, issuer: str = "") -> None:
+        """Have the viewer use a service root, and log people in with a provider."""
+        self._handler.config = app_config(root, issuer)
 
     def close(self) -> None:
         self._server.shutdown()

@@ -26,10 +26,8 @@ from gateway.dicomweb.routes import routes
 from gateway.http import application
 from tests.issuer import Listener
 from tests.ports import free_port
-from tests.programs import in_ci, need_program
+from tests.programs import need_program
 
-PROGRAM = Path(__file__).parent / "javascript" / "issuer.cjs"
-MODULES = Path(sys.prefix) / "node_modules"
 Ask = Callable[[str], Awaitable[int]]
 Serve = Callable[..., Awaitable[Ask]]
 
@@ -60,26 +58,6 @@ def serve(tmp_path: Path, aiohttp_client: Callable[..., Awaitable[TestClient[Any
     yield made
     for core in cores:
         core.close()
-
-
-@pytest.fixture(scope="module")
-def javascript_provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, IO[str], IO[str]]]:
-    """Where oauth2-mock-server is, its standard input and output."""
-    if not (MODULES / "oauth2-mock-server").is_dir():
-        (pytest.fail if in_ci() else pytest.skip)(
-            f"needs what package.json names in {MODULES}: make test puts it there"
-        )
-    folder = tmp_path_factory.mktemp("issuer")
-    (folder / PROGRAM.name).write_text(PROGRAM.read_text())
-    (folder / "node_modules").symlink_to(MODULES)
-    process = subprocess.Popen(
-        ["node", PROGRAM.name], cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    with process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        yield process.stdout.readline().strip(), process.stdin, process.stdout
-        process.kill()
 
 
 def client_credentials(issuer: str, roles: str = "viewer", audience: str = "gateway") -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import re
@@ -9,7 +10,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pytest
@@ -101,6 +102,54 @@ def site(tmp_path_factory: pytest.TempPathFactory, engines: Engines, face_worker
     if not DIST.is_dir():
         (pytest.fail if in_ci() else pytest.skip)(f"needs @ohif/app in {DIST}: make test puts it there")
     found = Site(tmp_path_factory.mktemp("ohif"), engines, face_workers)
+    yield found
+    found.close()
+
+
+POLICY = """
+[[principal]]
+name = "archivist"
+kind = "api_key"
+api_key_sha256 = "{digest}"
+roles = ["administrator"]
+"""
+ARCHIVIST = {"Authorization": "Bearer archivist"}
+
+
+class GuardedSite:
+    """A gateway where nobody on this machine has rights, a provider of others, and a study."""
+
+    def __init__(self, folder: Path, issuer: str) -> None:
+        self.viewer, self.issuer = Viewer(), issuer
+        (folder / "policy.toml").write_text(POLICY.format(digest=hashlib.sha256(b"archivist").hexdigest()))
+        provider = {"issuer": issuer, "audience": "gateway", "roles_claim": "realm_access.roles", "login": True}
+        environment = {
+            "GATEWAY_HTTP__CORS_ORIGINS": json.dumps([self.viewer.url]),
+            "GATEWAY_ACCESS__POLICY_FILE": str(folder / "policy.toml"),
+            "GATEWAY_ACCESS__ISSUERS": json.dumps([{**provider, "client_id": "pages"}]),
+        }
+        self.gateway = Gateway(folder / "data", folder / "gateway.log", **environment)
+        self.gateway.start()
+        for path in (SAMPLES / "echo").rglob("*.dcm"):
+            headers = {"Content-Type": "application/dicom", **ARCHIVIST}
+            url = f"{self.gateway.web}/studies"
+            assert requests.post(url, data=path.read_bytes(), headers=headers, timeout=30).status_code == 200
+        (study,) = requests.get(f"{self.gateway.web}/studies", headers=ARCHIVIST, timeout=30).json()
+        self.study: str = study["0020000D"]["Value"][0]
+
+    def close(self) -> None:
+        self.viewer.close()
+        assert self.gateway.stop() == 0, self.gateway.log
+
+
+@pytest.fixture(scope="module")
+def guarded(
+    tmp_path_factory: pytest.TempPathFactory, javascript_provider: tuple[str, IO[str], IO[str]]
+) -> Iterator[GuardedSite]:
+    """On the embedded engines: who asks is found out before any other is asked."""
+    if not DIST.is_dir():
+        (pytest.fail if in_ci() else pytest.skip)(f"needs @ohif/app in {DIST}: make test puts it there")
+    found = GuardedSite(tmp_path_factory.mktemp("guarded"), javascript_provider[0])
     yield found
     found.close()
 
@@ -276,3 +325,47 @@ def test_a_measurement_is_stored_as_a_structured_report(page: Page, site: Site) 
     (series,) = until(page, stored, "a second series of reports is there")
     metadata = requests.get(f"{series['00081190']['Value'][0]}/metadata", timeout=30).json()
     assert '"Length"' in json.dumps(metadata)
+
+
+def test_who_logs_in_to_the_viewer_reads_with_bearer_tokens(page: Page, guarded: GuardedSite) -> None:
+    asked: list[Any] = []
+    page.on("request", lambda request: asked.append(request) if "/dicomweb/" in request.url else None)
+    guarded.viewer.look_at(guarded.gateway.web, guarded.issuer)
+    page.goto(f"{guarded.viewer.url}/viewer?StudyInstanceUIDs={guarded.study}")
+    until(page, lambda: page.locator(_PANE).count() and shows_picture(page), "a frame is shown after the login")
+    sent = [(each.url, each.all_headers().get("authorization", "")) for each in asked if each.method == "GET"]
+    assert any("/frames/" in url for url, _ in sent)
+    assert all(shown.startswith("Bearer ey") for _, shown in sent), sent
+    for url in dict.fromkeys(url for url, _ in sent):
+        assert requests.get(url, timeout=30).status_code == 401, "without a token nobody is let in"
+    url, shown = sent[-1]
+    assert requests.get(url, headers={"Authorization": shown}, timeout=30).status_code == 200
+    assert requests.get(url, headers={"Authorization": shown[:-8]}, timeout=30).status_code == 401
+    assert '"principal":"johndoe"' in guarded.gateway.audit().replace(" ", "")
+
+
+def test_a_shared_study_is_read_without_logging_in(page: Page, guarded: GuardedSite) -> None:
+    root = guarded.gateway.web.removesuffix("/dicomweb")
+    wanted = {"studies": [guarded.study], "days": 1}
+    made = requests.post(f"{root}/shares", json=wanted, headers=ARCHIVIST, timeout=30).json()
+    asked: list[Any] = []
+    page.on("request", lambda request: asked.append(request) if "/dicomweb/" in request.url else None)
+    guarded.viewer.look_at(f"{made['url']}dicomweb")
+    page.goto(f"{guarded.viewer.url}/viewer?StudyInstanceUIDs={guarded.study}")
+    until(page, lambda: page.locator(_PANE).count() and shows_picture(page), "a frame is shown")
+    assert any("/frames/" in each.url for each in asked)
+    assert all(each.url.startswith(made["url"]) for each in asked)
+    assert not any("authorization" in each.all_headers() for each in asked)
+    assert f'"principal":"share {made["id"]}"' in guarded.gateway.audit().replace('": "', '":"')
+
+
+def test_somebody_logs_in_to_the_pages_with_a_provider_of_others(guarded: GuardedSite) -> None:
+    root = guarded.gateway.web.removesuffix("/dicomweb")
+    with requests.Session() as browser:
+        page = browser.get(f"{root}/login/0", params={"to": "#/"}, timeout=30)
+        assert page.status_code == 200, page.text
+        assert page.url.split("#")[0] == f"{root}/"
+        told = browser.get(f"{root}/session", timeout=30).json()
+        assert (told["principal"], told["kind"], told["roles"]) == ("johndoe", "oidc", ["viewer"])
+        assert browser.post(f"{root}/logout", headers={"X-CSRF-Token": told["csrf"]}, timeout=30).status_code == 204
+        assert browser.get(f"{root}/session", timeout=30).status_code == 401

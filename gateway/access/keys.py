@@ -13,10 +13,12 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from gateway.access.networks import holds
 from gateway.access.rules import attributes
 from gateway.context import Principal, PrincipalKind
 from gateway.errors import NotFound
 from storage.control.base import Body, ControlStore, Document, now_s
+from storage.control.base import every as every_document
 
 KIND = "api_key"
 PREFIX = "gwk_"
@@ -66,12 +68,7 @@ def create(
 
 def every(store: ControlStore) -> list[ApiKey]:
     """All keys that are good, in the order in which they were made."""
-    found: list[ApiKey] = []
-    after = ""
-    while page := store.list(KIND, after):
-        found += map(_of, page)
-        after = page[-1].key
-    return sorted(found, key=lambda each: each.created_at_s)
+    return sorted(map(_of, every_document(store, KIND)), key=lambda each: each.created_at_s)
 
 
 def revoke(store: ControlStore, key_id: str) -> None:
@@ -106,10 +103,7 @@ def _digest(key: str) -> str:
 
 def _admits(body: Body, address: str) -> bool:
     networks = [ipaddress.ip_network(each) for each in body["networks"]]
-    found = ipaddress.ip_address(address)
-    if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is not None:
-        found = found.ipv4_mapped
-    return not networks or any(found in network for network in networks)
+    return not networks or holds(networks, address)
 
 
 def _of(document: Document) -> ApiKey:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import hashlib
 import hmac
-import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,13 +12,12 @@ from typing import Protocol
 
 from gateway.access import scopes
 from gateway.access.actions import Action, Obligation, effective
+from gateway.access.networks import Network, holds, parsed
 from gateway.access.scopes import Scope
 from gateway.context import Principal, PrincipalKind
 from storage.dicom.matching import NOTHING, Condition
 
 _KEPT_PERMISSIONS = 4096
-
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class _Written(Protocol):
@@ -70,12 +68,9 @@ class Who:
 
     def admits(self, address: str) -> bool:
         """Whether a peer's address is in one of the networks; without networks, only this machine's own are."""
-        found = ipaddress.ip_address(address)
-        if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is not None:
-            found = found.ipv4_mapped
         if not self.networks:
-            return found.is_loopback
-        return any(found in network for network in self.networks)
+            return parsed(address).is_loopback
+        return holds(self.networks, address)
 
 
 def attributes(name: str, person: str) -> tuple[tuple[str, tuple[str, ...]], ...]:

@@ -7,7 +7,7 @@ import secrets
 from dataclasses import dataclass, field
 
 from gateway.context import Principal, PrincipalKind
-from storage.control.base import ControlStore, Document, now_s
+from storage.control.base import ControlStore, Document, every, now_s
 
 KIND = "session"
 LONGEST_S = 12 * 3600.0
@@ -85,12 +85,9 @@ def end(store: ControlStore, secret: str) -> bool:
 
 
 def end_all(store: ControlStore, name: str) -> int:
-    """End every session of a user, as when the password was changed; how many there were."""
-    ended, after = 0, ""
-    while page := store.list(KIND, after):
-        after = page[-1].key
-        ended += sum(store.delete(KIND, each.key) for each in page if each.body["name"] == name)
-    return ended
+    """End every session of a local user, as when the password was changed; how many there were."""
+    theirs = [each.key for each in every(store, KIND) if each.body["name"] == name and each.body["kind"] == "user"]
+    return sum(store.delete(KIND, key) for key in theirs)
 
 
 def _key(secret: str) -> str:

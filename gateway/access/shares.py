@@ -22,7 +22,7 @@ from gateway.access.actions import Action
 from gateway.access.scopes import all_of
 from gateway.context import Bounds, Principal, PrincipalKind
 from gateway.errors import LinkEnded, NotFound, NotOpened, Unauthenticated
-from storage.control.base import Body, ControlStore, Document, change, now_s
+from storage.control.base import Body, ControlStore, Document, change, every, now_s
 from storage.dicom import kept
 from storage.dicom.matching import Condition, OneOf
 
@@ -129,11 +129,7 @@ class Shares:
 
     def every(self, tenant: str) -> list[Share]:
         """The links of a tenant, latest first, those that ended lately too."""
-        found: list[Share] = []
-        after = ""
-        while page := self._control.list(KIND, after):
-            found += [_of(each) for each in page if each.body["tenant"] == tenant]
-            after = page[-1].key
+        found = (_of(each) for each in every(self._control, KIND) if each.body["tenant"] == tenant)
         return sorted(found, key=lambda each: -each.made_at_s)
 
     def revoke(self, tenant: str, share_id: str) -> None:

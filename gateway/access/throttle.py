@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Generic, TypeVar
 
+from gateway.access.networks import parsed
 from gateway.errors import TooManyRequests
 
 Clock = Callable[[], float]
@@ -27,11 +28,9 @@ _BURST_S = 10.0
 @lru_cache(maxsize=4096)
 def source_of(address: str) -> str:
     """What an address counts as: IPv6 by its /64, which one client has as a whole."""
-    found = ipaddress.ip_address(address.partition("%")[0])
+    found = parsed(address)
     if isinstance(found, ipaddress.IPv4Address):
         return str(found)
-    if found.ipv4_mapped is not None:
-        return str(found.ipv4_mapped)
     return str(ipaddress.ip_network((found, 64), strict=False))
 
 

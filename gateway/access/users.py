@@ -15,6 +15,7 @@ from gateway.access.rules import attributes
 from gateway.context import Principal, PrincipalKind
 from gateway.errors import NotFound
 from storage.control.base import Body, ControlStore, Document, change, now_s
+from storage.control.base import every as every_document
 
 KIND = "user"
 SHORTEST_PASSWORD = 12
@@ -74,12 +75,7 @@ def generated() -> str:
 
 def every(store: ControlStore) -> list[User]:
     """All users by name."""
-    found: list[User] = []
-    after = ""
-    while page := store.list(KIND, after):
-        found += map(_of, page)
-        after = page[-1].key
-    return found
+    return [_of(each) for each in every_document(store, KIND)]
 
 
 def alter(store: ControlStore, name: str, **values: object) -> User:

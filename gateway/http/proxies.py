@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from gateway.access.networks import holds
 from gateway.config.serving import HttpSettings
 
 UNKNOWN = "0.0.0.0"  # noqa: S104 - an address that no network of a policy holds
@@ -50,13 +51,7 @@ def origin(request: web.Request, settings: HttpSettings) -> Origin:
 
 def trusted(address: str, settings: HttpSettings) -> bool:
     """Whether an address is that of a configured proxy."""
-    try:
-        found = ipaddress.ip_address(address)
-    except ValueError:
-        return False
-    if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is not None:
-        found = found.ipv4_mapped
-    return any(found in network for network in settings.trusted_proxies)
+    return holds(settings.trusted_proxies, address)
 
 
 def _client(chain: Sequence[str], peer: str, settings: HttpSettings) -> tuple[str, int]:

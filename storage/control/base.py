@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -92,6 +92,14 @@ def change(store: ControlStore, kind: str, key: str, made: Callable[[Body], Body
         if revision is not None:
             return Document(kind, key, body, revision, found.expires_at_s)
     return None
+
+
+def every(store: ControlStore, kind: str) -> Iterator[Document]:
+    """All documents of a kind, page after page; what comes meanwhile may be missed."""
+    after = ""
+    while page := store.list(kind, after):
+        yield from page
+        after = page[-1].key
 
 
 def now_s() -> float:

@@ -31,7 +31,8 @@ ROLE = "share:link"
 MOST_STUDIES = 100
 LOOKING = frozenset((Action.SEARCH, Action.READ, Action.DOWNLOAD, Action.RENDER))
 """What a link can be good for."""
-_SECRET = ("secret", "share-links")
+SECRET = ("secret", "share-links")
+"""Kind and key of the document that links are signed with."""
 _LISTED_FOR_S = 30 * 86_400.0
 """How long a link that has ended is still listed."""
 _OPENED_FOR_S = 12 * 3600.0
@@ -205,8 +206,8 @@ class Shares:
 
     def _kept_key(self) -> bytes:
         """The key of all processes: whoever needs it first makes it."""
-        while (found := self._control.get(*_SECRET)) is None:
-            self._control.put(*_SECRET, {"key": secrets.token_hex(32)}, expected=None)
+        while (found := self._control.get(*SECRET)) is None:
+            self._control.put(*SECRET, {"key": secrets.token_hex(32)}, expected=None)
         return bytes.fromhex(found.body["key"])
 
 

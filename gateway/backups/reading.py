@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from gateway import assembly
+from gateway.backups import control
 from gateway.backups import manifest as manifests
 from gateway.backups.manifest import BackupDamaged, BackupRefused, Manifest
 from gateway.config import InvalidSettings, Settings
@@ -99,13 +100,15 @@ def _checked(backup: Backup) -> Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """Files put back, files that were there already, and requests for storage commitment put back and known.
+    """Files put back, files that were there already; likewise keys, users and share links, and requests for commitment.
 
     ``commitments`` is None where there is no index yet to put them into.
     """
 
     files: int
     files_known: int
+    accounts: int
+    accounts_known: int
     commitments: int | None
     commitments_known: int
 
@@ -130,6 +133,7 @@ def restore(backup: Backup, manifest: Manifest, settings: Settings, *, force: bo
     with ExitStack() as held:
         held.enter_context(alone(settings) if manifests.INDEX in places else not_meanwhile(settings))
         written = _put(backup, manifest, places, force=force)
+    accounts, accounts_known = _accounts(backup, settings)
     commitments, known = None, 0
     try:
         assembly.check_index(settings)
@@ -139,7 +143,14 @@ def restore(backup: Backup, manifest: Manifest, settings: Settings, *, force: bo
     else:
         with not_meanwhile(settings):
             commitments, known = _commitments(backup, settings)
-    return Restored(written, len(places) - written, commitments, known)
+    return Restored(written, len(places) - written, accounts, accounts_known, commitments, known)
+
+
+def _accounts(backup: Backup, settings: Settings) -> tuple[int, int]:
+    if manifests.CONTROL not in backup.names():
+        return 0, 0  # of an earlier release
+    with closing(assembly.control(settings)) as kept, backup.open(manifests.CONTROL) as file:
+        return control.put_back(kept, file)
 
 
 def backup_has_none(backup: Backup) -> bool:

@@ -13,6 +13,7 @@ from contextlib import closing
 from pathlib import Path
 
 from gateway import assembly, config
+from gateway.backups import control
 from gateway.backups import manifest as manifests
 from gateway.backups.manifest import BackupRefused, Manifest, Part
 from gateway.config import Settings
@@ -43,6 +44,8 @@ def write(
             _copy(path, partial / name)
         _write_audit(assembly.audit_directory(settings), partial)
         _write_from_index(settings, partial, with_index)
+        with closing(assembly.control(settings)) as kept:
+            _write(partial / manifests.CONTROL, control.lines(kept))
         written = _manifest(settings, partial)
         _write(partial / manifests.MANIFEST, iter([written.dumps()]))
         if target.suffix == ".tar":

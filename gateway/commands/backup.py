@@ -18,9 +18,10 @@ def add(commands: Commands) -> None:
     """Declare the command."""
     parser = commands.add_parser(
         "backup",
-        help="back up settings, policy, audit trail and commitments",
-        description="Back up what is neither in the objects nor made from them: settings, policy, audit files, and "
-        "requests for storage commitment. May run beside the gateway. The objects need a backup of their own.",
+        help="back up settings, policy, keys and users, audit trail and commitments",
+        description="Back up what is neither in the objects nor made from them: settings, policy, keys, "
+        "users, share links, audit files, and requests for storage commitment. May run beside the gateway. "
+        "The objects need a backup of their own.",
     )
     parser.add_argument("target", type=Path, metavar="DIR|FILE.tar", help="a new directory, or a new tar file")
     parser.add_argument("--with-keys", action="store_true", help="with the keys of encryption at rest, and of sse-c")

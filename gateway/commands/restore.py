@@ -60,12 +60,17 @@ def _tell(restored: reading.Restored, *, as_json: bool) -> int:
             {
                 "files": restored.files,
                 "files_known": restored.files_known,
+                "accounts": restored.accounts,
+                "accounts_known": restored.accounts_known,
                 "commitments": restored.commitments,
                 "commitments_known": restored.commitments_known,
             }
         )
     else:
         terminal.answer(f"{restored.files} files put back, {restored.files_known} were there")
+        terminal.answer(f"{restored.accounts} keys, users and share links put back")
+    if restored.accounts_known:
+        terminal.note(f"{restored.accounts_known} keys, users and share links were there: they stay, and none is added")
     if restored.commitments is None:
         terminal.error("there are objects but no index: run `gateway reindex`, then this command again for the rest")
         return terminal.FAILED

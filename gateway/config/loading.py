@@ -112,7 +112,7 @@ _FORMS = {
 """What would be right where a pattern is asked for."""
 
 
-_SECRET = frozenset(("url", "customer_key", "secret_access_key", "key"))
+_SECRET = frozenset(("url", "customer_key", "secret_access_key", "client_secret", "key"))
 
 
 def _fault(error: Any) -> str:

@@ -7,15 +7,20 @@ import shutil
 import stat
 import tarfile
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pyotp
 import pytest
 
 from gateway import assembly, cli, config
+from gateway.access import keys, sessions, users
+from gateway.access.authentication import Credential, Scheme
+from gateway.access.shares import LOOKING, Shares
 from gateway.assembly import Core
 from gateway.audit.trail import AuditTrail
-from gateway.context import Caller, Source, command_line
+from gateway.context import Caller, Principal, PrincipalKind, Source, command_line
 from gateway.services.commitment import Reference, Result
 from storage.dicom import identifiers as ids
 from storage.dicom.matching import EVERYTHING
@@ -24,6 +29,7 @@ from tests.engines import Engines
 from tests.instances import CT, data_set, part10_file
 
 ASKER = Caller(THIS_MACHINE, Source("DICOMweb", "127.0.0.1"))
+PASSWORD, TOTP = "correct horse battery", "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
 POLICY = '[[principal]]\nname = "this-machine"\nkind = "loopback"\nactions = ["search", "read", "store"]\n'
 
 
@@ -78,6 +84,7 @@ def test_a_lost_host_gets_its_state_back_from_objects_and_backup(
     tenant = core.commitment.ask(ASKER, "1.2.3.1", [Reference(CT, sop_uid), Reference(CT, "1.2.9")])
     answered = core.commitment.fulfil(tenant, "1.2.3.1")
     core.commitment.ask(ASKER, "1.2.3.2", [Reference(CT, sop_uid)])
+    key, link = accounts_of(core)
     before = audit_lines(tmp_path / "data")
     stop, thread = loaded(core)
     assert cli.main(["backup", "-c", str(place), str(tmp_path / "backup.tar")]) == 0
@@ -92,14 +99,18 @@ def test_a_lost_host_gets_its_state_back_from_objects_and_backup(
     lose(tmp_path / "data", config.load(place))
     shutil.rmtree(tmp_path / "etc")
     assert cli.main(["restore", "-c", str(place), str(tmp_path / "backup.tar")]) == 1
-    assert "run `gateway reindex`" in capsys.readouterr().err
+    shown = capsys.readouterr()
+    assert "run `gateway reindex`" in shown.err
+    assert "3 keys, users and share links put back" in shown.out
     assert cli.main(["reindex", "-c", str(place), "--workers=1"]) == 0
     capsys.readouterr()
     assert cli.main(["restore", "--json", "-c", str(place), str(tmp_path / "backup.tar")]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["files"], found["commitments"]) == (0, 2)
+    assert (found["accounts"], found["accounts_known"]) == (0, 3)
 
     core = assembly.build(config.load(place), "test-2")
+    assert let_in(core, key, link) == ["program", "ann"]
     assert core.commitment.result(ASKER, "1.2.3.1") == answered
     assert core.commitment.result(ASKER, "1.2.3.2") is None
     assert core.commitment.fulfil(tenant, "1.2.3.2") == Result((Reference(CT, sop_uid),), ())
@@ -120,7 +131,66 @@ def lose(directory: Path, settings: config.Settings) -> None:
         import psycopg
 
         with psycopg.connect(settings.index.url.get_secret_value(), autocommit=True) as connection:
-            connection.execute(f'DROP SCHEMA "{settings.index.db_schema}" CASCADE')
+            for schema in (settings.index.db_schema, f"{settings.index.db_schema}_control"):
+                connection.execute(f'DROP SCHEMA "{schema}" CASCADE')
+
+
+def accounts_of(core: Core) -> tuple[str, str]:
+    """A key, a user and a share link that are made; the key, and the link's token."""
+    key, _ = keys.create(core.control, "program", "main", ["viewer"], expires_at_s=time.time() + 900)
+    users.add(core.control, "ann", PASSWORD, "main", ["viewer"])
+    users.alter(core.control, "ann", totp=TOTP)
+    sessions.begin(core.control, Principal("ann", PrincipalKind.USER))
+    link, _ = Shares(core.control).make("main", ["1.2.3"], LOOKING, "ann", time.time() + 900)
+    return key, link
+
+
+def let_in(core: Core, key: str, link: str) -> list[str]:
+    """Whom a key and a password with a code are of; the link is good too."""
+    found = [
+        core.authenticator.prove(Credential(Scheme.BEARER, key), "127.0.0.1").principal,
+        users.recognise(core.control, "ann", PASSWORD, pyotp.TOTP(TOTP).now()),
+    ]
+    assert Shares(core.control).find(link).studies == ("1.2.3",)
+    assert core.control.list(sessions.KIND) == [], "sessions are not brought back"
+    return [each.name for each in found if each is not None]
+
+
+def test_keys_users_and_links_are_put_back_where_there_are_none_and_nowhere_else(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    core = assembly.build(config.load(place), "test-1")
+    key, link = accounts_of(core)
+    target = tmp_path / "backup"
+    assert cli.main(["backup", "-c", str(place), str(target)]) == 0
+    kept = target / "control.jsonl"
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    assert key not in kept.read_text()
+    assert PASSWORD not in kept.read_text()
+    assert TOTP in kept.read_text(), "which is why the file is its owner's alone"
+
+    keys.revoke(core.control, str(keys.key_id_of(key)))
+    capsys.readouterr()
+    assert cli.main(["restore", "-c", str(place), str(target)]) == 0
+    shown = capsys.readouterr()
+    assert "0 keys, users and share links put back" in shown.out
+    assert "2 keys, users and share links were there: they stay, and none is added" in shown.err
+    assert keys.every(core.control) == [], "what was revoked stays revoked"
+    core.close()
+
+    for file in (tmp_path / "data").glob("control.sqlite*"):
+        file.unlink()
+    core = assembly.build(config.load(place), "test-2")
+    Shares(core.control).make("main", ["1.2.4"], LOOKING, "ann", time.time() - 31 * 86_400)  # makes a secret, and ends
+    assert core.control.list("share") == []
+    core.control.put("restore", "control", {}, expected=None)  # as if this were the second attempt
+    users.add(core.control, "ann", PASSWORD, "main", ["viewer"])
+    users.alter(core.control, "ann", totp=TOTP)
+    assert cli.main(["restore", "-c", str(place), str(target)]) == 0
+    assert "3 keys, users and share links put back" in capsys.readouterr().out
+    assert let_in(core, key, link) == ["program", "ann"]
+    assert core.control.get("restore", "control") is None
+    core.close()
 
 
 def test_a_backup_is_for_its_owner_alone_and_ends_with_whole_lines(place: Path, tmp_path: Path) -> None:

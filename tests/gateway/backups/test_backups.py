@@ -141,7 +141,7 @@ def accounts_of(core: Core) -> tuple[str, str]:
     users.add(core.control, "ann", PASSWORD, "main", ["viewer"])
     users.alter(core.control, "ann", totp=TOTP)
     sessions.begin(core.control, Principal("ann", PrincipalKind.USER))
-    link, _ = Shares(core.control).make("main", ["1.2.3"], LOOKING, "ann", time.time() + 900)
+    link, _ = Shares(core.control).make("main", ["1.2.3"], LOOKING, EVERYTHING, "ann", time.time() + 900)
     return key, link
 
 
@@ -181,7 +181,9 @@ def test_keys_users_and_links_are_put_back_where_there_are_none_and_nowhere_else
     for file in (tmp_path / "data").glob("control.sqlite*"):
         file.unlink()
     core = assembly.build(config.load(place), "test-2")
-    Shares(core.control).make("main", ["1.2.4"], LOOKING, "ann", time.time() - 31 * 86_400)  # makes a secret, and ends
+    Shares(core.control).make(
+        "main", ["1.2.4"], LOOKING, EVERYTHING, "ann", time.time() - 31 * 86_400
+    )  # makes a secret, and ends
     assert core.control.list("share") == []
     core.control.put("restore", "control", {}, expected=None)  # as if this were the second attempt
     users.add(core.control, "ann", PASSWORD, "main", ["viewer"])

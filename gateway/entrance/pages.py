@@ -41,7 +41,7 @@ font-weight:600;text-align:center;text-decoration:none;cursor:pointer}
 .or~form button{background:none;color:var(--accent)}
 :focus-visible{outline:2px solid var(--accent);outline-offset:2px}
 .wrong{padding:.625rem .875rem;border-radius:.5rem;background:var(--wrong-ground);color:var(--wrong)}
-p:last-child{margin:0}form+p{margin:1rem 0 0}
+p:last-child{margin:0}form+p:last-child{margin:1rem 0 0}
 """.strip()
 _HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 _HEADERS = {

@@ -1,5 +1,6 @@
 // The console: what the address and the filters ask for is shown.
-import { forgetKey, hasKey, keyForm } from "./access.js";
+import { identify, inLink, whoForm } from "./access.js";
+import { showAccount } from "./account.js";
 import { element, notice } from "./elements.js";
 import { showStudies } from "./studies.js";
 import { showStudy } from "./study.js";
@@ -18,8 +19,8 @@ const ROUTE = /^#\/studies\/([0-9.]{1,64})(?:\/series\/([0-9.]{1,64}))?$/;
 const byId = (id) => document.getElementById(id);
 const content = byId("content");
 const filters = byId("filters");
-const [words, period, from, to, modality, forget] =
-  ["search", "period", "from", "to", "modality", "forget"].map(byId);
+const [words, period, from, to, modality, account] =
+  ["search", "period", "from", "to", "modality", "account"].map(byId);
 
 let showing = null;
 
@@ -47,18 +48,35 @@ function end() {
 function failed(error) {
   end();
   if (error.status === 401) {
-    content.replaceChildren(keyForm(route));
-    content.querySelector("input").focus();
+    askWho();
   } else {
     content.replaceChildren(notice("This did not work", [error.message],
       element("button", "primary", { type: "button", onclick: route }, "Try again")));
   }
-  forget.hidden = !hasKey();
+}
+
+function askWho() {
+  end();
+  document.body.classList.remove("is-reading");
+  content.replaceChildren(whoForm(start));
+  content.querySelector("a, button").focus();
+  showAccount(account, null, start);
+}
+
+/** Find out who we are to the gateway, and begin anew with that. */
+async function start() {
+  const me = await identify();
+  if (me === null && !inLink) {
+    askWho();
+    return;
+  }
+  showAccount(account, me, start);
+  end();
+  route();
 }
 
 function route() {
   const [, study, series] = ROUTE.exec(location.hash) ?? [];
-  forget.hidden = !hasKey();
   document.body.classList.toggle("is-reading", Boolean(study));
   if (study && showing?.study === study) {
     showing.choose(series);
@@ -91,13 +109,9 @@ filters.addEventListener("submit", (event) => {
   event.preventDefault();
   ask(0);
 });
-forget.addEventListener("click", () => {
-  forgetKey();
-  route();
-});
 document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault();
   content.focus();
 });
 addEventListener("hashchange", route);
-route();
+start();

@@ -25,3 +25,36 @@ export function notice(title, lines = [], ...more) {
 export function chip(modality) {
   return element("span", "chip", {}, modality);
 }
+
+/**
+ * A dialog with a form: `act` is called when it is sent, and an Error that it throws is shown. Elements that `act` gives
+ * take the form's place; without any, the dialog closes.
+ */
+export function dialog(title, action, act, ...content) {
+  const wrong = element("p", "wrong", { role: "alert", hidden: true });
+  const send = element("button", "primary", { type: "submit" }, action);
+  const close = (text) => element("button", "quiet", { type: "button", onclick: () => made.close() }, text);
+  const submit = async (event) => {
+    event.preventDefault();
+    send.disabled = true;
+    wrong.hidden = true;
+    try {
+      const found = await act();
+      if (!found) return made.close();
+      form.replaceChildren(heading, ...found, element("div", "choices", {}, close("Close")));
+      form.querySelector("input, button")?.focus();
+    } catch (error) {
+      wrong.textContent = error.message;
+      wrong.hidden = false;
+    } finally {
+      send.disabled = false;
+    }
+    return undefined;
+  };
+  const heading = element("h1", "", { id: "dialog-title" }, title);
+  const form = element("form", "", { onsubmit: submit },
+    heading, ...content, wrong, element("div", "choices", {}, close("Cancel"), send));
+  const made = element("dialog", "", { "aria-labelledby": "dialog-title", onclose: () => made.remove() }, form);
+  document.body.append(made);
+  made.showModal();
+}

@@ -2,6 +2,7 @@
 import { Refused, search, searchAll } from "./dicomweb.js";
 import { chip, element, notice } from "./elements.js";
 import { thumbnail } from "./pictures.js";
+import { askShare, canShare } from "./share.js";
 import { descriptionOf, nameOf, patientFacts } from "./studies.js";
 import { count, date, first, personName, time, values } from "./text.js";
 import { Viewer } from "./viewer.js";
@@ -23,7 +24,10 @@ function heading(study) {
         accession && `Accession ${accession}`,
         referring && `Referred by ${referring}`,
       ].filter(Boolean).join(" · "))),
-    element("span", "chips", {}, ...values(study, "00080061").map(chip)));
+    element("span", "chips", {}, ...values(study, "00080061").map(chip)),
+    canShare() ? element("button", "quiet", {
+      type: "button", onclick: () => askShare(first(study, "0020000D")),
+    }, "Share…") : null);
 }
 
 function strip(study, series) {

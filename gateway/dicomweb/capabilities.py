@@ -20,6 +20,7 @@ from storage.dicom import json_model
 WADL = "application/vnd.sun.wadl+xml"
 JSON = "application/json"
 OPENAPI = "application/vnd.oai.openapi+json"
+_ABOUT = "DICOMweb (PS3.18): search, retrieve, store, commitment; deletion and a change feed."
 
 
 def routes(described: Sequence[Route]) -> list[Route]:
@@ -32,7 +33,7 @@ def routes(described: Sequence[Route]) -> list[Route]:
 
 
 def _document(request: web.Request, described: Sequence[Route]) -> dict[str, Any]:
-    return openapi.document(described, OPERATIONS, PATH_PARAMETERS, PREFIX, service_root(request))
+    return openapi.document(described, OPERATIONS, PATH_PARAMETERS, PREFIX, service_root(request), about=_ABOUT)
 
 
 def _capabilities(described: Sequence[Route]) -> Handler:

@@ -22,7 +22,7 @@ from storage.dicom import identifiers as ids
 _HEADERS = {"Cache-Control": "no-store"}
 
 
-class _Wanted(Body):
+class Wanted(Body):
     """A key to be made."""
 
     name: str
@@ -33,7 +33,7 @@ class _Wanted(Body):
 
 async def make_key(request: web.Request) -> web.StreamResponse:
     """Make an API key; it is told this once."""
-    wanted = await bodies.read(request, _Wanted)
+    wanted = await bodies.read(request, Wanted)
     caller = request[CALLER]
     key, made = await request.app[OFFLOAD].run(
         Lane.ACCESS,

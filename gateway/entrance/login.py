@@ -37,7 +37,7 @@ _TO = re.compile(r"(?:[#?][ -~]*)?")
 """Where somebody goes on: a place of the console, never another site."""
 
 
-class _Shown(Body):
+class Shown(Body):
     """What the form of the login page sends."""
 
     name: Annotated[str, Field(max_length=64)] = ""
@@ -46,7 +46,9 @@ class _Shown(Body):
     to: Annotated[str, Field(max_length=512)] = ""
 
 
-class _Reason(Body):
+class Reason(Body):
+    """Why the glass is broken; nothing ends it."""
+
     reason: Annotated[str, Field(max_length=200)] = ""
 
 
@@ -101,7 +103,7 @@ def _referring(page: web.Response) -> web.Response:
 async def log_in(request: web.Request) -> web.StreamResponse:
     """Log in by name and password."""
     _check_own_page(request)
-    given = await bodies.read(request, _Shown)
+    given = await bodies.read(request, Shown)
     core, where = request.app[CORE], callers.source(request)
 
     def call() -> Principal:
@@ -208,7 +210,7 @@ async def who(request: web.Request) -> web.StreamResponse:
 
 async def break_glass(request: web.Request) -> web.StreamResponse:
     """State a reason for the rest of a session, or by an empty one that there is none any more."""
-    given = await bodies.read(request, _Reason)
+    given = await bodies.read(request, Reason)
     secret = callers.session_secret(request)
     if secret is None:
         raise InvalidParameter(f"only a session keeps a reason; others state it by {callers.BREAK_GLASS}")

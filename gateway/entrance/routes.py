@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 from aiohttp import web
 
-from gateway.entrance import administration, login, shares
+from gateway.entrance import administration, api, login, shares
 from gateway.http.route import Route
 
 
 def routes(page: Callable[[web.Request], web.Response]) -> list[Route]:
     """Keys, links and sessions; ``page`` answers with the page for who has come in."""
-    return [*administration.routes(), *shares.routes(page), *login.routes()]
+    found = [*administration.routes(), *shares.routes(page), *login.routes()]
+    return [*found, *api.routes(found)]

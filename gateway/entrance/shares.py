@@ -24,7 +24,7 @@ from storage.dicom import identifiers as ids
 _SHARED, _NOTHING = "Somebody shares images with you", "This link shows nothing"
 
 
-class _Wanted(Body):
+class Wanted(Body):
     """A link to be made."""
 
     studies: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -35,13 +35,15 @@ class _Wanted(Body):
     label: str = ""
 
 
-class _Opening(Body):
+class Opening(Body):
+    """What opens a link."""
+
     pin: str = ""
 
 
 async def make(request: web.Request) -> web.StreamResponse:
     """Make a link to studies of the caller's scope."""
-    wanted = await bodies.read(request, _Wanted)
+    wanted = await bodies.read(request, Wanted)
     core, caller = request.app[CORE], request[CALLER]
     token, made = await request.app[OFFLOAD].run(
         Lane.ACCESS,
@@ -120,7 +122,7 @@ def _looking(page: Callable[[web.Request], web.Response]) -> Handler:
 
 async def open_link(request: web.Request) -> web.StreamResponse:
     """Use a link once: JSON for a program, a page for a person."""
-    given = await bodies.read(request, _Opening)
+    given = await bodies.read(request, Opening)
     core, where = request.app[CORE], callers.source(request)
     token = request.match_info[TOKEN]
     nobody = Caller(Principal("bearer of a link", PrincipalKind.SHARE), where)

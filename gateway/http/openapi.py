@@ -60,6 +60,8 @@ def document(
     path_parameters: Mapping[str, Parameter],
     prefix: str,
     server: str,
+    *,
+    about: str,
 ) -> dict[str, Any]:
     """The document.
 
@@ -71,6 +73,8 @@ def document(
         By the name that they have in paths.
     prefix
         Left out of the paths: the server's URL ends with it.
+    about
+        What they are, in a sentence.
     """
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
@@ -84,7 +88,7 @@ def document(
         "info": {
             "title": "DICOMweb imaging gateway",
             "version": version("dicomweb-gateway"),
-            "description": "DICOMweb (PS3.18): search, retrieve, store, commitment; deletion and a change feed.",
+            "description": about,
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": server}],
@@ -136,6 +140,8 @@ def _operation(route: Route, operation: Operation) -> dict[str, Any]:
     description = operation.description or " ".join(rest.split())
     if description:
         found["description"] = description
+    if route.action is None:
+        found["security"] = []
     if operation.parameters:
         found["parameters"] = [_parameter(each, each.where) for each in operation.parameters]
     if operation.body:

@@ -21,15 +21,13 @@ from pynetdicom import AllStoragePresentationContexts, sop_class
 
 from gateway import errors
 from gateway.config import Settings
-from gateway.console.pages import routes as console_routes
 from gateway.dicomweb import api, changefeed, commitment, media_types, multipart, negotiation, parameters, qido
 from gateway.dicomweb.failures import REASONS
 from gateway.dicomweb.negotiation import Choice
-from gateway.dicomweb.routes import routes as dicomweb_routes
 from gateway.dimse import status
 from gateway.dimse.contexts import STORAGE_SYNTAXES
-from gateway.fhir.routes import routes as fhir_routes
-from gateway.http import health, problem
+from gateway.entrance import api as entrance_api
+from gateway.http import problem
 from gateway.http.route import Route
 from gateway.imaging import errors as imaging
 from gateway.imaging.decode import SUPPORTED_TRANSFER_SYNTAXES
@@ -39,6 +37,7 @@ from gateway.services import frames, question
 from gateway.services.commitment import MAX_REFERENCES
 from gateway.services.report import MAX_ITEMS
 from gateway.services.retrieve import RetrieveService
+from gateway.worker import routes as every_route
 from storage import errors as storage
 from storage.dicom import file_meta, keys
 from storage.dicom.attributes import ATTRIBUTES, Attribute, Computed
@@ -246,13 +245,13 @@ def routes() -> str:
     """Every route, the action that it needs, and its statuses."""
     rows = [
         (each.method, _code(each.path), each.action.value if each.action is not None else "(public)", _answers(each))
-        for each in (*dicomweb_routes(), *fhir_routes(), *console_routes(), *health.routes())
+        for each in every_route()
     ]
     return table(("Method", "Path", "Action", "Statuses"), rows)
 
 
 def _answers(route: Route) -> str:
-    operation = api.OPERATIONS.get((route.method, route.path))
+    operation = {**api.OPERATIONS, **entrance_api.OPERATIONS}.get((route.method, route.path))
     if operation is None:
         return ""
     answers = ", ".join(str(status) for status in operation.answers)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from pydicom import dcmread
 from pynetdicom import AE
@@ -13,8 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from gateway import log
 from gateway.config import Settings
-from gateway.config.serving import DimseSettings, HttpSettings, LogSettings
-from gateway.config.storing import StorageSettings
+from gateway.config.serving import DimseSettings
 from gateway.supervisor import Supervisor, bind, stop_signal
 
 _out = Console(highlight=False)
@@ -61,12 +61,15 @@ def run(directory: Path, samples: Path, *, once: bool) -> bool:
 
 def _settings(directory: Path) -> Settings:
     """The defaults, on other ports where the usual ones are taken."""
-    return Settings(
-        http=HttpSettings(port=_free(HttpSettings().port)),
-        dimse=DimseSettings(port=_free(DimseSettings().port)),
-        storage=StorageSettings(directory=directory),
-        log=LogSettings(level="warning"),
-    )
+    given = Settings()
+    # The environment counts, but never for the place: samples do not belong in somebody's archive.
+    own: dict[str, dict[str, Any]] = {
+        "http": {"port": _free(given.http.port)},
+        "dimse": {"port": _free(given.dimse.port)},
+        "storage": {"directory": directory},
+        "log": {"level": "warning"},
+    }
+    return given.model_copy(update={name: getattr(given, name).model_copy(update=own[name]) for name in own})
 
 
 def _free(port: int) -> int:

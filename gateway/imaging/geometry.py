@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from gateway.imaging.display import Display
 from gateway.imaging.errors import InvalidRendering
-from gateway.imaging.softcopy import Display
 
 MAX_PICTURE_PIXELS = 1 << 28
 """Pixels of a picture before it is scaled: the largest frame, or a displayed area that passes its image."""

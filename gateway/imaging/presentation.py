@@ -2,18 +2,16 @@
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from gateway.imaging.attributes import BulkReader, JsonDataset, items, real, reals, text, texts, words
 from gateway.imaging.description import FloatKind, PhotometricInterpretation, PixelDescription
+from gateway.imaging.display import Display
 from gateway.imaging.errors import InvalidDescription
 from gateway.imaging.icc import MAX_PROFILE_BYTES
 from gateway.imaging.overlay import Overlay, read_overlays
 from gateway.imaging.palette import LookupTable, Palette, read_palette, read_table
 from gateway.imaging.shutter import Shutter, read_shutter
-
-if TYPE_CHECKING:
-    from gateway.imaging.softcopy import Display
 
 _PIXEL_VALUE_TRANSFORMATION_SEQUENCE = "00289145"
 _FRAME_VOI_LUT_SEQUENCE = "00289132"
@@ -91,7 +89,7 @@ class Presentation:
     overlays: tuple[Overlay, ...] = ()
     shutter: Shutter | None = None
     icc_profile: bytes | None = None
-    display: "Display | None" = None
+    display: Display | None = None
 
     @classmethod
     def from_metadata(

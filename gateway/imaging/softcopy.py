@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from gateway.imaging.attributes import BulkReader, JsonDataset, integer, items, reals, text
+from gateway.imaging.display import Display
 from gateway.imaging.errors import InvalidDescription, NotDecodable
-from gateway.imaging.graphics import Graphic, TextObject, read_graphics
+from gateway.imaging.graphics import read_graphics
 from gateway.imaging.overlay import Overlay, activation_layer, read_overlays
 from gateway.imaging.palette import Palette, read_palette
 from gateway.imaging.presentation import Presentation, Rescale, read_modality, read_presentation_lut, read_voi
@@ -34,26 +35,6 @@ class Reference:
     series_uid: str
     sop_uid: str
     frames: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Display:
-    """Geometry and graphics of a presentation state.
-
-    ``area`` is (left, top, right, bottom) of the displayed pixels, the image's first being 1, both ends included;
-    it may pass the image. ``aspect`` is the height of a pixel over its width. The picture is turned clockwise by
-    ``rotation`` degrees, then mirrored left to right when ``flipped``.
-
-    References
-    ----------
-    PS3.3 C.10.4 "Displayed Area Module", C.10.6 "Spatial Transformation Module"
-    """
-
-    area: tuple[int, int, int, int] | None = None
-    aspect: float = 1.0
-    rotation: int = 0
-    flipped: bool = False
-    objects: tuple[Graphic | TextObject, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

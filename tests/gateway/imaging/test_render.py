@@ -9,11 +9,11 @@ from PIL import Image
 from gateway.imaging.colour import rgb_to_ybr, ybr_to_rgb
 from gateway.imaging.decode import decode, decoded_description
 from gateway.imaging.description import PhotometricInterpretation, PixelDescription
+from gateway.imaging.display import Display
 from gateway.imaging.errors import InvalidRendering, NotDecodable
 from gateway.imaging.palette import LookupTable, Palette
 from gateway.imaging.presentation import Presentation, VoiLutFunction, Window
 from gateway.imaging.render import Region, RenderedImage, RenderedMediaType, RenderRequest, render
-from gateway.imaging.softcopy import Display
 
 Describe = Callable[..., PixelDescription]
 PNG = RenderRequest(RenderedMediaType.PNG)

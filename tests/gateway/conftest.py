@@ -68,7 +68,8 @@ def listener() -> Iterator[Listener]:
 def cheap_hashes() -> Iterator[None]:
     """Passwords and PINs cost less than a millisecond."""
     before = users._hasher
-    users._nobodys = None
+    users._nobodys.cache_clear()
     users._hasher = shares._hasher = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
     yield
-    users._hasher, users._nobodys, shares._hasher = before, None, before
+    users._hasher, shares._hasher = before, before
+    users._nobodys.cache_clear()

@@ -116,13 +116,18 @@ def test_what_is_not_there_is_not_made(bucket: S3Settings) -> None:
         S3StorageClasses(bucket).move(KEY, "STANDARD_IA")
 
 
+def stored_and_last_call(bucket: S3Settings, at_once_bytes: int) -> tuple[S3ObjectStore, S3StorageClasses, str]:
+    """A stored object, who moves it, and the name of the request that completes the move."""
+    store, classes = S3ObjectStore(bucket), S3StorageClasses(bucket, at_once_bytes=at_once_bytes, part_bytes=5 << 20)
+    store.put(KEY, [LARGE])
+    return store, classes, "copy_object" if at_once_bytes > len(LARGE) else "complete_multipart_upload"
+
+
 @AT_ONCE_OR_IN_PARTS
 def test_what_is_deleted_while_it_is_copied_stays_so(
     bucket: S3Settings, at_once_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store, classes = S3ObjectStore(bucket), S3StorageClasses(bucket, at_once_bytes=at_once_bytes, part_bytes=5 << 20)
-    store.put(KEY, [LARGE])
-    last = "copy_object" if at_once_bytes > len(LARGE) else "complete_multipart_upload"
+    store, classes, last = stored_and_last_call(bucket, at_once_bytes)
     call: Callable[..., Any] = getattr(classes._client, last)
 
     def delete_first(**arguments: Any) -> Any:
@@ -142,9 +147,7 @@ def test_what_is_deleted_while_it_is_copied_stays_so(
 def test_a_lost_answer_to_a_copy_that_was_made_is_no_failure(
     bucket: S3Settings, at_once_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store, classes = S3ObjectStore(bucket), S3StorageClasses(bucket, at_once_bytes=at_once_bytes, part_bytes=5 << 20)
-    store.put(KEY, [LARGE])
-    last = "copy_object" if at_once_bytes > len(LARGE) else "complete_multipart_upload"
+    store, classes, last = stored_and_last_call(bucket, at_once_bytes)
     call: Callable[..., Any] = getattr(classes._client, last)
 
     def call_twice(**arguments: Any) -> Any:

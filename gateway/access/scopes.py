@@ -59,8 +59,10 @@ def compiled(scope: Scope, principal: Principal, today: datetime.date) -> Condit
                 choices.append(_one(attribute, value, today))
                 continue
             for text in known.get(variable[1], ()):
+                # A name may have several component groups, as in "Yamada^Tarou=山田^太郎": each has to be found.
+                groups = [group for group in text.split("=") if group] if attribute.vr == "PN" else [text]
                 try:
-                    choices.append(single(attribute, text))
+                    choices.append(all_of([single(attribute, group) for group in groups]) if groups else NOTHING)
                 except InvalidCondition:
                     continue  # what is known of the principal cannot be a value of the attribute: nothing has it
         found.append(any_of(choices))

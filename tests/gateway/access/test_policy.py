@@ -181,6 +181,17 @@ def test_what_is_known_of_a_principal_is_taken_literally(tmp_path: Path) -> None
     assert not matches(empty.scope, {"referring_physician_name": "a"})
 
 
+@pytest.mark.parametrize("person", ["Yamada^Tarou=山田^太郎=やまだ^たろう", "山田^太郎", "Yamada^Tarou", "=山田^太郎"])
+def test_a_name_is_found_in_whichever_of_its_groups(tmp_path: Path, person: str) -> None:
+    found = load(tmp_path, ROLES)
+    groups = ("Yamada^Tarou", "山田^太郎", "やまだ^たろう")
+    columns = (f"referring_physician_name{end}" for end in ("", "_i", "_p"))
+    record = {column: str(normalise("PN", group)) for column, group in zip(columns, groups, strict=True)}
+    assert may(found, reader("radiologist", person=person), Action.READ, record)
+    assert not may(found, reader("radiologist", person=f"{person}=鈴木^一郎"), Action.READ, record)
+    assert not may(found, reader("radiologist", person="=="), Action.READ, record)
+
+
 def test_obligations_take_actions_away(tmp_path: Path) -> None:
     found = load(tmp_path, ROLES)
     ann, clinic = reader("radiologist"), reader("clinic")

@@ -189,8 +189,15 @@ class Connection(web.RequestHandler):
 
     # What the listener asks
 
-    def look(self, now: float, since_last_s: float) -> None:
-        """Let it go if it is late; called about once a second with the loop's time."""
+    def look(self, now: float, since_last_s: float, held_up_s: float) -> None:
+        """Let it go if it is late; called about once a second with the loop's time.
+
+        The last look was ``since_last_s`` ago, without the ``held_up_s`` for which nothing was done for anybody:
+        whoever had sent meanwhile is not to pay for it.
+        """
+        self.since = min(now, self.since + held_up_s)
+        if self._stalled_at is not None:
+            self._stalled_at = min(now, self._stalled_at + held_up_s)
         wire = self._wire
         if wire is None:
             return  # a handshake has its own time

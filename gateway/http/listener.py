@@ -194,8 +194,9 @@ class Listener:
     def _look(self) -> None:
         now = self._loop.time()
         since_last_s, self._looked_at = now - self._looked_at, now
+        held_up_s = max(0.0, since_last_s - self._between_looks_s)
         for connection in list(self._open):
-            connection.look(now, since_last_s)
+            connection.look(now, since_last_s - held_up_s, held_up_s)
         self._accept_more()
         self._next_look = self._loop.call_later(self._between_looks_s, self._look)
 

@@ -284,6 +284,29 @@ async def test_h2_requests_sent_ahead_are_bounded_and_one_with_a_long_body_waits
         writer.close()
 
 
+async def test_a_gateway_that_was_held_up_does_not_lay_it_to_its_clients(
+    core: Core, tls: ssl.SSLContext | None
+) -> None:
+    """What they sent meanwhile is there, and was not read."""
+
+    async def take(request: web.Request) -> web.StreamResponse:
+        return web.Response(text=f"{len(await request.read())} bytes")
+
+    async with serving(core, [Route("POST", "/take", take, None)]) as served:
+        halves = [await served.open(tls) for _ in range(2)]
+        (_, of_head), (_, of_body) = halves
+        of_head.write(b"POST /take HTTP/1.1\r\nHost: local")
+        of_body.write(b"POST /take HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n12345")
+        await asyncio.sleep(0.05)
+        time.sleep(1.5)  # noqa: ASYNC251 - longer than either may take
+        of_head.write(b"host\r\nContent-Length: 10\r\n\r\n1234567890")
+        of_body.write(b"67890")
+        for reader, writer in halves:
+            async with asyncio.timeout(10):
+                await reader.readuntil(b"10 bytes")
+            writer.close()
+
+
 async def test_requests_in_a_row_on_one_connection_are_each_answered(
     served: Served, tls: ssl.SSLContext | None
 ) -> None:

@@ -298,7 +298,7 @@ async def test_a_gateway_that_was_held_up_does_not_lay_it_to_its_clients(
         of_head.write(b"POST /take HTTP/1.1\r\nHost: local")
         of_body.write(b"POST /take HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n12345")
         await asyncio.sleep(0.05)
-        time.sleep(1.5)  # noqa: ASYNC251 - longer than either may take
+        time.sleep(1.5)
         of_head.write(b"host\r\nContent-Length: 10\r\n\r\n1234567890")
         of_body.write(b"67890")
         for reader, writer in halves:

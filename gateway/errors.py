@@ -17,6 +17,7 @@ GatewayError
 ├── UnderHold                a legal hold keeps it from being removed
 ├── TransactionInUse         a transaction UID that was used before
 ├── NotAcceptable            no representation that the caller accepts
+│   └── NotDeidentified      what identifies the patient cannot be taken out of it with certainty
 ├── UnsupportedMediaType     the body is of a type that is not taken
 ├── PayloadTooLarge          a configured bound on a request or instance
 ├── QuotaExceeded            the tenant has no room left
@@ -99,6 +100,10 @@ class TransactionInUse(GatewayError):
 
 class NotAcceptable(GatewayError):
     """No representation that the caller accepts can be made."""
+
+
+class NotDeidentified(NotAcceptable):
+    """What identifies the patient cannot be taken out of the instance with certainty, so it is not given."""
 
 
 class UnsupportedMediaType(GatewayError):

@@ -1,0 +1,157 @@
+"""Reading and making elements by tag, without the conversions of pydicom that change, warn or fail.
+
+An element of a data set may be raw (as read, not looked at) or made; a raw one that is kept goes to the output as it
+is, whatever it holds.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+from pydicom import DataElement, Dataset, config
+from pydicom.charset import default_encoding
+from pydicom.dataelem import RawDataElement
+from pydicom.multival import MultiValue
+from pydicom.sequence import Sequence
+from pydicom.tag import BaseTag
+from pydicom.values import convert_SQ
+
+from gateway.errors import NotDeidentified
+from storage.dicom import charsets
+from storage.dicom import vr as vrs
+
+Element = DataElement | RawDataElement
+# What pydicom raises on bytes that are no sequence.
+_UNPARSABLE = (ValueError, OSError, EOFError, KeyError, TypeError, AttributeError, NotImplementedError, struct.error)
+WORDS = frozenset(("LO", "LT", "PN", "SH", "ST", "UC", "UT"))
+"""VRs whose values a person wrote."""
+_LONGEST = {"AE": 16, "CS": 16, "SH": 16, "LO": 64, "PN": 64, "ST": 1024, "LT": 10240}
+_SINGLE = frozenset(("LT", "ST", "UT", "UR"))
+
+
+def made(tag: int, vr: str, value: Any) -> DataElement:
+    """A new element; its value is ours, so nothing checks it again."""
+    return DataElement(tag, vr, value, validation_mode=config.IGNORE)
+
+
+def codecs_of(dataset: Dataset, inherited: charsets.Encodings) -> charsets.Encodings:
+    """The character sets of a data set: its own, or else those of the one it is in (PS3.3 C.12.1.1.2)."""
+    element = dataset.get_item(0x00080005)
+    if element is None or not element.value:
+        return inherited
+    return charsets.encodings(tuple(texts(element, "CS", charsets.DEFAULT)))
+
+
+def raw_bytes(element: Element) -> bytes:
+    """The value as bytes; of a made text element in UTF-8."""
+    value = element.value
+    if value is None:
+        return b""
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogatepass")
+    return "\\".join(str(each) for each in _several(value)).encode("utf-8", "surrogatepass")
+
+
+def texts(element: Element, vr: str, codecs: charsets.Encodings) -> list[str]:
+    """The values of a text element, whatever VR it has in the data set, without padding; [] when empty.
+
+    ``vr`` is what the attribute should have: it decides whether a backslash parts values, and the character set.
+    """
+    value = element.value
+    if isinstance(value, bytes | bytearray | memoryview):
+        used = codecs if vr in vrs.CHARACTER_SET else charsets.DEFAULT
+        text = charsets.decode(bytes(value), used, person_name=vr == "PN")
+        parts = [text] if vr in _SINGLE else text.split("\\")
+    elif value is None:
+        return []
+    else:
+        parts = [str(each) for each in _several(value)]
+    found = [part.rstrip(" \0") if vr in _SINGLE else part.strip(" \0") for part in parts]
+    return found if any(found) else []
+
+
+def _several(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, MultiValue | list | tuple) else [value]
+
+
+def items(element: Element, dataset: Dataset) -> list[Dataset] | None:
+    """The items of a sequence; None when the value is no sequence.
+
+    One in VR UN is in Implicit VR Little Endian whatever the data set is in (PS3.5 6.2.2, note 2; CP-246); some
+    writers kept the data set's own encoding, so that is tried after.
+    """
+    value = element.value
+    if isinstance(value, Sequence):
+        return list(value)
+    if value is None or (isinstance(value, bytes) and not value):
+        return []
+    if not isinstance(value, bytes):
+        return None
+    implicit, little = dataset.original_encoding
+    if isinstance(element, RawDataElement):
+        implicit, little = element.is_implicit_VR, element.is_little_endian
+    own = (bool(implicit), little is not False)
+    charset = dataset.original_character_set
+    encoding = list(charset) if not isinstance(charset, str) else [charset] if charset else None
+    for how in _attempts(element.VR, own):
+        found = _parsed(value, how, encoding)
+        if found is not None:
+            return found
+    return None
+
+
+def _attempts(vr: str | None, own: tuple[bool, bool]) -> Iterator[tuple[bool, bool]]:
+    if vr == "UN" and own != (True, True):
+        yield True, True
+    yield own
+
+
+def _parsed(value: bytes, how: tuple[bool, bool], encoding: list[str] | None) -> list[Dataset] | None:
+    item_tag = b"\xfe\xff\x00\xe0" if how[1] else b"\xff\xfe\xe0\x00"
+    if not value.startswith(item_tag):
+        return None
+    try:
+        return list(convert_SQ(value, *how, encoding))
+    except RecursionError as error:
+        raise NotDeidentified("sequences are nested too deeply") from error
+    except _UNPARSABLE:
+        return None
+
+
+def shared(element: Element) -> Element:
+    """An element for the output; what a reader of the one could change is not shared with the other."""
+    if isinstance(element, RawDataElement):
+        return element
+    value = element.value
+    found = made(element.tag, element.VR, list(value) if isinstance(value, list | MultiValue) else value)
+    found.is_undefined_length = element.is_undefined_length
+    return found
+
+
+def joined(vr: str, values: list[str]) -> str:
+    """Text values as one, none longer than its VR allows."""
+    longest = _LONGEST.get(vr)
+    return "\\".join(value[:longest] for value in values)
+
+
+def zeros(vr: str, element: Element) -> list[object]:
+    """As many zeros as there are numbers."""
+    if isinstance(element.value, bytes):
+        size = {"FD": 8, "FL": 4}.get(vr)
+        count = len(element.value) // size if size else element.value.count(b"\\") + 1
+    else:
+        count = len(element.value) if isinstance(element.value, list) else 1
+    return ["0" if vr in ("DS", "IS") else 0.0] * count
+
+
+def dataset_of(kept: dict[BaseTag, Element], like: Dataset) -> Dataset:
+    """A data set of these elements that is written as the other one was read."""
+    charset = like.original_character_set or default_encoding
+    out = Dataset(kept, parent_encoding=charset)
+    implicit, little = like.original_encoding
+    out.set_original_encoding(implicit, little, charset)
+    return out

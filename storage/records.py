@@ -15,6 +15,8 @@ _FOLDER = "records"
 BESIDE = ".audit/"
 """Key space of what is kept in the bucket and is no part of the archive: checkpoints of audit trails."""
 
+_VIEWS = "views"
+
 
 def key(tenant: ids.Tenant, record: ids.Version) -> str:
     """The object key of a record; no instance's key has this form, since ``records`` is no UID."""
@@ -31,9 +33,14 @@ def is_record(object_key: str) -> bool:
     return object_key.split("/")[1:2] == [_FOLDER]
 
 
+def view_folder(tenant: ids.Tenant, view: str) -> str:
+    """Before the keys of what a view of a tenant is made of; all of it can be made again."""
+    return f"{tenant}/{_VIEWS}/{view}/"
+
+
 def is_beside(object_key: str) -> bool:
     """Whether an object is no part of the archive: what reads, counts or clears the archive leaves it alone."""
-    return object_key.startswith(BESIDE)
+    return object_key.startswith(BESIDE) or object_key.split("/")[1:2] == [_VIEWS]
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,7 +90,7 @@ class SplicedObjectStore:
         Nobody looks at them here: a range that is not there shows when it is read.
         """
         check_key(key)
-        parts: list[dict[str, int] | dict[str, int | str]] = []
+        parts: list[dict[str, int | str]] = []
         own: list[Segment] = []
         for piece in body:
             if isinstance(piece, Reference):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from gateway import certificates
 from gateway.access import policy
 from gateway.access.authentication import Authenticator
-from gateway.access.door import Door
+from gateway.access.door import AS_STORED, Door, View
 from gateway.access.logins import Logins
 from gateway.access.shares import Shares
 from gateway.access.tokens import Tokens
@@ -33,6 +33,7 @@ from gateway.services.compose import Composer
 from gateway.services.delete import DeleteService
 from gateway.services.feed import FeedService
 from gateway.services.ingest import IngestService
+from gateway.services.projection import Projection, Projections
 from gateway.services.query import QueryService
 from gateway.services.render import RenderService
 from gateway.services.retention import RetentionService
@@ -50,12 +51,14 @@ from storage import records
 from storage.archive import Archive
 from storage.control.base import ControlStore
 from storage.control.sqlite import SqliteControl
+from storage.dicom import identifiers as ids
 from storage.dicom.limits import Limits
 from storage.errors import StorageUnavailable
 from storage.index.arrivals import Conflict, Conflicts
 from storage.index.base import Index
 from storage.index.sqlite import SqliteIndex
 from storage.objects.base import ObjectStore
+from storage.objects.spliced import SplicedObjectStore
 
 if TYPE_CHECKING:
     from storage.index.postgres import PostgresSettings
@@ -81,12 +84,10 @@ class Core:
     composer: Composer
     pool: ImagingPool
     ingest: IngestService
-    query: QueryService
-    retrieve: RetrieveService
-    render: RenderService
+    projections: Projections
+    views: Mapping[str, Archive]
     delete: DeleteService
     retention: RetentionService
-    feed: FeedService
     audit: AuditService
     commitment: CommitmentService
     room: Room
@@ -94,7 +95,9 @@ class Core:
 
     def close(self) -> None:
         """Let go of engines and processes."""
-        self.retrieve.close()
+        self.projections.close()
+        for each in self.views.values():
+            each.close()
         self.pool.close()
         self.probe.close()
         self.authenticator.close()
@@ -140,19 +143,27 @@ def places(settings: Settings) -> list[Place]:
     return [*found, Place("audit trail", audit_directory(settings))]
 
 
-def index(settings: Settings, path: Path | None = None, *, any_age: bool = False) -> Index:
-    """The engine of the rows; ``any_age`` lets it commit objects however long ago they were received."""
+def index(settings: Settings, path: Path | None = None, *, any_age: bool = False, view: str = "") -> Index:
+    """The engine of the rows; ``any_age`` lets it commit objects however long ago they were received.
+
+    ``view`` names the view whose own rows they are, and what it makes is of no age.
+    """
     storage, given = settings.storage, settings.index
-    max_age_s = float("inf") if any_age else storage.grace_s / 2
+    max_age_s = float("inf") if any_age or view else storage.grace_s / 2
     if given.engine == "postgres":
-        return _postgres(settings, max_age_s)
+        return _postgres(settings, max_age_s, view)
+    if view:
+        path = views_directory(settings) / f"{view}.sqlite"
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
     return SqliteIndex(
         path or index_path(settings), max_age_s=max_age_s, fsync=storage.fsync, timeout_s=given.timeout_s
     )
 
 
-def _postgres(settings: Settings, max_age_s: float) -> Index:
+def _postgres(settings: Settings, max_age_s: float, view: str = "") -> Index:
     where = postgres_settings(settings)
+    if view:
+        where = replace(where, schema=f"{where.schema}_view_{view.replace('-', '_')}")
     from storage.index.postgres import PostgresIndex  # noqa: PLC0415 - psycopg is an extra
 
     return PostgresIndex(where, max_age_s=max_age_s, timeout_s=settings.index.timeout_s)
@@ -177,6 +188,17 @@ def postgres_settings(settings: Settings) -> PostgresSettings:
         )
     except ValueError as error:
         raise InvalidSettings([f"index.url: {error}"]) from error
+
+
+def views_directory(settings: Settings) -> Path:
+    """Where each view has its key, and its rows with SQLite."""
+    return settings.storage.directory / "views"
+
+
+def view_archive(settings: Settings, name: str, objects: ObjectStore) -> Archive:
+    """What a view shows: its own rows, and objects that are put together of the archive's."""
+    folder = records.view_folder(ids.Tenant(settings.views[name].tenant), name)
+    return Archive(SplicedObjectStore(objects, folder), index(settings, view=name), limits(settings))
 
 
 def index_path(settings: Settings) -> Path:
@@ -370,7 +392,20 @@ def build(settings: Settings, worker: str, *, any_age: bool = False) -> Core:
     )
     storage = settings.storage
     far = storage.objects == "s3" and settings.s3.read_ahead > 0
-    retrieve = RetrieveService(archive, door, pool, bounds, ReadAhead(settings.s3.read_ahead) if far else None)
+
+    def projection(view: View, shown: Archive) -> Projection:
+        behind = door.onto(view)
+        ahead = ReadAhead(settings.s3.read_ahead) if far else None
+        retrieve = RetrieveService(shown, behind, pool, bounds, ahead)
+        return Projection(
+            view,
+            QueryService(shown.index, behind, settings.search, record_values=settings.audit.query_values),
+            retrieve,
+            RenderService(retrieve, pool, imaging.animation_frames),
+            FeedService(shown.index, behind),
+        )
+
+    views = {name: view_archive(settings, name, archive.objects) for name in settings.views}
     spool = Spool(storage.directory / "spool", storage.spool_memory_bytes, storage.max_instance_bytes)
     room = Room(archive.index, quotas(settings), places(settings), storage.min_free_bytes)
     delete = DeleteService(archive, door, storage.undo_s)
@@ -391,12 +426,14 @@ def build(settings: Settings, worker: str, *, any_age: bool = False) -> Core:
         composer=Composer(spool, bounds),
         pool=pool,
         ingest=IngestService(archive, door, bounds, conflicts(settings), room, read_only=storage.read_only),
-        query=QueryService(archive.index, door, settings.search, record_values=settings.audit.query_values),
-        retrieve=retrieve,
-        render=RenderService(retrieve, pool, imaging.animation_frames),
+        projections=Projections(
+            door,
+            projection(AS_STORED, archive),
+            {name: projection(View(name), shown) for name, shown in views.items()},
+        ),
+        views=views,
         delete=delete,
         retention=RetentionService(archive, delete, trail, settings.retention, settings.lifecycle),
-        feed=FeedService(archive.index, door),
         audit=AuditService(audit_directory(settings), archive.index, door),
         commitment=CommitmentService(archive, door),
         room=room,

@@ -37,10 +37,15 @@ class PrincipalKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What a token or link leaves of what its bearer may do: some actions, in a part of the tenant."""
+    """What a token or link leaves of what its bearer may do: some actions, in a part of the tenant.
+
+    ``view`` is the only one that it is good for: a de-identified one by its name, or "" for what is as stored; None
+    leaves the choice.
+    """
 
     actions: frozenset[str]
     scope: Condition = EVERYTHING
+    view: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,8 @@ class Action(StrEnum):
     SEARCH = "search"
     READ = "read"
     """Metadata, frames and bulk data, as a viewer takes them."""
+    READ_DEIDENTIFIED = "read_deidentified"
+    """The same through a de-identified view, which takes the place of ``read`` there."""
     DOWNLOAD = "download"
     """Whole instances, and studies as a ZIP; given with ``read``, unless an obligation takes it away."""
     RENDER = "render"
@@ -33,14 +35,19 @@ class Obligation(StrEnum):
     """The rule counts only for a request that states a reason, and each use raises an alarm."""
 
 
+READING = frozenset((Action.READ, Action.READ_DEIDENTIFIED))
+
+IN_VIEWS = frozenset((Action.SEARCH, Action.READ_DEIDENTIFIED, Action.DOWNLOAD, Action.RENDER, Action.SHARE))
+"""What can be done through a de-identified view."""
+
 _TAKEN = {
     Obligation.NO_DOWNLOAD: frozenset((Action.DOWNLOAD,)),
-    Obligation.RENDERED_ONLY: frozenset((Action.READ, Action.DOWNLOAD)),
+    Obligation.RENDERED_ONLY: READING | {Action.DOWNLOAD},
     Obligation.BREAK_GLASS: frozenset[Action](),
 }
 
 
 def effective(actions: frozenset[Action], obligations: frozenset[Obligation]) -> frozenset[Action]:
     """The actions that a rule gives: with ``read`` also ``download``, without what its obligations forbid."""
-    given = actions | {Action.DOWNLOAD} if Action.READ in actions else actions
+    given = actions | {Action.DOWNLOAD} if actions & READING else actions
     return given.difference(*(_TAKEN[each] for each in obligations))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import threading
 import time
@@ -27,13 +28,18 @@ _OCCASION_S = 600.0
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A named projection of the archive; ``key_version`` changes with the secret of a de-identified one."""
+    """A named projection of the archive; ``version`` changes with all that decides how a de-identified one speaks.
+
+    The one without a name is the archive as it is stored.
+    """
 
     name: str
-    key_version: int = 0
+    version: str = ""
 
 
-AS_STORED = View("as-stored")
+AS_STORED = View("")
+
+_IN_A_VIEW = {Action.READ: Action.READ_DEIDENTIFIED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +79,13 @@ class Door:
         self._live = LivePolicy(policy_file, self._policy_changed)
         self._lock = threading.Lock()
         self._alarmed: dict[tuple[str, str], float] = {}
+        self._view = AS_STORED
+
+    def onto(self, view: View) -> Door:
+        """The same door, with what is behind it seen through a view."""
+        found = copy.copy(self)
+        found._view = view
+        return found
 
     def _policy_changed(self, outcome: str, detail: str) -> None:
         self._trail.write(AuditEvent("policy", outcome, of_the_gateway("policy"), detail=detail))
@@ -92,17 +105,19 @@ class Door:
         AuditUnavailable
             The decision cannot be recorded.
         """
-        principal = caller.principal
-        found = self.policy.permission(principal, action, has_reason=bool(caller.reason))
+        principal, view = caller.principal, self._view
+        if view.name:
+            action = _IN_A_VIEW.get(action, action)
+        found = self.policy.permission(principal, action, view=view.name, has_reason=bool(caller.reason))
         outcome = "denied" if found is None else BREAK_GLASS if found.broke_glass else "allowed"
         detail = caller.reason if found is not None and found.broke_glass else ""
-        event = AuditEvent(action.value, outcome, caller, principal.tenant, subject, detail, query)
+        event = AuditEvent(action.value, outcome, caller, principal.tenant, subject, detail, query, view=view.name)
         access = self._trail.write(event)
         if found is None:
             raise Forbidden(f"{principal.name} may not {action.value}")
         if found.broke_glass:
             self._raise_alarm(caller)
-        return Decision(caller, action, ids.Tenant(principal.tenant), found.scope, AS_STORED, access)
+        return Decision(caller, action, ids.Tenant(principal.tenant), found.scope, view, access)
 
     def _raise_alarm(self, caller: Caller) -> None:
         """One for each principal and reason in a while: a series of images is one occasion."""
@@ -127,7 +142,7 @@ class Door:
         """
         assert caller.principal.kind in OWN_KINDS
         self._trail.write(AuditEvent(action.value, "allowed", caller, tenant, subject, detail))
-        return Decision(caller, action, tenant, EVERYTHING, AS_STORED)
+        return Decision(caller, action, tenant, EVERYTHING, self._view)
 
     def record(self, event: AuditEvent) -> None:
         """Record what is not a decision: a rejected association, an unknown key, an outcome."""

@@ -15,6 +15,14 @@
     actions = ["search", "read", "render"]
     obligations = ["break_glass"]
 
+    [[role]]
+    name = "researcher"
+
+    [[role.rule]]
+    name = "de-identified"
+    view = "research"                 # a view of the settings; without one, what is as stored
+    actions = ["search", "read_deidentified", "render"]
+
     [[principal]]
     name = "reading-room"
     kind = "api_key"
@@ -47,8 +55,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic.networks import IPvAnyNetwork
 
 from gateway.access import scopes
-from gateway.access.actions import Action, Obligation
-from gateway.access.rules import Policy, Rule, Who
+from gateway.access.actions import IN_VIEWS, Action, Obligation
+from gateway.access.rules import ANY_VIEW, Policy, Rule, Who
 from gateway.config import InvalidSettings
 from gateway.context import PrincipalKind
 from storage.dicom import identifiers as ids
@@ -69,10 +77,15 @@ class _Ruled(_Section):
     actions: frozenset[Action] = frozenset()
     scope: dict[str, tuple[str, ...]] = {}
     obligations: frozenset[Obligation] = frozenset()
+    view: str = Field(default="", pattern=r"^$|^\*$|^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$")
 
     @model_validator(mode="after")
     def _scoped(self) -> _Ruled:
         scopes.check(self.scope)
+        if not self.view and Action.READ_DEIDENTIFIED in self.actions:
+            raise ValueError("actions: read_deidentified needs a view")
+        if self.view and (others := sorted(self.actions - IN_VIEWS)):
+            raise ValueError(f"actions: {others[0]} is not possible through a view; {', '.join(sorted(IN_VIEWS))} are")
         return self
 
 
@@ -165,10 +178,16 @@ def _who(given: PrincipalSection) -> Who:
 
 
 def _built_in(name: str, *actions: Action) -> dict[str, list[Rule]]:
-    return {name: [Rule(name, frozenset(actions), {}, break_glass=False)]}
+    """A role with these actions on what is as stored, as far as they are about that, and through any view."""
+    given = frozenset(actions)
+    stored = Rule(name, given - {Action.READ_DEIDENTIFIED}, {}, break_glass=False)
+    if Action.READ_DEIDENTIFIED not in given:
+        return {name: [stored]}
+    return {name: [stored, Rule(f"{name}, views", given & IN_VIEWS, {}, break_glass=False, view=ANY_VIEW)]}
 
 
 _LOOK = (Action.SEARCH, Action.READ, Action.DOWNLOAD, Action.RENDER)
+_STORED = frozenset(Action) - {Action.READ_DEIDENTIFIED}
 
 BUILT_IN_ROLES: dict[str, list[Rule]] = {
     **_built_in("administrator", *Action),
@@ -177,7 +196,7 @@ BUILT_IN_ROLES: dict[str, list[Rule]] = {
     **_built_in("modality", Action.ECHO, Action.STORE),
     **_built_in("auditor", Action.AUDIT_READ),
     # What a link or token may be about; it is bounded by the link or token itself.
-    **_built_in("share:link", *_LOOK),
+    **_built_in("share:link", *_LOOK, Action.READ_DEIDENTIFIED),
     **_built_in("smart:launch", *_LOOK, Action.STORE, Action.DELETE),
 }
 """Roles that are there without being declared; a role of a file with the same name replaces one."""
@@ -185,8 +204,8 @@ BUILT_IN_ROLES: dict[str, list[Rule]] = {
 BUILT_IN = made(
     PolicyFile(
         principal=(
-            PrincipalSection(name="this-machine", kind=PrincipalKind.LOOPBACK, actions=frozenset(Action)),
-            PrincipalSection(name="ae-on-this-machine", kind=PrincipalKind.AE, ae_title="*", actions=frozenset(Action)),
+            PrincipalSection(name="this-machine", kind=PrincipalKind.LOOPBACK, roles=frozenset(("administrator",))),
+            PrincipalSection(name="ae-on-this-machine", kind=PrincipalKind.AE, ae_title="*", actions=_STORED),
         )
     )
 )

@@ -11,11 +11,16 @@ from functools import lru_cache
 from typing import Protocol
 
 from gateway.access import scopes
-from gateway.access.actions import Action, Obligation, effective
+from gateway.access.actions import READING, Action, Obligation, effective
 from gateway.access.networks import Network, holds, parsed
 from gateway.access.scopes import Scope
 from gateway.context import Principal, PrincipalKind
 from storage.dicom.matching import NOTHING, Condition
+
+ANY_VIEW = "*"
+
+SHOWING = READING | {Action.SEARCH, Action.RENDER}
+"""Actions that show something."""
 
 _KEPT_PERMISSIONS = 4096
 
@@ -32,21 +37,32 @@ class _Written(Protocol):
     @property
     def obligations(self) -> frozenset[Obligation]: ...
 
+    @property
+    def view(self) -> str: ...
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Actions that are allowed in a scope, under a name that explanations use."""
+    """Actions that are allowed in a scope, under a name that explanations use.
+
+    ``view`` is the de-identified one that it is about, or ANY_VIEW; "" is what is as stored.
+    """
 
     name: str
     actions: frozenset[Action]
     scope: Scope
     break_glass: bool
+    view: str = ""
+
+    def is_about(self, view: str) -> bool:
+        """Whether it counts for what is seen through a view."""
+        return self.view == view or (self.view == ANY_VIEW and view != "")
 
     @classmethod
     def of(cls, name: str, written: _Written) -> Rule:
         """A rule of the file, with what its obligations leave of its actions."""
         actions = effective(written.actions, written.obligations)
-        return cls(name, actions, written.scope, break_glass=Obligation.BREAK_GLASS in written.obligations)
+        return cls(name, actions, written.scope, Obligation.BREAK_GLASS in written.obligations, written.view)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,16 +125,18 @@ class Policy:
         """Names of the roles that somebody can have."""
         return frozenset(name for name in self._roles if ":" not in name)
 
-    def permission(self, principal: Principal, action: Action, *, has_reason: bool = False) -> Permission | None:
-        """What a principal may do by an action; None for nothing at all."""
-        return self._permission(principal, action, has_reason, datetime.datetime.now(datetime.UTC).date())
+    def permission(
+        self, principal: Principal, action: Action, *, view: str = "", has_reason: bool = False
+    ) -> Permission | None:
+        """What a principal may do by an action, as stored or through a view; None for nothing at all."""
+        return self._permission(principal, action, view, has_reason, datetime.datetime.now(datetime.UTC).date())
 
     def _permitted(
-        self, principal: Principal, action: Action, has_reason: bool, today: datetime.date
+        self, principal: Principal, action: Action, view: str, has_reason: bool, today: datetime.date
     ) -> Permission | None:
-        if principal.bounds is not None and action not in principal.bounds.actions:
+        if _outside(principal, action, view):
             return None
-        counting = [rule for rule in self._rules(principal) if action in rule.actions]
+        counting = [rule for rule in self._rules(principal) if action in rule.actions and rule.is_about(view)]
         plain = [rule for rule in counting if not rule.break_glass]
         counting = counting if has_reason else plain
         if not counting:
@@ -128,11 +146,28 @@ class Policy:
             found = scopes.all_of([found, principal.bounds.scope])
         return Permission(found, tuple(rule.name for rule in counting), broke_glass=len(counting) > len(plain))
 
+    def default_view(self, principal: Principal) -> str:
+        """What a principal is shown that asks for no view: what is as stored, or the first of its rules' views.
+
+        "" is as stored: also for who may see nothing, and will be told so.
+        """
+        if principal.bounds is not None and principal.bounds.view is not None:
+            return principal.bounds.view
+        views = [rule.view for rule in self._rules(principal) if rule.actions & SHOWING]
+        return "" if "" in views else next((view for view in views if view != ANY_VIEW), "")
+
+    @property
+    def views(self) -> frozenset[str]:
+        """The de-identified views that rules name."""
+        return frozenset(rule.view for rules in self._roles.values() for rule in rules) - {"", ANY_VIEW}
+
     def may_break_glass(self, principal: Principal) -> bool:
         """Whether a reason gives a principal more than it has without."""
         return any(rule.break_glass for rule in self._rules(principal))
 
-    def readings(self, principal: Principal, action: Action, *, has_reason: bool = False) -> list[Reading]:
+    def readings(
+        self, principal: Principal, action: Action, *, view: str = "", has_reason: bool = False
+    ) -> list[Reading]:
         """How each rule of a principal's roles reads, for people who ask why."""
         today = datetime.datetime.now(datetime.UTC).date()
         found = [
@@ -140,11 +175,14 @@ class Policy:
             for name in sorted(principal.roles - self._roles.keys())
         ]
         for rule in self._rules(principal):
-            if action not in rule.actions:
+            if not rule.is_about(view):
+                about = f"through {rule.view}" if rule.view else "as stored"
+                found.append(Reading(rule.name, None, f"is about what is seen {about}"))
+            elif action not in rule.actions:
                 found.append(Reading(rule.name, None, f"does not allow {action}"))
             elif rule.break_glass and not has_reason:
                 found.append(Reading(rule.name, None, "needs a reason (break glass)"))
-            elif principal.bounds is not None and action not in principal.bounds.actions:
+            elif _outside(principal, action, view):
                 found.append(Reading(rule.name, None, f"the token or link does not allow {action}"))
             else:
                 scope = scopes.compiled(rule.scope, principal, today)
@@ -190,3 +228,9 @@ class Policy:
 
     def _by_address(self, kind: PrincipalKind, address: str) -> Principal | None:
         return next((each.principal() for each in self._known if each.kind is kind and each.admits(address)), None)
+
+
+def _outside(principal: Principal, action: Action, view: str) -> bool:
+    """Whether a token or link keeps its bearer from an action."""
+    bounds = principal.bounds
+    return bounds is not None and (action not in bounds.actions or bounds.view not in (None, view))

@@ -166,5 +166,5 @@ def _key(event: AuditEvent) -> object:
         caller.principal, source and (source.protocol, source.address, source.calling_ae_title, source.called_ae_title)
     )  # fmt: skip
     if event.outcome == "denied":
-        return event.action, event.outcome, event.tenant, who, event.subject, event.detail
-    return event.action, event.outcome, event.tenant, who, event.subject[:2], event.detail
+        return event.action, event.outcome, event.tenant, event.view, who, event.subject, event.detail
+    return event.action, event.outcome, event.tenant, event.view, who, event.subject[:2], event.detail

@@ -58,6 +58,7 @@ _EVENTS: dict[str, tuple[Code, str, Code | None]] = {
     "stop": (_ACTIVITY, "E", _STOPPED),
     "search": (_QUERY, "E", None),
     "read": (_TRANSFERRED, "R", None),
+    "read_deidentified": (_TRANSFERRED, "R", None),
     "download": (_TRANSFERRED, "R", None),
     "render": (_ACCESSED, "R", None),
     "store": (_TRANSFERRED, "C", None),
@@ -78,18 +79,19 @@ _EVENTS: dict[str, tuple[Code, str, Code | None]] = {
 }
 """Event, its action code and type, by action. What is not here has our own code, and is executed (E)."""
 
-_TRANSFERS = frozenset(("read", "download", "store"))
+_TRANSFERS = frozenset(("read", "read_deidentified", "download", "store"))
 _FAILED = frozenset(("denied", "refused", "rejected", "misplaced", "locked", "failed"))
 
 _OF_STUDIES = frozenset(("erase", "share"))
 """Actions whose subject is a list of studies."""
 
 _TO_US = frozenset(("search", "store"))
-_FROM_US = frozenset(("read", "download", "render", "export", "share", "backup"))
+_FROM_US = frozenset(("read", "read_deidentified", "download", "render", "export", "share", "backup"))
 
 _LIFE_CYCLE = {
     "store": "1",
     "read": "6",
+    "read_deidentified": "6",
     "download": "6",
     "render": "6",
     "export": "10",

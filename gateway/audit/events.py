@@ -9,7 +9,7 @@ from gateway.context import Caller
 DURABLE = frozenset(("delete", "erase", "retention", "export", "reidentify", "share", "admin"))
 """Actions whose records are on the disk before the answer goes out; those of others follow within moments."""
 
-BATCHED = frozenset(("read", "download", "render"))
+BATCHED = frozenset(("read", "read_deidentified", "download", "render"))
 """Actions of which many requests are one access to a study or series."""
 
 BREAK_GLASS = "break-glass"
@@ -37,7 +37,7 @@ class AuditEvent:
 
     ``subject`` names what it is about by UIDs; ``detail`` is free of patient data. ``outcome`` is "allowed",
     "denied", "break-glass", or a word for what became of it. ``query`` is what a search asked for, as QIDO-RS would
-    have it.
+    have it. ``view`` is the de-identified one through which it was done; the UIDs are pseudonyms then.
     """
 
     action: str
@@ -48,3 +48,4 @@ class AuditEvent:
     detail: str = ""
     query: str = ""
     counts: Counts | None = None
+    view: str = ""

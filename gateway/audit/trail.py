@@ -305,6 +305,8 @@ def _fields(event: AuditEvent) -> dict[str, object]:
     }
     if event.query:
         found["query"] = event.query
+    if event.view:
+        found["view"] = event.view
     if caller is not None:
         source = caller.source
         found.update(

@@ -22,6 +22,7 @@ from gateway.config.serving import (
     TracesSettings,
 )
 from gateway.config.storing import EncryptionSettings, IndexSettings, S3Section, StorageSettings, TenantSettings
+from gateway.config.views import ViewName, ViewSettings
 
 
 class Settings(BaseSettings):
@@ -42,6 +43,7 @@ class Settings(BaseSettings):
     imaging: ImagingSettings = ImagingSettings()
     access: AccessSettings = AccessSettings()
     tenants: dict[TenantName, TenantSettings] = {}
+    views: dict[ViewName, ViewSettings] = {}
     retention: tuple[RetentionRule, ...] = ()
     transition: tuple[TransitionRule, ...] = ()
     lifecycle: LifecycleSettings = LifecycleSettings()

@@ -17,7 +17,7 @@ from gateway.dicomweb.urls import PREFIX, service_root
 from gateway.errors import GatewayError, Gone, InvalidParameter
 from gateway.http.application import FOLLOWERS
 from gateway.http.followers import Followers
-from gateway.http.keys import CALLER, CORE, OFFLOAD, REQUEST_ID
+from gateway.http.keys import CALLER, OFFLOAD, REQUEST_ID, SHOWN
 from gateway.http.offload import Lane
 from gateway.http.route import Route
 from storage.dicom import json_model
@@ -39,7 +39,7 @@ _EPOCH = re.compile(r"[0-9a-f]{1,64}", re.ASCII)
 async def follow(request: web.Request) -> web.StreamResponse:
     """Changes after a cursor: as a page of JSON, or as a stream of events that goes on."""
     kind = negotiation.choose(request, (JSON, EVENTS))
-    decision = await request.app[OFFLOAD].run(Lane.INDEX, request.app[CORE].feed.enter, request[CALLER])
+    decision = await request.app[OFFLOAD].run(Lane.INDEX, request[SHOWN].feed.enter, request[CALLER])
     if kind == EVENTS:
         return await _stream(request, decision)
     cursor, epoch = _number(request, "after", 0), _epoch(request)
@@ -51,7 +51,7 @@ async def follow(request: web.Request) -> web.StreamResponse:
     root = service_root(request)
     body = {
         "epoch": found.epoch,
-        "changes": [_item(each, root) for each in found.rows],
+        "changes": [_item(each, root, decision.view.name) for each in found.rows],
         "next": found.next_cursor,
         "more": found.next_cursor < found.head,
     }
@@ -62,7 +62,7 @@ async def follow(request: web.Request) -> web.StreamResponse:
 
 async def latest(request: web.Request) -> web.StreamResponse:
     """Where the feed stands: the epoch, and the cursor after which new changes come."""
-    offload, feed = request.app[OFFLOAD], request.app[CORE].feed
+    offload, feed = request.app[OFFLOAD], request[SHOWN].feed
     await offload.run(Lane.INDEX, feed.enter, request[CALLER])
     state = await offload.run(Lane.INDEX, feed.state)
     body = json_model.dumps({"epoch": state.epoch, "next": state.change})
@@ -70,14 +70,14 @@ async def latest(request: web.Request) -> web.StreamResponse:
 
 
 async def _page(request: web.Request, decision: Decision, cursor: int, limit: int, epoch: str | None) -> Changes:
-    return await request.app[OFFLOAD].run(Lane.INDEX, request.app[CORE].feed.page, decision, cursor, limit, epoch)
+    return await request.app[OFFLOAD].run(Lane.INDEX, request[SHOWN].feed.page, decision, cursor, limit, epoch)
 
 
 async def _waited(request: web.Request, decision: Decision, found: Changes, limit: int, wait_s: float) -> Changes:
     """The first page that is not empty, or the last one when the time is over."""
     loop = asyncio.get_running_loop()
     end_s = loop.time() + wait_s
-    async with request.app[FOLLOWERS] as followers:
+    async with request.app[FOLLOWERS][request[SHOWN].view.name] as followers:
         while not found.rows and not followers.ending:
             if found.next_cursor >= found.head:
                 left_s = end_s - loop.time()
@@ -93,7 +93,7 @@ async def _stream(request: web.Request, decision: Decision) -> web.StreamRespons
     response = web.StreamResponse(
         headers={"Content-Type": EVENTS, "Cache-Control": "no-store", "X-Accel-Buffering": "no", "Vary": "Accept"}
     )
-    async with request.app[FOLLOWERS] as followers:
+    async with request.app[FOLLOWERS][request[SHOWN].view.name] as followers:
         await response.prepare(request)
         try:
             if request.method != "HEAD":
@@ -126,13 +126,15 @@ async def _events(
         try:
             found = await _page(request, decision, cursor, MAX_LIMIT, epoch)
         except Gone:
-            state = await request.app[OFFLOAD].run(Lane.INDEX, request.app[CORE].feed.state)
+            state = await request.app[OFFLOAD].run(Lane.INDEX, request[SHOWN].feed.state)
             epoch, cursor = state.epoch, state.change
             await _write(response, _event(f"{epoch}-{cursor}", "reset", {"epoch": epoch, "next": cursor}))
             continue
         cursor = found.next_cursor
         for each in found.rows:
-            await _write(response, _event(f"{epoch}-{each.sequence}", each.action.value, _item(each, root)))
+            await _write(
+                response, _event(f"{epoch}-{each.sequence}", each.action.value, _item(each, root, decision.view.name))
+            )
         if cursor >= found.head and not await followers.beyond(epoch, cursor, _HEARTBEAT_S):
             await _write(response, b": still here\n\n")
 
@@ -145,7 +147,7 @@ async def _start(request: web.Request) -> tuple[int, str]:
         if not _EPOCH.fullmatch(known) or not sequence.isascii() or not sequence.isdigit() or len(sequence) > 18:
             raise InvalidParameter("Last-Event-ID: not one of this feed's")
         return int(sequence), known
-    state = await request.app[OFFLOAD].run(Lane.INDEX, request.app[CORE].feed.state)
+    state = await request.app[OFFLOAD].run(Lane.INDEX, request[SHOWN].feed.state)
     return _number(request, "after", state.change), _epoch(request) or state.epoch
 
 
@@ -159,14 +161,13 @@ def _event(identifier: str, name: str, data: object) -> bytes:
     return b"id: %s\nevent: %s\ndata: %s\n\n" % (identifier.encode(), name.encode(), json_model.dumps(data))
 
 
-def _item(change: Change, root: str) -> dict[str, Any]:
-    moment = datetime.datetime.fromtimestamp(change.at_s, datetime.UTC)
-    found: dict[str, Any] = {
-        "sequence": change.sequence,
-        "time": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        "action": change.action.value,
-        "studyInstanceUID": change.study_uid,
-    }
+def _item(change: Change, root: str, view: str) -> dict[str, Any]:
+    found: dict[str, Any] = {"sequence": change.sequence}
+    if not view:
+        # A view does not tell when: beside the shifted date of a study that would give the shift away.
+        moment = datetime.datetime.fromtimestamp(change.at_s, datetime.UTC)
+        found["time"] = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    found |= {"action": change.action.value, "studyInstanceUID": change.study_uid}
     url = f"{root}/studies/{change.study_uid}"
     if change.series_uid is not None and change.sop_uid is not None:
         found["seriesInstanceUID"] = change.series_uid

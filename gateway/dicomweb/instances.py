@@ -15,7 +15,7 @@ from gateway.dicomweb.negotiation import Choice
 from gateway.dicomweb.urls import PREFIX, service_root
 from gateway.dicomweb.wado import locate, location, send_bulk_data
 from gateway.errors import NotAcceptable
-from gateway.http.keys import CORE, OFFLOAD
+from gateway.http.keys import OFFLOAD, SHOWN
 from gateway.http.offload import Lane
 from gateway.http.route import Route
 from gateway.imaging.encode import REVISION
@@ -53,7 +53,7 @@ async def retrieve_instances(request: web.Request) -> web.StreamResponse:
     choices = negotiation.resource_choices(request, single=urls.instance(request) is not None)
     only_bulk = all(choice.is_bulk for choice in choices)
     found = await locate(request, Action.READ if only_bulk else Action.DOWNLOAD)
-    service, run = request.app[CORE].retrieve, request.app[OFFLOAD].run
+    service, run = request[SHOWN].retrieve, request.app[OFFLOAD].run
     for choice in choices:
         if choice.is_bulk:
             return await send_bulk_data(request, found, [each for each in choices if each.is_bulk])
@@ -72,7 +72,7 @@ async def send_file(request: web.Request, found: Found, only: Sendable) -> web.S
     etag = found.etag("", "instance", only.syntax, "" if only.as_stored else REVISION)
     if (unchanged := answers.not_modified(request, etag)) is not None:
         return unchanged
-    service = request.app[CORE].retrieve
+    service = request[SHOWN].retrieve
     head = answers.headers(etag, f"{types.DICOM}; transfer-syntax={only.syntax}")
     if only.as_stored:
         return await answers.ranged(request, only.located.size, service.stored(only.located).read, head)
@@ -87,7 +87,7 @@ async def _send_multipart(
     etag = found.etag(root, "instances", choice.transfer_syntax, "" if as_stored else REVISION)
     if (unchanged := answers.not_modified(request, etag)) is not None:
         return unchanged
-    service = request.app[CORE].retrieve
+    service = request[SHOWN].retrieve
     answer = MultipartAnswer(types.DICOM, etag)
     head = answers.headers(etag, answer.content_type)
     missing = _missing(found, chosen, head)
@@ -124,7 +124,7 @@ async def _send_zip(
     head = answers.headers(etag, types.ZIP)
     head["Content-Disposition"] = f'attachment; filename="{_lowest_uid(request)}.zip"'
     missing = _missing(found, chosen, head)
-    blocks = request.app[CORE].retrieve.package([(each.located, each.syntax) for each in chosen])
+    blocks = request[SHOWN].retrieve.package([(each.located, each.syntax) for each in chosen])
     return await answers.stream(request, blocks, head, status=206 if missing else 200, lane=Lane.LONG)
 
 
@@ -152,7 +152,7 @@ async def retrieve_metadata(request: web.Request) -> web.StreamResponse:
     etag = found.etag(root, "metadata", media_type, "gzip" if packed else "")
     if (unchanged := answers.not_modified(request, etag)) is not None:
         return unchanged
-    service = request.app[CORE].retrieve
+    service = request[SHOWN].retrieve
     if in_xml:
         answer = MultipartAnswer(types.DICOM_XML, etag)
         documents = zip(found.instances, service.metadata_xml(found.instances, root), strict=True)

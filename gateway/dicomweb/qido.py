@@ -13,7 +13,7 @@ from gateway.dicomweb import answers, multipart, negotiation
 from gateway.dicomweb.media_types import DICOM_XML, JSON, MULTIPART
 from gateway.dicomweb.urls import PREFIX, service_root
 from gateway.errors import InvalidQuery
-from gateway.http.keys import CALLER, CORE, OFFLOAD
+from gateway.http.keys import CALLER, CORE, OFFLOAD, SHOWN
 from gateway.http.offload import Lane
 from gateway.http.route import Handler, Route
 from gateway.services.query import Answer
@@ -131,13 +131,13 @@ async def search(request: web.Request, level: Level) -> web.StreamResponse:
     root = service_root(request)
 
     def ask() -> web.Response:
-        decision = core.query.enter(request[CALLER], query)
-        state = core.query.state()
+        decision = request[SHOWN].query.enter(request[CALLER], query)
+        state = request[SHOWN].query.state()
         at = _at_snapshot(request, query, state)
         unchanged = answers.not_modified(request, _etag(decision, state, at, root, media_type))
         if unchanged is not None:
             return unchanged
-        answer = core.query.search(decision, at)
+        answer = request[SHOWN].query.search(decision, at)
         tag = _etag(decision, answer.state, at, root, media_type)
         response = _response(answer, media_type, tag, root, core.settings.http.qido_empty)
         if level is not Level.PATIENT:
@@ -214,14 +214,14 @@ async def count(request: web.Request, level: Level) -> web.StreamResponse:
     root = service_root(request)
 
     def ask() -> web.Response:
-        decision = core.query.enter(request[CALLER], query)
-        state = core.query.state()
+        decision = request[SHOWN].query.enter(request[CALLER], query)
+        state = request[SHOWN].query.state()
         at = _at_snapshot(request, query, state)
         tag = _etag(decision, state, at, root, JSON)
         unchanged = answers.not_modified(request, tag)
         if unchanged is not None:
             return unchanged
-        body = json_model.dumps({"count": core.query.count(decision, at)})
+        body = json_model.dumps({"count": request[SHOWN].query.count(decision, at)})
         return web.Response(body=body, headers=answers.headers(tag, JSON))
 
     return await request.app[OFFLOAD].run(Lane.INDEX, ask)

@@ -17,7 +17,7 @@ from gateway.dicomweb.rendered_choice import Plan, Representation, plan
 from gateway.dicomweb.urls import PREFIX, service_root
 from gateway.dicomweb.wado import frame_numbers, locate
 from gateway.errors import InvalidParameter, NotAcceptable
-from gateway.http.keys import CALLER, CORE, OFFLOAD
+from gateway.http.keys import CALLER, OFFLOAD, SHOWN
 from gateway.http.offload import Lane
 from gateway.http.route import Route
 from gateway.imaging.errors import ImagingBusy, ImagingError, InvalidRendering
@@ -73,7 +73,7 @@ async def retrieve_rendered(request: web.Request) -> web.StreamResponse:
     listed = request.match_info.get("frames")
     frames = None if listed is None else frame_numbers(listed)
     found = await locate(request, Action.RENDER)
-    run, service = request.app[OFFLOAD].run, request.app[CORE].render
+    run, service = request.app[OFFLOAD].run, request[SHOWN].render
     come_to = await run(Lane.INDEX, service.wanted, request[CALLER], found, frames)
     target = Target(found, list(come_to.renderables), come_to.others, wanted, given)
     if not target.renderables:
@@ -90,7 +90,7 @@ async def answer(request: web.Request, target: Target, chosen: Plan) -> web.Stre
     request.get(answers.ACCESS, UNCOUNTED).took(frames=frames)
     if chosen.multipart:
         return await _send_parts(request, target, chosen, etag)
-    service, run = request.app[CORE].render, request.app[OFFLOAD].run
+    service, run = request[SHOWN].render, request.app[OFFLOAD].run
     first = chosen.representations[0]
     head = answers.headers(etag, _TEXTS.get(first.media_type, first.media_type))
     warnings = await run(Lane.INDEX, _ineffective, service, target, first)
@@ -143,7 +143,7 @@ def _ineffective(service: RenderService, target: Target, first: Representation) 
 
 
 async def _send_parts(request: web.Request, target: Target, chosen: Plan, etag: str) -> web.StreamResponse:
-    service, run = request.app[CORE].render, request.app[OFFLOAD].run
+    service, run = request[SHOWN].render, request.app[OFFLOAD].run
     root = service_root(request)
     parts = _parts(service, chosen, target.wanted, root)
     ahead, failed, first_error = await run(Lane.LONG, _take_ahead, parts)
@@ -221,13 +221,13 @@ async def retrieve_thumbnail(request: web.Request) -> web.StreamResponse:
     wanted = parameters.thumbnail(request.query, media_type)
     number = _frame(request)
     found = await locate(request, Action.RENDER)
-    core, run = request.app[CORE], request.app[OFFLOAD].run
-    located = await run(Lane.INDEX, core.render.representative, found.instances)
+    run = request.app[OFFLOAD].run
+    located = await run(Lane.INDEX, request[SHOWN].render.representative, found.instances)
     etag = found.etag("", "thumbnail", REVISION, str(number), repr(wanted))
     if (unchanged := answers.not_modified(request, etag)) is not None:
         return unchanged
     found.decision.access.took(frames=1)
-    image = await run(Lane.LONG, core.render.thumbnail, located, number, wanted)
+    image = await run(Lane.LONG, request[SHOWN].render.thumbnail, located, number, wanted)
     return await send_picture(request, image, etag)
 
 

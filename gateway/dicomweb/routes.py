@@ -34,6 +34,7 @@ def routes() -> list[Route]:
     ]
     # What a share link can be good for is only ever asked for by GET. The change feed would tell of the whole archive
     # how much goes on in it.
-    found = [replace(each, for_links=each.method == "GET" and each.action in LOOKING) for each in found]
-    found += changefeed.routes()
+    looked_at = [each.method == "GET" and each.action in LOOKING for each in found]
+    found = [replace(each, for_links=looks, for_views=looks) for each, looks in zip(found, looked_at, strict=True)]
+    found += [replace(each, for_views=True) for each in changefeed.routes()]
     return [*found, *capabilities.routes(found)]

@@ -14,7 +14,7 @@ from gateway.dicomweb.answers import MultipartAnswer
 from gateway.dicomweb.negotiation import Choice
 from gateway.dicomweb.urls import PREFIX, service_root
 from gateway.errors import InvalidParameter, NotAcceptable, NotFound
-from gateway.http.keys import CALLER, CORE, OFFLOAD
+from gateway.http.keys import CALLER, OFFLOAD, SHOWN
 from gateway.http.offload import Lane
 from gateway.http.route import Route
 from gateway.imaging.encode import REVISION
@@ -35,7 +35,7 @@ async def locate(request: web.Request, action: Action = Action.READ) -> Found:
     """What the path names, as far as the caller may have it for an action."""
     found = await request.app[OFFLOAD].run(
         Lane.INDEX,
-        request.app[CORE].retrieve.locate,
+        request[SHOWN].retrieve.locate,
         request[CALLER],
         urls.study(request),
         urls.series(request),
@@ -103,7 +103,7 @@ def _planned(reader: FrameReader, numbers: Sequence[int] | None, choices: Callab
 async def _send_frames(request: web.Request, found: Found, numbers: Sequence[int] | None) -> web.StreamResponse:
     """Send the frames of a list, or all of them."""
     (located,) = found.instances
-    run, service = request.app[OFFLOAD].run, request.app[CORE].retrieve
+    run, service = request.app[OFFLOAD].run, request[SHOWN].retrieve
 
     def choices(single: bool) -> Sequence[Choice]:
         return negotiation.bulk_choices(request, single=single, stored=service.served_syntax(located))
@@ -161,9 +161,9 @@ async def retrieve_bulk_data(request: web.Request) -> web.StreamResponse:
     """The value behind a BulkDataURI. Compressed pixel data comes frame by frame, without item headers."""
     found = await locate(request)
     (located,) = found.instances
-    core, run = request.app[CORE], request.app[OFFLOAD].run
+    run = request.app[OFFLOAD].run
     path = request.match_info["path"]
-    item: BulkItem = await run(Lane.INDEX, core.retrieve.bulk_item, located, path)
+    item: BulkItem = await run(Lane.INDEX, request[SHOWN].retrieve.bulk_item, located, path)
     video = types.VIDEO.get(located.transfer_syntax_uid)
     if path == _PIXEL_DATA and video is not None:
         return await _send_video(request, found, video)
@@ -177,7 +177,7 @@ async def retrieve_bulk_data(request: web.Request) -> web.StreamResponse:
     etag = found.etag(root, "bulk", path, str(choice.multipart))
     if (unchanged := answers.not_modified(request, etag)) is not None:
         return unchanged
-    content, content_type = core.retrieve.bulk(located, item), types.OCTET_STREAM
+    content, content_type = request[SHOWN].retrieve.bulk(located, item), types.OCTET_STREAM
     if choice.multipart:
         answer = MultipartAnswer(types.OCTET_STREAM, etag)
         place = f"{location(root, located)}/bulkdata/{path}"
@@ -197,7 +197,7 @@ async def _send_video(request: web.Request, found: Found, media_type: str) -> we
     etag = found.etag("", "video", chosen)
     if (unchanged := answers.not_modified(request, etag)) is not None:
         return unchanged
-    run, retrieve = request.app[OFFLOAD].run, request.app[CORE].retrieve
+    run, retrieve = request.app[OFFLOAD].run, request[SHOWN].retrieve
     stream = await run(Lane.INDEX, retrieve.video, found.instances[0])
     return await answers.ranged(request, stream.size, stream.read, answers.headers(etag, chosen))
 
@@ -239,7 +239,7 @@ async def send_bulk_data(
     NotAcceptable
         There is none as the client wants it.
     """
-    service = request.app[CORE].retrieve
+    service = request[SHOWN].retrieve
     root = service_root(request)
     etag = found.etag(root, "all bulk", str(only_pixels), repr(choices), REVISION)
     if (unchanged := answers.not_modified(request, etag)) is not None:

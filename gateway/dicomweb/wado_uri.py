@@ -17,7 +17,7 @@ from gateway.dicomweb.rendered import Target, answer
 from gateway.dicomweb.rendered_choice import fits, plan
 from gateway.dicomweb.urls import PREFIX
 from gateway.errors import InvalidParameter, NotAcceptable
-from gateway.http.keys import CALLER, CORE, OFFLOAD
+from gateway.http.keys import CALLER, OFFLOAD, SHOWN
 from gateway.http.offload import Lane
 from gateway.http.route import Route
 from gateway.imaging.geometry import Region
@@ -73,7 +73,7 @@ async def _locate(request: web.Request, instance: str, series: str, action: Acti
             raise InvalidParameter(f"{name}: a UID")
     found = await request.app[OFFLOAD].run(
         Lane.INDEX,
-        request.app[CORE].retrieve.locate,
+        request[SHOWN].retrieve.locate,
         request[CALLER],
         ids.study_uid(query["studyUID"]),
         ids.series_uid(query[series]),
@@ -94,7 +94,7 @@ async def _instance(request: web.Request) -> web.StreamResponse:
     syntax = request.query.get("transferSyntax", "")
     found = await _locate(request, "objectUID", "seriesUID", Action.DOWNLOAD)
     choice = Choice(types.DICOM, False, syntax)
-    service = request.app[CORE].retrieve
+    service = request[SHOWN].retrieve
     chosen = await request.app[OFFLOAD].run(Lane.INDEX, sendable, service, found.instances, choice)
     if not chosen:
         raise NotAcceptable("transferSyntax: the instance does not exist in it and is not converted to it")
@@ -106,7 +106,7 @@ async def _instance(request: web.Request) -> web.StreamResponse:
 
 async def _renderable(request: web.Request, found: Found) -> Renderable:
     """What the request wants of the instance: all of it, a frame, or an image under a presentation state."""
-    query, run, service = request.query, request.app[OFFLOAD].run, request.app[CORE].render
+    query, run, service = request.query, request.app[OFFLOAD].run, request[SHOWN].render
     named = "presentationUID" in query
     if named != ("presentationSeriesUID" in query):
         raise InvalidParameter("presentationUID and presentationSeriesUID: both or none")
@@ -137,7 +137,7 @@ async def _rendered(
     query = request.query
     wanted = replace(parameters.rendering(_translated(query)), viewport=_viewport(query))
     if "region" in query and renderable.has_frames:
-        size = await request.app[OFFLOAD].run(Lane.INDEX, request.app[CORE].render.dimensions, renderable.located)
+        size = await request.app[OFFLOAD].run(Lane.INDEX, request[SHOWN].render.dimensions, renderable.located)
         wanted = replace(wanted, region=_region(query["region"], *size))
     given = sorted({name for key, name in _NAMES.items() if key in query})
     chosen = plan([each for each in ranges if not each.multipart], [renderable])

@@ -9,6 +9,7 @@ from pydicom.dataset import Dataset
 from pynetdicom import evt
 from pynetdicom.dimse_primitives import C_FIND
 
+from gateway.access.actions import Action
 from gateway.assembly import Core
 from gateway.dimse import identifiers, status
 from gateway.dimse.answers import Answers
@@ -56,9 +57,10 @@ class FindHandler:
         query = dataclasses.replace(
             identifier.query(), limit=min(_BLOCK, settings.max_matches), counted=settings.max_matches + 2
         )
-        decision = self._core.query.enter(peer.caller, query)
+        shown = self._core.projections.of(peer.caller, Action.SEARCH)
+        decision = shown.query.enter(peer.caller, query)
         while True:
-            found = self._core.query.search(decision, query)
+            found = shown.query.search(decision, query)
             if query.offset + len(found.results) + found.remaining > settings.max_matches:
                 raise PayloadTooLarge(f"more than {settings.max_matches} matches")
             pending = status.PENDING_WARNING if found.unmatched or identifier.unsupported else status.PENDING

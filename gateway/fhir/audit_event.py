@@ -28,6 +28,7 @@ _LIFE_CYCLE = "http://terminology.hl7.org/CodeSystem/dicom-audit-lifecycle"
 _INTERACTIONS = {
     "search": "search",
     "read": "read",
+    "read_deidentified": "read",
     "download": "read",
     "render": "read",
     "store": "create",

@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from functools import partial
 from http import HTTPStatus
 
 from aiohttp import web
@@ -21,10 +22,10 @@ from gateway.errors import AuditUnavailable
 from gateway.http import callers, cors, headers, problem, roots
 from gateway.http.connections import Connection
 from gateway.http.followers import Followers
-from gateway.http.keys import CALLER, CORE, LIMITS, OFFLOAD, REQUEST_ID
+from gateway.http.keys import CALLER, CORE, LIMITS, OFFLOAD, REQUEST_ID, SHOWN
 from gateway.http.limits import limits
 from gateway.http.offload import Lane, Offload
-from gateway.http.route import SHARED_PATH, Handler, Route
+from gateway.http.route import SHARED_PATH, VIEW_PATH, Handler, Route
 
 _log = logging.getLogger("gateway.http")
 
@@ -70,7 +71,8 @@ class UnderWay:
 
 
 UNDER_WAY = web.AppKey("under_way", UnderWay)
-FOLLOWERS = web.AppKey("followers", Followers)
+FOLLOWERS = web.AppKey("followers", dict[str, Followers])
+"""Who follows the changes of what is shown, by the view's name."""
 
 
 def build(core: Core, routes: Sequence[Route]) -> web.Application:
@@ -82,7 +84,11 @@ def build(core: Core, routes: Sequence[Route]) -> web.Application:
     app.cleanup_ctx.append(_offload)
     app.on_response_prepare.append(_headers)
     prefix = core.settings.http.path_prefix
-    served = [*routes, *(replace(each, path=SHARED_PATH + each.path) for each in routes if each.for_links)]
+    served = [
+        *routes,
+        *(replace(each, path=SHARED_PATH + each.path) for each in routes if each.for_links),
+        *(replace(each, path=VIEW_PATH + each.path) for each in routes if each.for_views),
+    ]
     for route in served:
         path = route.path if route.fixed else prefix + route.path
         app.router.add_route(route.method, path, _guarded(route))
@@ -104,18 +110,22 @@ async def _to_page(request: web.Request) -> web.StreamResponse:
 async def _offload(app: web.Application) -> AsyncIterator[None]:
     app[OFFLOAD] = offload = Offload(app[CORE].metrics.in_lane)
     core, under_way = app[CORE], app[UNDER_WAY]
-    app[FOLLOWERS] = Followers(
-        lambda: offload.run(Lane.INDEX, core.feed.state),
-        core.settings.http.max_followers,
-        lambda: under_way.draining,
-    )
+    app[FOLLOWERS] = {
+        shown.view.name: Followers(
+            partial(offload.run, Lane.INDEX, shown.feed.state),
+            core.settings.http.max_followers,
+            lambda: under_way.draining,
+        )
+        for shown in core.projections.every
+    }
     yield
     await asyncio.to_thread(app[OFFLOAD].close)
 
 
 def _guarded(route: Route) -> Handler:
     """Identify the caller before the handler runs; a public route has none."""
-    if route.action is None:
+    action = route.action
+    if action is None:
         return route.handler
 
     async def handler(request: web.Request) -> web.StreamResponse:
@@ -123,6 +133,7 @@ def _guarded(route: Route) -> Handler:
         bounds.sources.take(source_of(roots.origin(request).address))
         request[CALLER] = caller = await callers.identify(request)
         bounds.principals.take(caller.principal.name)
+        request[SHOWN] = callers.shown(request, caller, action)
         return await route.handler(request)
 
     return handler

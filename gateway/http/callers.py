@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from aiohttp import web
 
+from gateway.access.actions import Action
 from gateway.access.authentication import Credential, Proven, Scheme
 from gateway.access.throttle import source_of
 from gateway.assembly import Core
@@ -21,7 +22,8 @@ from gateway.errors import Forbidden, InvalidParameter, LinkEnded, NotFound, Not
 from gateway.http import roots
 from gateway.http.keys import CORE, LIMITS, OFFLOAD, REQUEST_ID
 from gateway.http.offload import Lane
-from gateway.http.route import TOKEN
+from gateway.http.route import TOKEN, VIEW
+from gateway.services.projection import Projection
 
 COOKIE, SECURE_COOKIE = "gateway-session", "__Host-gateway-session"
 """Of a browser's session; the second one over https, which no page of a neighbouring host can set."""
@@ -84,6 +86,11 @@ def _of_place(request: web.Request, address: str) -> Principal | None:
     # A page of another site must not have somebody's browser change something only because of where that stands.
     elsewhere = request.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none")
     return None if elsewhere and request.method not in _SAFE else policy.anonymous(address)
+
+
+def shown(request: web.Request, caller: Caller, action: Action) -> Projection:
+    """What a caller sees, in the view that the path names if it does. Raises as ``Projections.of``."""
+    return request.app[CORE].projections.of(caller, action, request.match_info.get(VIEW))
 
 
 async def by_link(request: web.Request) -> None:

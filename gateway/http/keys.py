@@ -9,11 +9,14 @@ from gateway.context import Caller, RequestId
 from gateway.http.limits import Limits
 from gateway.http.offload import Offload
 from gateway.http.proxies import Origin
+from gateway.services.projection import Projection
 
 CORE = web.AppKey("core", Core)
 OFFLOAD = web.AppKey("offload", Offload)
 LIMITS = web.AppKey("limits", Limits)
 
 CALLER = web.RequestKey("caller", Caller)
+SHOWN = web.RequestKey("shown", Projection)
+"""What the caller of a request sees: the archive as stored, or through a view."""
 ORIGIN = web.RequestKey("origin", Origin)
 REQUEST_ID = web.RequestKey("request_id", RequestId)

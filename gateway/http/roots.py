@@ -10,7 +10,7 @@ from gateway.errors import InvalidRequest
 from gateway.http import proxies
 from gateway.http.keys import CORE, ORIGIN
 from gateway.http.proxies import Origin
-from gateway.http.route import SHARED, TOKEN
+from gateway.http.route import SHARED, TOKEN, VIEW, VIEW_PATH
 
 
 def origin(request: web.Request) -> Origin:
@@ -21,7 +21,7 @@ def origin(request: web.Request) -> Origin:
 
 
 def root(request: web.Request) -> str:
-    """The URL of the gateway as the client reaches it, without a slash at the end; within a share link, the link's.
+    """The URL of the gateway as the client reaches it, without a slash at the end; a link or view has its own.
 
     The configured public URL, else what a trusted proxy says, else the request's Host. Python's dicomweb-client sends
     Host without the port: then our own port is added, since such a request came to it. Raises InvalidRequest for a Host
@@ -53,5 +53,7 @@ def is_secure(request: web.Request) -> bool:
 
 
 def _within(request: web.Request) -> str:
+    if (view := request.match_info.get(VIEW)) is not None:
+        return VIEW_PATH.format(**{VIEW: view})
     token = request.match_info.get(TOKEN)
     return "" if token is None else f"{SHARED}/{token}"

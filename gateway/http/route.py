@@ -13,6 +13,10 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 TOKEN = "share"  # noqa: S105 - a name
 """The part of a path that is a share link's token."""
+VIEW = "view"
+"""The part of a path that is a view's name."""
+VIEW_PATH = f"/views/{{{VIEW}}}"
+"""Below this a view has a service root of its own."""
 SHARED = "/share"
 SHARED_PATH = f"{SHARED}/{{{TOKEN}}}"
 """Below this a share link has a service root, and a page, of its own."""
@@ -23,7 +27,8 @@ class Route:
     """A method, a path and its handler. ``action`` is what a caller needs; None declares the route public.
 
     The path goes under the configured prefix, unless it is ``fixed``: probes on this machine come past every proxy.
-    What is there ``for_links`` too is found a second time below each share link.
+    What is there ``for_links`` too is found a second time below each share link, and what is there ``for_views`` below
+    each view.
     """
 
     method: str
@@ -32,3 +37,4 @@ class Route:
     action: Action | None
     fixed: bool = False
     for_links: bool = False
+    for_views: bool = False

@@ -14,7 +14,7 @@ CORRECTION_REVISION = 0
 def etag(view: View, base_url: str, versions: Iterable[str], *parameters: str) -> str:
     """A strong entity tag, quotes included, of (versions, view, corrections, service root, parameters)."""
     digest = hashlib.sha256()
-    for part in (view.name, str(view.key_version), str(CORRECTION_REVISION), base_url, *parameters):
+    for part in (view.name, view.version, str(CORRECTION_REVISION), base_url, *parameters):
         digest.update(f"{len(part)}:{part}".encode())
     for version in versions:
         digest.update(version.encode())

@@ -83,7 +83,7 @@ async def test_another_epoch_is_410(client: Client) -> None:
 
 async def test_a_long_poll_answers_as_soon_as_something_happens(client: Client) -> None:
     polling = asyncio.create_task(page(client, after=0, wait=60))
-    while client.app[FOLLOWERS]._looking is None:  # type: ignore[union-attr]
+    while client.app[FOLLOWERS][""]._looking is None:  # type: ignore[union-attr]
         await asyncio.sleep(0)
     one = data_set()
     await store(client, part10_file(one))
@@ -127,7 +127,7 @@ async def test_a_stream_ends_when_the_process_is_about_to(client: Client) -> Non
 
 async def test_no_more_may_follow_than_the_settings_allow(client: Client, core: Core) -> None:
     async with client.get(FEED, headers=EVENTS):
-        client.app[FOLLOWERS]._maximum = 1  # type: ignore[union-attr]
+        client.app[FOLLOWERS][""]._maximum = 1  # type: ignore[union-attr]
         async with client.get(FEED, headers=EVENTS) as response:
             assert response.status == 503
 

@@ -481,7 +481,7 @@ async def test_parameters_without_effect_are_named_in_a_warning(client: Client) 
 
 
 async def test_more_frames_than_an_animation_holds_are_refused(client: Client, core: Any) -> None:
-    core.render._max_frames = 3
+    core.projections.stored.render._max_frames = 3
     found = image(frames=4)
     await send(client, found)
     assert (await get(client, f"{path_of(found)}/rendered", "image/gif"))[0] == 413

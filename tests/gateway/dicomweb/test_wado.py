@@ -189,13 +189,13 @@ async def test_a_late_write_of_an_old_consolidated_body_is_not_served(client: Cl
     await store(client, part10_file(one))
     series = path_of(part10_file(one)).partition("/instances")[0]
     caller = Caller(THIS_MACHINE, Source("test", "127.0.0.1"))
-    stale = core.retrieve.locate(
+    stale = core.projections.stored.retrieve.locate(
         caller, ids.study_uid(one.StudyInstanceUID), ids.series_uid(one.SeriesInstanceUID), action=Action.READ
     )
     two = data_set(StudyInstanceUID=one.StudyInstanceUID, SeriesInstanceUID=one.SeriesInstanceUID, InstanceNumber=2)
     await store(client, part10_file(two))
     root = f"http://127.0.0.1:{client.port}/dicomweb"
-    assert len(json.loads(zlib.decompress(core.retrieve.series_metadata(stale, root), 31))) == 2
+    assert len(json.loads(zlib.decompress(core.projections.stored.retrieve.series_metadata(stale, root), 31))) == 2
     _, body, _ = await get(client, f"{series}/metadata")
     assert len(json.loads(body)) == 2
 

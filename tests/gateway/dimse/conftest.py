@@ -16,6 +16,7 @@ from pynetdicom import AE
 from gateway.assembly import Core
 from gateway.dimse.server import DimseServer
 from gateway.services.ingest import IngestService
+from gateway.services.projection import Projections
 from gateway.services.query import QueryService
 from storage.archive import Archive
 from storage.index.arrivals import Conflicts
@@ -55,12 +56,14 @@ def server(core: Core, serve: Serve) -> Iterator[DimseServer]:
 
 def with_engines(core: Core, *, objects: ObjectStore | None = None, index: Index | None = None) -> Core:
     """The same core on other engines."""
+    query = QueryService(index or core.archive.index, core.door, core.settings.search)
+    stored = dataclasses.replace(core.projections.stored, query=query)
     archive = Archive(objects or core.archive.objects, index or core.archive.index, core.limits)
     return dataclasses.replace(
         core,
         archive=archive,
         ingest=IngestService(archive, core.door, core.limits, Conflicts(), core.room),
-        query=QueryService(archive.index, core.door, core.settings.search),
+        projections=Projections(core.door, stored, {}),
     )
 
 

@@ -1,0 +1,64 @@
+"""A projection: the services that show a tenant's archive in one way, as it is stored or through a view."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from gateway.access.actions import Action
+from gateway.access.door import Door, View
+from gateway.context import Caller
+from gateway.errors import NotFound
+from gateway.services.feed import FeedService
+from gateway.services.query import QueryService
+from gateway.services.render import RenderService
+from gateway.services.retrieve import RetrieveService
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """What is seen, and the services that show it; whatever the way, they are the same services."""
+
+    view: View
+    query: QueryService
+    retrieve: RetrieveService
+    render: RenderService
+    feed: FeedService
+
+
+class Projections:
+    """All there are: the archive as stored, and the views by name."""
+
+    def __init__(self, door: Door, stored: Projection, views: Mapping[str, Projection]) -> None:
+        self._door = door
+        self.stored = stored
+        self.views = views
+
+    @property
+    def every(self) -> Sequence[Projection]:
+        """The archive as stored, and every view."""
+        return [self.stored, *self.views.values()]
+
+    def close(self) -> None:
+        """End what reads ahead."""
+        for each in self.every:
+            each.retrieve.close()
+
+    def of(self, caller: Caller, action: Action, named: str | None = None) -> Projection:
+        """What a caller sees: through the view that it names, else what the policy has for it.
+
+        Raises
+        ------
+        Forbidden
+            Also for a view that there is not: whoever may not use one does not learn which there are.
+        NotFound
+            There is no such view, for who may use any.
+        """
+        name = self._door.policy.default_view(caller.principal) if named is None else named
+        if not name:
+            return self.stored
+        found = self.views.get(name)
+        if found is None:
+            self._door.onto(View(name)).enter(caller, action)
+            raise NotFound("there is no such view")
+        return found

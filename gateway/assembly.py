@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway import certificates
+from gateway import views as view_settings
 from gateway.access import policy
 from gateway.access.authentication import Authenticator
 from gateway.access.door import AS_STORED, Door, View
@@ -47,6 +48,10 @@ from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.observed import ObservedObjects, observed_index
 from gateway.telemetry.readiness import EngineProbe
 from gateway.telemetry.tracing import Tracer
+from gateway.viewing.deriving import Deriver
+from gateway.viewing.following import Follower
+from gateway.viewing.notes import Notes
+from gateway.viewing.pixels import PixelWriter
 from storage import records
 from storage.archive import Archive
 from storage.control.base import ControlStore
@@ -153,7 +158,7 @@ def index(settings: Settings, path: Path | None = None, *, any_age: bool = False
     if given.engine == "postgres":
         return _postgres(settings, max_age_s, view)
     if view:
-        path = views_directory(settings) / f"{view}.sqlite"
+        path = view_settings.directory(settings) / f"{view}.sqlite"
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
     return SqliteIndex(
         path or index_path(settings), max_age_s=max_age_s, fsync=storage.fsync, timeout_s=given.timeout_s
@@ -190,15 +195,20 @@ def postgres_settings(settings: Settings) -> PostgresSettings:
         raise InvalidSettings([f"index.url: {error}"]) from error
 
 
-def views_directory(settings: Settings) -> Path:
-    """Where each view has its key, and its rows with SQLite."""
-    return settings.storage.directory / "views"
-
-
 def view_archive(settings: Settings, name: str, objects: ObjectStore) -> Archive:
     """What a view shows: its own rows, and objects that are put together of the archive's."""
     folder = records.view_folder(ids.Tenant(settings.views[name].tenant), name)
-    return Archive(SplicedObjectStore(objects, folder), index(settings, view=name), limits(settings))
+    return Archive(SplicedObjectStore(objects, f"{folder}objects/"), index(settings, view=name), limits(settings))
+
+
+def view_follower(settings: Settings, name: str, source: Archive, shown: Archive, pool: ImagingPool) -> Follower:
+    """What keeps a view up with its archive. Raises InvalidSettings."""
+    definition = view_settings.definition(settings, name)
+    folder = records.view_folder(definition.tenant, name)
+    assert isinstance(shown.objects, SplicedObjectStore)
+    pixels = PixelWriter(source, pool, settings.storage.directory / "spool")
+    deriver = Deriver(source, shown.index, shown.objects, definition, pixels)
+    return Follower(source, shown, definition, Notes(source.objects, f"{folder}notes/"), deriver)
 
 
 def index_path(settings: Settings) -> Path:
@@ -429,7 +439,10 @@ def build(settings: Settings, worker: str, *, any_age: bool = False) -> Core:
         projections=Projections(
             door,
             projection(AS_STORED, archive),
-            {name: projection(View(name), shown) for name, shown in views.items()},
+            {
+                name: projection(View(name, view_settings.definition(settings, name).version), shown)
+                for name, shown in views.items()
+            },
         ),
         views=views,
         delete=delete,
@@ -443,7 +456,7 @@ def build(settings: Settings, worker: str, *, any_age: bool = False) -> Core:
 
 def check(settings: Settings) -> None:
     """Validate what the settings point to, without starting anything. Raises InvalidSettings."""
-    policy.load(settings.access.policy_file)
+    view_settings.check(settings, policy.load(settings.access.policy_file).views)
     check_keys(settings)
     check_audit(settings)
     certificates.of(settings.http)

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Generic, TypeVar
 
@@ -16,6 +17,7 @@ from gateway.services import retention as retaining
 from gateway.services import transition as moving
 from gateway.services.rules import Look
 from gateway.telemetry.metrics import Metrics
+from gateway.viewing import following
 from storage import reconcile
 from storage.errors import StorageError
 
@@ -41,9 +43,46 @@ def run(core: assembly.Core, stop: threading.Event) -> None:
         _Duty("measure usage", metrics, _USAGE_EVERY_S, partial(_measure_usage, core)),
         *_of_objects(core, stop),
     )
-    while not stop.wait(max(0.0, min(duty.due_s for duty in duties) - time.monotonic())):
-        for duty in duties:
-            duty.run_if_due()
+    with _views_followed(core, stop):
+        while not stop.wait(max(0.0, min(duty.due_s for duty in duties) - time.monotonic())):
+            for duty in duties:
+                duty.run_if_due()
+
+
+@contextmanager
+def _views_followed(core: assembly.Core, stop: threading.Event) -> Iterator[None]:
+    """Each view keeps up in a thread of its own: to fill one may take hours, and nothing else has to wait."""
+    followers = [
+        threading.Thread(target=_follow_view, args=(core, name, stop), name=f"view {name}") for name in core.views
+    ]
+    for each in followers:
+        each.start()
+    try:
+        yield
+    finally:
+        for each in followers:
+            each.join()
+
+
+def _follow_view(core: assembly.Core, name: str, stop: threading.Event) -> None:
+    follower = assembly.view_follower(core.settings, name, core.archive, core.views[name], core.pool)
+    duty = _Duty(
+        f"view {name}",
+        core.metrics,
+        core.settings.views[name].follow_interval_s,
+        lambda: _tell_view(core, name, follower.follow(stop.is_set)),
+    )
+    duty.due_s = time.monotonic()
+    while not stop.wait(max(0.0, duty.due_s - time.monotonic())):
+        duty.run_if_due()
+
+
+def _tell_view(core: assembly.Core, name: str, report: following.Report) -> None:
+    done = report.made, report.gone, report.withheld
+    if any(done):
+        _log.info("view %s: %d instances made, %d gone, %d withheld", name, *done)
+    for result, count in zip(("made", "gone", "withheld"), done, strict=True):
+        core.metrics.background_items.labels(f"view {name} {result}").inc(count)
 
 
 def _of_objects(core: assembly.Core, stop: threading.Event) -> Sequence[_Duty]:

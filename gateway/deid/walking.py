@@ -173,7 +173,7 @@ class Walk:
             return self._icc(element, tag, rule, place)
         if place.mode is Mode.CLEAN and not rule.listed and rule.vr in WORDS and tag not in _CODE_PARTS:
             return self._words(self._cleaner, source, element, tag, rule, place)
-        if self._kept_text is not None and rule.vr in vrs.TEXT and tag != _CHARACTER_SET:
+        if self._kept_text is not None and rule.vr in WORDS and tag not in _CODE_PARTS:
             return self._searched(element, tag, rule, place)
         self._record(place, tag, rule.action, Done.KEPT, rule.why)
         return shared(element)

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 from PIL import Image
 
 from gateway.imaging.animation import Timing, assemble
+from gateway.imaging.blanking import Rectangle, blanked
 from gateway.imaging.decode import EncodedFrame, decode, decoded_description, native_bytes
 from gateway.imaging.description import PixelDescription
 from gateway.imaging.encode import encode as encode_frame
@@ -24,6 +25,7 @@ from gateway.imaging.native import Pixels
 from gateway.imaging.picture import RenderedImage, encode
 from gateway.imaging.presentation import Presentation
 from gateway.imaging.render import RenderRequest, show
+from storage.dicom.file_meta import EXPLICIT_VR_LITTLE_ENDIAN
 
 _LENGTHS = struct.Struct(">IQ")
 _ERRORS = {error.__name__: error for error in ImagingError.__subclasses__()}
@@ -49,6 +51,19 @@ class EncodeJob:
 
 
 @dataclass(frozen=True, slots=True)
+class BlankJob:
+    """Decode a frame, make parts of it black (see ``gateway.imaging.blanking``), and encode it.
+
+    In Explicit VR Little Endian it comes as native pixels.
+    """
+
+    frame: EncodedFrame
+    blank: tuple[Rectangle, ...]
+    keep: tuple[Rectangle, ...] | None
+    transfer_syntax_uid: str
+
+
+@dataclass(frozen=True, slots=True)
 class RenderJob:
     """Decode and render a frame."""
 
@@ -66,7 +81,7 @@ class AnimationJob:
     request: RenderRequest
 
 
-Job: TypeAlias = DecodeJob | EncodeJob | RenderJob | AnimationJob
+Job: TypeAlias = DecodeJob | EncodeJob | BlankJob | RenderJob | AnimationJob
 Answer: TypeAlias = bytes | RenderedImage
 
 
@@ -91,6 +106,10 @@ def perform(job: Job, following: Callable[[], Job]) -> Answer:
         picture, profile = _picture(job)
         return encode(picture, job.request.media_type, job.request.quality, profile)
     pixels, description = _decoded(job.frame)
+    if isinstance(job, BlankJob):
+        pixels = blanked(pixels, description, job.blank, job.keep)
+        if job.transfer_syntax_uid == EXPLICIT_VR_LITTLE_ENDIAN:
+            return native_bytes(pixels, description)
     if isinstance(job, DecodeJob):
         return native_bytes(pixels, description)
     return encode_frame(pixels, description, job.transfer_syntax_uid)

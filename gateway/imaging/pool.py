@@ -17,12 +17,14 @@ from types import TracebackType
 from typing import Self
 
 from gateway.imaging.animation import Timing
+from gateway.imaging.blanking import Rectangle
 from gateway.imaging.decode import EncodedFrame
 from gateway.imaging.description import PixelDescription
 from gateway.imaging.errors import FrameDamaged, FrameTooLarge, ImagingBusy, ImagingError, ImagingTimeout
 from gateway.imaging.jobs import (
     AnimationJob,
     Answer,
+    BlankJob,
     ConnectionClosed,
     DecodeJob,
     EncodeJob,
@@ -47,6 +49,7 @@ _START_TIMEOUT_S = 60.0
 _KINDS: dict[type[Job], str] = {
     DecodeJob: "decode",
     EncodeJob: "encode",
+    BlankJob: "encode",
     RenderJob: "render",
     AnimationJob: "animate",
 }
@@ -118,6 +121,20 @@ class ImagingPool:
     def encode(self, frame: EncodedFrame, transfer_syntax_uid: str) -> bytes:
         """Return the frame in another transfer syntax, without item header; raises as `decode`, and NotEncodable."""
         answer = self._run(EncodeJob(frame, transfer_syntax_uid))
+        if not isinstance(answer, bytes):
+            raise FrameDamaged("the worker answered with another kind of result")
+        return answer
+
+    def blank(
+        self,
+        frame: EncodedFrame,
+        blank: Sequence[Rectangle],
+        keep: Sequence[Rectangle] | None,
+        transfer_syntax_uid: str,
+    ) -> bytes:
+        """Return the frame with parts made black, as `decode` or `encode` would; see `BlankJob`."""
+        job = BlankJob(frame, tuple(blank), None if keep is None else tuple(keep), transfer_syntax_uid)
+        answer = self._run(job)
         if not isinstance(answer, bytes):
             raise FrameDamaged("the worker answered with another kind of result")
         return answer

@@ -31,6 +31,11 @@ def sequence(tag: int) -> bytes:
     return header(tag, "SQ", UNDEFINED)
 
 
+def bare(tag: int, length: int) -> bytes:
+    """An element's header in Implicit VR Little Endian (PS3.5 7.1.3)."""
+    return _BARE.pack(tag >> 16, tag & 0xFFFF, length)
+
+
 def fragment(length: int) -> bytes:
     """The header of one item of encapsulated pixel data (PS3.5 A.4)."""
     return _BARE.pack(0xFFFE, 0xE000, length)

@@ -1,0 +1,227 @@
+"""How identifiers are spelled in free text, and what looks like one without being known (names, numbers, dates)."""
+
+from __future__ import annotations
+
+import datetime
+import re
+import unicodedata
+from collections.abc import Collection, Iterator
+
+MIN_NAME = 2
+"""Letters of a name that is looked for; one letter stands for too much."""
+MIN_NUMBER = 3
+_MIN_GROUPED = 5
+"""A shorter number is found as it stands only: 12 3 is not 123."""
+_MIN_PLACE = 5
+
+_TITLES = frozenset(
+    (
+        "dr", "prof", "professor", "mr", "mrs", "ms", "miss", "md", "phd", "herr", "frau", "med", "dipl", "ing", "jr",
+        "sr", "sir", "ii", "iii", "iv", "von", "van", "de", "der", "den", "la", "le", "el", "al", "bin", "ibn", "of",
+        "the", "and", "anonymous", "anonymized", "unknown", "none", "null", "na", "nn", "test", "patient", "phantom",
+        "name", "staff", "rt", "mta", "ra",
+    )
+)  # fmt: skip
+"""Words in names that name nobody."""
+
+_WORDS = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*|\d+")
+_CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+_LETTERS = {
+    "’": "'",
+    "ł": "l",
+    "ø": "o",
+    "đ": "d",
+    "ħ": "h",
+    "ı": "i",
+    "ŧ": "t",
+    "æ": "ae",
+    "œ": "oe",
+    "þ": "th",
+    "ð": "d",
+}
+_UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa"})
+
+_BETWEEN = r"[\s\-./_,^]*"
+_NO_LETTER_BEFORE, _NO_LETTER_AFTER = r"(?<![^\W\d_])", r"(?![^\W\d_])"
+
+
+class Folded:
+    """A text in the form in which it is searched (NFKC, without case and accents), which knows its places."""
+
+    def __init__(self, text: str) -> None:
+        if text.isascii():
+            self.text, self._begins = text.lower(), None
+            return
+        pieces: list[str] = []
+        begins: list[int] = []
+        for place, character in enumerate(text):
+            piece = _fold(character)
+            pieces.append(piece)
+            begins += [place] * len(piece)
+        self.text = "".join(pieces)
+        self._begins = [*begins, len(text)]
+
+    def span(self, begin: int, end: int) -> tuple[int, int]:
+        """The place in the text as it was, of one in the folded text."""
+        if self._begins is None:
+            return begin, end
+        return self._begins[begin], max(self._begins[end - 1] + 1, self._begins[begin] + 1) if end > begin else begin
+
+
+def _fold(text: str) -> str:
+    composed = unicodedata.normalize("NFKC", text).casefold()
+    return "".join(
+        _LETTERS.get(character, character)
+        for character in unicodedata.normalize("NFD", composed)
+        if not "\u0300" <= character <= "\u036f"
+    )
+
+
+# Names
+
+
+def parts(name: str) -> Iterator[str]:
+    """The words of a name that are worth looking for, folded; umlauts also written out."""
+    for spelled in {name, name.casefold().translate(_UMLAUTS)}:
+        for group in spelled.split("="):
+            for word in _WORDS.findall(_fold(group)):
+                bare = word.replace("'", "").replace("’", "")
+                for each in {word, bare}:
+                    if len(each) >= MIN_NAME and not each.isdigit() and each not in _TITLES:
+                        yield each
+            if _CJK.search(group):
+                together = _fold(re.sub(r"[\s^]", "", group))
+                if len(together) >= MIN_NAME:
+                    yield together
+
+
+def of_names(names: Collection[str]) -> re.Pattern[str] | None:
+    """Finds names as words of their own, or run together with each other; such of no spaces, anywhere."""
+    if not names:
+        return None
+    anywhere = [name for name in names if _CJK.search(name)]
+    words = [re.escape(name) for name in sorted(names, key=len, reverse=True) if not _CJK.search(name)]
+    found = [re.escape(name) for name in sorted(anywhere, key=len, reverse=True)]
+    if words:
+        found.insert(0, f"{_NO_LETTER_BEFORE}(?:{'|'.join(words)})+{_NO_LETTER_AFTER}")
+    return re.compile("|".join(found))
+
+
+# Numbers
+
+
+def number(value: str) -> str | None:
+    """An identifier without what is written between its parts, folded; None for what says too little."""
+    bare = re.sub(r"[\s\-./_,^]", "", _fold(value))
+    if len(bare) < MIN_NUMBER or not any(character.isdigit() for character in bare):
+        # A word is as good as a name where it identifies; only a long one can be told from others.
+        return bare if len(bare) >= _MIN_PLACE and bare not in _TITLES else None
+    return None if set(bare) <= {"0"} else bare
+
+
+def of_numbers(numbers: Collection[str]) -> re.Pattern[str] | None:
+    """Finds numbers however they are grouped, and not within longer ones."""
+    if not numbers:
+        return None
+    found = []
+    for each in sorted(numbers, key=len, reverse=True):
+        between = _BETWEEN if len(each) >= _MIN_GROUPED else ""
+        spelled = between.join(re.escape(character) for character in each)
+        before = r"(?<!\d)" if each[0].isdigit() else _NO_LETTER_BEFORE
+        after = r"(?!\d)" if each[-1].isdigit() else _NO_LETTER_AFTER
+        found.append(f"{before}{spelled}{after}")
+    return re.compile("|".join(found))
+
+
+# Places
+
+
+def places(value: str) -> Iterator[str]:
+    """An institution or address as a whole and by its lines, folded, words with one space between."""
+    for text in {value, *re.split(r"[\r\n,;^]+", value)}:
+        words = re.findall(r"[^\W_]+", _fold(text))
+        spelled = " ".join(words)
+        if len(spelled) >= _MIN_PLACE:
+            yield spelled
+
+
+def of_places(found: Collection[str]) -> re.Pattern[str] | None:
+    """Finds them whatever stands between their words."""
+    if not found:
+        return None
+    spelled = (
+        r"[\W_]+".join(re.escape(word) for word in place.split(" ")) for place in sorted(found, key=len, reverse=True)
+    )
+    return re.compile("|".join(rf"(?<![^\W_]){each}(?![^\W_])" for each in spelled))
+
+
+# Dates
+
+_MONTHS = (
+    ("jan", "january", "januar", "janvier", "enero"),
+    ("feb", "february", "februar", "fevrier", "febrero"),
+    ("mar", "march", "marz", "maerz", "mars", "marzo"),
+    ("apr", "april", "avril", "abril"),
+    ("may", "mai", "mayo"),
+    ("jun", "june", "juni", "juin", "junio"),
+    ("jul", "july", "juli", "juillet", "julio"),
+    ("aug", "august", "aout", "agosto"),
+    ("sep", "sept", "september", "septembre", "septiembre"),
+    ("oct", "october", "okt", "oktober", "octobre", "octubre"),
+    ("nov", "november", "novembre", "noviembre"),
+    ("dec", "december", "dez", "dezember", "decembre", "diciembre"),
+)
+_ANY_MONTH = "|".join(sorted((name for names in _MONTHS for name in names), key=len, reverse=True))
+_YEAR, _MONTH, _DAY = r"(?:19|20)\d\d", r"(?:0?[1-9]|1[0-2])", r"(?:0?[1-9]|[12]\d|3[01])"
+_ANY_DATE = re.compile(
+    rf"(?<!\d)(?:{_YEAR}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?!\d)"
+    rf"|{_YEAR}[-./]{_MONTH}[-./]{_DAY}(?!\d)"
+    rf"|{_DAY}[-./]{_MONTH}[-./](?:{_YEAR}|\d\d)(?![\d.])"
+    rf"|{_MONTH}[-./]{_DAY}[-./](?:{_YEAR}|\d\d)(?![\d.])"
+    rf"|{_DAY}(?:st|nd|rd|th|\.)?[\s\-]*(?:{_ANY_MONTH})\.?,?[\s\-]*(?:{_YEAR}|'?\d\d)(?!\d))"
+    rf"|{_NO_LETTER_BEFORE}(?:{_ANY_MONTH})\.?\s*{_DAY}(?:st|nd|rd|th)?,?\s+{_YEAR}(?!\d)"
+)
+_MAIL = re.compile(r"[\w.+\-]+@[\w\-]+(?:\.[\w\-]+)+")
+_WEB = re.compile(r"(?:https?|ftp)://[^\s<>\"]+")
+_PHONE = re.compile(
+    r"(?<![\w.])(?:\+\d{1,3}[\s\-./()]*)(?:\d[\s\-./()]*){6,12}\d(?!\d)|(?<![\w.])\(?\d{3}\)?[\s\-]\d{3}[\s\-]\d{4}(?![\w.])"
+)
+_UID = re.compile(r"(?<![\d.])[0-2](?:\.\d+){5,}(?![\d.])")
+
+
+def date(value: str) -> str | None:
+    """The date of a DA or DT value as YYYYMMDD; None where it is none."""
+    digits = re.sub(r"[^\d]", "", value.strip())[:8]
+    try:
+        return f"{datetime.datetime.strptime(digits, '%Y%m%d').date():%Y%m%d}" if len(digits) == 8 else None
+    except ValueError:
+        return None
+
+
+def of_dates(dates: Collection[str]) -> re.Pattern[str] | None:
+    """Finds dates in figures and in words, with or without their century."""
+    if not dates:
+        return None
+    return re.compile("|".join(spelled for each in sorted(dates) for spelled in _spelled(each)))
+
+
+def _spelled(value: str) -> Iterator[str]:
+    year, short, month, day = value[:4], value[2:4], int(value[4:6]), int(value[6:])
+    m, d, between = f"0?{month}", f"0?{day}", r"[\s\-./_]+"
+    yield rf"(?<!\d){value}"
+    years = f"(?:{year}|{short})"
+    yield rf"(?<!\d){years}{between}{m}{between}{d}(?!\d)"
+    yield rf"(?<!\d){d}{between}{m}{between}{years}(?!\d)"
+    yield rf"(?<!\d){m}{between}{d}{between}{years}(?!\d)"
+    names = "|".join(sorted(_MONTHS[month - 1], key=len, reverse=True))
+    yield rf"(?<!\d){d}(?:st|nd|rd|th|\.)?[\s\-.]*(?:{names})\.?,?[\s\-.]*'?{years}(?!\d)"
+    yield rf"{_NO_LETTER_BEFORE}(?:{names})\.?\s*{d}(?:st|nd|rd|th)?,?\s*'?{years}(?!\d)"
+    yield rf"(?<!\d){day:02}{month:02}(?:{year})(?!\d)"
+    yield rf"(?<!\d){month:02}{day:02}(?:{year})(?!\d)"
+
+
+def suspicious(text: str, *, dates: bool) -> list[tuple[int, int]]:
+    """Where something stands that identifies by its form: dates, telephone numbers, mail and web addresses, UIDs."""
+    folded = Folded(text)
+    patterns = (_MAIL, _WEB, _PHONE, _UID, *((_ANY_DATE,) if dates else ()))
+    return [folded.span(*found.span()) for pattern in patterns for found in pattern.finditer(folded.text)]

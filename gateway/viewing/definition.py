@@ -1,0 +1,63 @@
+"""What a view is: a part of a tenant, a profile of de-identification, and a secret of its own."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from gateway.deid.identifiers import DictionaryCleaner, Identifiers, Kind
+from gateway.deid.profile import Option, Profile
+from gateway.deid.pseudonyms import Pseudonyms
+from gateway.deid.text import TextCleaner
+from storage.dicom import identifiers as ids
+from storage.dicom.matching import Condition
+
+_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_TIME_CHARACTERS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """One view. ``scope`` is over the archive's studies and series as they are stored."""
+
+    name: str
+    tenant: ids.Tenant
+    scope: Condition
+    profile: Profile
+    pseudonyms: Pseudonyms
+
+    @property
+    def version(self) -> str:
+        """Changes with all that decides how the view speaks, and tells nothing of its secret."""
+        digest = hashlib.sha256(f"{self.profile.version} {self.pseudonyms.label('view', self.name)}".encode())
+        return digest.hexdigest()[:16]
+
+    def uid(self, stored: str) -> str:
+        """The UID that the view shows in the place of a stored one."""
+        return stored if Option.RETAIN_UIDS in self.profile.options else self.pseudonyms.uid(stored)
+
+    def cleaner(self, known: Identifiers) -> TextCleaner:
+        """What takes a patient's identifiers out of texts, but for those that the profile retains."""
+        options = self.profile.options
+        kinds = set(Kind)
+        if Option.RETAIN_INSTITUTION_IDENTITY in options:
+            kinds.discard(Kind.PLACE)
+        keeps_dates = Option.RETAIN_FULL_DATES in options
+        if keeps_dates:
+            kinds.discard(Kind.DATE)
+        return DictionaryCleaner(known.only(kinds), keeps_dates=keeps_dates)
+
+    def version_of(self, source: ids.Version, revision: int) -> ids.Version:
+        """The version that an instance's version is in the view, the same wherever it is made.
+
+        Its random part is a digest of what it is made of, its time the revision of what was known of the patient then:
+        no version tells when an instance arrived, which beside its shifted date would give the shift away.
+        """
+        digest = hashlib.sha256(f"{source} {self.version}".encode()).digest()
+        number = (revision << 80) | (int.from_bytes(digest[:10], "big"))
+        return ids.Version("".join(_CROCKFORD[(number >> shift) & 31] for shift in range(125, -1, -5)))
+
+
+def made_of(version: ids.Version) -> str:
+    """The part of a view's version that says what it is made of, whatever was known then."""
+    return version[_TIME_CHARACTERS:]

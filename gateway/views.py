@@ -1,0 +1,94 @@
+"""The views that the settings describe, with their profiles and keys from where they say."""
+
+from __future__ import annotations
+
+import datetime
+import secrets
+from pathlib import Path
+
+from gateway.access import scopes
+from gateway.audit.key import read_or_make
+from gateway.config import InvalidSettings, Settings
+from gateway.context import of_the_gateway
+from gateway.deid.profile import Profile
+from gateway.deid.pseudonyms import DateShift, Pseudonyms
+from gateway.deid.recipe import Recipe
+from gateway.deid.safe_private import SafePrivate
+from gateway.stores import KEY_BYTES, key_in_file, key_of
+from gateway.viewing.definition import Definition
+from storage.dicom import identifiers as ids
+from storage.dicom.matching import Condition
+
+
+def directory(settings: Settings) -> Path:
+    """Where each view has its key, and its rows with SQLite."""
+    return settings.storage.directory / "views"
+
+
+def definition(settings: Settings, name: str) -> Definition:
+    """A view. Its key is made when the settings name none and there is none yet. Raises InvalidSettings."""
+    given = settings.views[name]
+    return Definition(
+        name,
+        ids.Tenant(given.tenant),
+        _scope(settings, name),
+        profile(settings, name),
+        Pseudonyms(_key(settings, name), DateShift(given.min_shift_days, given.max_shift_days)),
+    )
+
+
+def check(settings: Settings, named: frozenset[str]) -> None:
+    """Validate every view without making anything, and that those ``named`` by the policy are there.
+
+    Raises InvalidSettings.
+    """
+    if settings.views and settings.storage.read_only:
+        raise InvalidSettings(["views: not with storage.read_only: a view keeps objects of its own"])
+    for name, given in settings.views.items():
+        _scope(settings, name)
+        profile(settings, name)
+        if given.key_file is not None or given.key.get_secret_value():
+            _key(settings, name)
+    if unknown := sorted(named - settings.views.keys()):
+        raise InvalidSettings(
+            [f"access.policy_file: a rule names the view {unknown[0]!r}, but there is no [views.{unknown[0]}]"]
+        )
+
+
+def profile(settings: Settings, name: str) -> Profile:
+    """How a view de-identifies. Raises InvalidSettings."""
+    given = settings.views[name]
+    try:
+        return Profile.of(
+            given.options,
+            Recipe.read(given.recipe_file) if given.recipe_file else None,
+            SafePrivate.read(given.safe_private_file) if given.safe_private_file else None,
+        )
+    except InvalidSettings as error:
+        raise InvalidSettings([f"views.{name}: {fault}" for fault in error.faults]) from error
+
+
+def _scope(settings: Settings, name: str) -> Condition:
+    scope = settings.views[name].scope
+    try:
+        scopes.check(scope)
+    except ValueError as error:
+        raise InvalidSettings([f"views.{name}.{error}"]) from error
+    if any("${" in value or value.startswith("last ") for values in scope.values() for value in values):
+        raise InvalidSettings([f"views.{name}.scope: may not depend on who asks or when"])
+    today = datetime.datetime.now(datetime.UTC).date()
+    return scopes.compiled(scope, of_the_gateway("view").principal, today)
+
+
+def _key(settings: Settings, name: str) -> bytes:
+    given, where = settings.views[name], f"views.{name}"
+    if given.key_file is not None:
+        return key_in_file(given.key_file, f"{where}.key_file")
+    if written := given.key.get_secret_value():
+        return key_of(written.encode(), f"{where}.key")
+    path = directory(settings) / f"{name}.key"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+        return key_of(read_or_make(path, lambda: secrets.token_bytes(KEY_BYTES), 0o600), f"{where}: {path}")
+    except OSError as error:
+        raise InvalidSettings([f"{where}: {path} can be neither read nor made: {error.strerror or error}"]) from error

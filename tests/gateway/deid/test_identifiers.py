@@ -1,0 +1,163 @@
+"""What identifies a patient, harvested where it stands by itself and found where it does not."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydicom.dataset import Dataset
+
+from gateway.deid.identifiers import REPLACEMENT, DictionaryCleaner, Identifiers
+
+
+def known(**attributes: object) -> Identifiers:
+    data_set = Dataset()
+    for keyword, value in attributes.items():
+        setattr(data_set, keyword, value)
+    return Identifiers.harvested(data_set)
+
+
+def cleaned(text: str, **attributes: object) -> str:
+    return DictionaryCleaner(known(**attributes)).clean(text)
+
+
+NAME = {"PatientName": "Müller-O'Brien^Ann-Marie^^Dr."}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("MULLER, scout", "***, scout"),
+        ("Mueller and obrien came", "*** and *** came"),
+        ("annmarie", "***"),
+        ("Frau Müller", "Frau ***"),
+        ("MÜLLER_ANN", "***"),
+        ("müller's head", "***'s head"),
+        ("O’Brien", "***"),
+        ("annular calcification, mullerian duct", "annular calcification, mullerian duct"),
+        ("Dr. said CT thorax", "Dr. said CT thorax"),
+        ("Mu\u0308ller", "***"),
+    ],
+)
+def test_names_are_found_in_any_spelling_as_words_of_their_own(text: str, expected: str) -> None:
+    assert cleaned(text, **NAME) == expected
+
+
+def test_names_of_everybody_are_harvested_at_any_depth_and_in_every_script() -> None:
+    data_set = Dataset()
+    data_set.PatientName = "Yamada^Tarou=山田^太郎=やまだ^たろう"
+    item = Dataset()
+    item.PersonName = "House^Gregory"
+    step = Dataset()
+    step.VerifyingObserverSequence = [item]
+    data_set.ReferencedPerformedProcedureStepSequence = [step]
+    cleaner = DictionaryCleaner(Identifiers.harvested(data_set))
+    assert cleaner.clean("山田太郎さんのCT") == "***さんのCT"
+    assert cleaner.clean("report by GREGORY HOUSE for yamada") == "report by *** for ***"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("MRN 12-345-678 seen", "MRN *** seen"),
+        ("pid12345678x", "pid***x"),
+        ("12345678", "***"),
+        ("1234 5678", "***"),
+        ("123456789", "123456789"),
+        ("912345678", "912345678"),
+        ("acc A77/B9", "acc ***"),
+        ("a77b9", "***"),
+        ("A77 only", "A77 only"),
+        ("10 mm at 120 kV", "10 mm at 120 kV"),
+    ],
+)
+def test_numbers_are_found_however_they_are_grouped_and_not_within_longer_ones(text: str, expected: str) -> None:
+    assert cleaned(text, PatientID="12345678", AccessionNumber="A77-B9") == expected
+
+
+@pytest.mark.parametrize("number", ["0", "00", "12", "000000"])
+def test_a_number_that_says_too_little_is_not_looked_for(number: str) -> None:
+    assert cleaned("0 00 12 000000 mm", PatientID=number) == "0 00 12 000000 mm"
+
+
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        "19610703", "1961-07-03", "03.07.1961", "3.7.61", "07/03/1961", "7/3/61", "3 July 1961", "July 3, 1961",
+        "3. Juli 1961", "3rd of", "JUL 03 1961", "03-Jul-61", "03071961", "19610703143000",
+    ],
+)  # fmt: skip
+def test_a_date_is_found_in_figures_and_words(spelled: str) -> None:
+    found = cleaned(f"born {spelled}.", PatientBirthDate="19610703")
+    if spelled == "3rd of":
+        assert found == "born 3rd of."
+    else:
+        assert REPLACEMENT in found
+        assert not any(part in found for part in ("1961", "61", "Jul", "703"))
+
+
+def test_dates_that_nobody_taught_go_too_unless_they_are_retained() -> None:
+    text = "compared with 2019-02-03 and 4 March 2018"
+    assert DictionaryCleaner(Identifiers()).clean(text) == "compared with *** and ***"
+    assert DictionaryCleaner(Identifiers(), keeps_dates=True).clean(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "call +49 30 1234567", "mail a.b@example.org", "see https://example.org/x?y=1", "(555) 123-4567",
+        "1.2.840.113619.2.55.3.604688119",
+    ],
+)  # fmt: skip
+def test_what_identifies_by_its_form_goes(text: str) -> None:
+    assert REPLACEMENT in DictionaryCleaner(Identifiers()).clean(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "AX T2 FLAIR FS", "CT 5.0 B31f ThorRoutine", "kernel 1.25 mm, 120 kVp, 200 mAs", "v3.2.1", "T1 2.0x2.0x4.0",
+        "SIEMENS syngo MR E11", "2 of 3 may be repeated", "LEFT KNEE PA 1.5T", "DWI b0/b500/b1000", "12:30",
+        "HFS 512x512 3.75", "1024 images", "Lossless 14.1", "May 5 be seen",
+    ],
+)  # fmt: skip
+def test_text_that_names_nobody_is_kept_as_it_is(text: str) -> None:
+    everything = known(
+        PatientName="Gray^Ann", PatientID="4711-X", PatientBirthDate="19610703", InstitutionName="St. Mary's Hospital"
+    )
+    assert DictionaryCleaner(everything).clean(text) == text
+
+
+def test_institutions_and_addresses_are_found_as_a_whole_and_by_their_lines() -> None:
+    places = {"InstitutionName": "St. Mary's Hospital", "InstitutionAddress": "12 Elm Street\r\nSpringfield, 99999"}
+    assert cleaned("at ST MARY'S  hospital, Springfield", **places) == "at ***"
+    assert cleaned("12 elm street", **places) == "***"
+    assert cleaned("hospital", **places) == "hospital"
+
+
+def test_what_is_joined_is_found_and_what_both_know_is_not_new() -> None:
+    one, other = known(PatientName="Gray^Ann"), known(PatientName="Smith^Ann", PatientID="X4711")
+    together = one.joined(other)
+    assert together.found_in("SMITH")
+    assert together.found_in("gray")
+    assert together.found_in(b"x-4711")
+    assert together.without(one) == Identifiers(names=frozenset(("smith",)), numbers=frozenset(("x4711",)))
+    assert Identifiers.loads(together.dumps()) == together
+    assert not Identifiers().found_in("Gray")
+
+
+@given(
+    st.text(st.characters(codec="utf-8"), max_size=30), st.text(st.characters(codec="utf-8"), min_size=1, max_size=30)
+)
+def test_whatever_is_cleaned_holds_nothing_that_is_known_and_is_not_changed_again(name: str, around: str) -> None:
+    found = Identifiers(names=frozenset(Identifiers.harvested(_named(name)).names))
+    cleaner = DictionaryCleaner(found)
+    once = cleaner.clean(f"{around} {name} {around}")
+    assert cleaner.clean(once) == once
+    assert not found.found_in(once)
+
+
+def _named(name: str) -> Dataset:
+    data_set = Dataset()
+    data_set.add_new(0x00100010, "PN", name.replace("\\", " "))
+    return data_set

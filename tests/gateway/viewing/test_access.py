@@ -1,0 +1,183 @@
+"""Who sees the archive through which view, and what those who see it so can find out of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway import assembly
+from gateway.assembly import Core
+from gateway.config import InvalidSettings, Settings
+from gateway.config.access import AccessSettings
+from gateway.config.views import ViewSettings
+from gateway.viewing.following import Follower
+from tests import instances
+from tests.gateway.dicomweb.conftest import Client, multipart
+from tests.gateway.viewing.test_following import VIEW, of_person, put, value
+
+POLICY = """
+[[role]]
+name = "researcher"
+[[role.rule]]
+name = "de-identified"
+view = "research"
+actions = ["search", "read_deidentified", "render"]
+scope = { Modality = ["CT"] }
+
+[[principal]]
+name = "ann"
+kind = "api_key"
+api_key_sha256 = "2bd806c97f0e00af1a1fc3328fa763a9269723c8db8fac4f93af71db186d6e90"
+roles = ["researcher"]
+networks = ["127.0.0.0/8"]
+
+[[principal]]
+name = "bob"
+kind = "api_key"
+api_key_sha256 = "81b637d8fcd2c6da6359e6963113a1170de795e4b725b84d1e0b4cfd9ec58ce9"
+actions = ["search", "read"]
+networks = ["127.0.0.0/8"]
+
+[[principal]]
+name = "here"
+kind = "loopback"
+roles = ["administrator"]
+"""
+ANN, BOB = {"Authorization": "Bearer alice"}, {"Authorization": "Bearer bob"}
+
+
+@pytest.fixture
+def settings(settings: Settings, tmp_path: Path) -> Settings:
+    policy = tmp_path / "policy.toml"
+    policy.write_text(POLICY)
+    return settings.model_copy(update={"access": AccessSettings(policy_file=policy)})
+
+
+@pytest.fixture
+async def stored(client: Client, follower: Follower) -> Any:
+    """A study as it is stored, of which the view has made its own."""
+    found = of_person()
+    await put(client, found, of_person(Modality="MR"))
+    follower.follow()
+    return found
+
+
+async def answered(client: Client, path: str, headers: dict[str, str]) -> tuple[int, Any]:
+    async with client.get(path, headers=headers) as response:
+        body = await response.read()
+        return response.status, json.loads(body) if body else None
+
+
+async def test_who_may_only_use_a_view_sees_it_without_naming_it(client: Client, stored: Any) -> None:
+    for path in ("/dicomweb/studies", f"{VIEW}/studies"):
+        status, found = await answered(client, path, ANN)
+        assert status == 200
+        (study,) = found
+        assert value(study, "00100010")["Alphabetic"].startswith("Pseudonym^")
+        assert value(study, "0020000D") != stored.StudyInstanceUID
+
+
+@pytest.mark.parametrize("path", ["studies/{}/metadata", "studies/{}", "studies/{}/rendered", "studies/{}/thumbnail"])
+async def test_a_stored_uid_is_to_who_uses_a_view_as_one_that_never_was(client: Client, stored: Any, path: str) -> None:
+    for root in ("/dicomweb", VIEW):
+        there = await answered(client, f"{root}/{path.format(stored.StudyInstanceUID)}", ANN)
+        absent = await answered(client, f"{root}/{path.format('1.2.3')}", ANN)
+        for each in (there[1], absent[1]):
+            each.pop("request")
+        assert there == absent
+        assert there[0] == 404
+
+
+async def test_a_rules_scope_is_over_what_the_view_shows(client: Client, stored: Any) -> None:
+    _, found = await answered(client, "/dicomweb/series", ANN)
+    assert [value(each, "00080060") for each in found] == ["CT"]
+
+
+async def test_a_view_that_nobody_gave_one_and_one_that_is_none_are_the_same(client: Client, stored: Any) -> None:
+    refused = [await answered(client, f"/views/{name}/dicomweb/studies", BOB) for name in ("research", "nothing")]
+    for _, body in refused:
+        body.pop("request")
+    assert refused[0] == refused[1]
+    assert refused[0][0] == 403
+    assert (await answered(client, "/views/nothing/dicomweb/studies", {}))[0] == 404
+
+
+async def test_who_sees_the_archive_as_stored_sees_it_so_without_naming_a_view(client: Client, stored: Any) -> None:
+    _, found = await answered(client, f"/dicomweb/studies?StudyInstanceUID={stored.StudyInstanceUID}", BOB)
+    assert len(found) == 1
+
+
+async def test_nothing_can_be_stored_or_deleted_through_a_view(client: Client, stored: Any) -> None:
+    _, (study,) = await answered(client, "/dicomweb/studies", ANN)
+    for root, refused in (("/dicomweb", 403), (VIEW, 405)):
+        async with client.delete(f"{root}/studies/{value(study, '0020000D')}", headers=ANN) as response:
+            assert response.status == refused
+        body, headers = multipart(instances.part10_file(of_person()))
+        async with client.post(f"{root}/studies", data=body, headers={**headers, **ANN}) as response:
+            assert response.status == refused
+
+
+async def test_entity_tags_and_the_feed_of_a_view_are_its_own_and_tell_no_time(client: Client, stored: Any) -> None:
+    async with client.get(f"{VIEW}/studies") as through, client.get("/dicomweb/studies") as plain:
+        assert through.headers["ETag"] != plain.headers["ETag"]
+    async with client.get(f"{VIEW}/changefeed") as response:
+        found = await response.json()
+    assert {each["action"] for each in found["changes"]} == {"created"}
+    assert all("time" not in each for each in found["changes"])
+    assert stored.StudyInstanceUID not in json.dumps(found)
+    assert all(each["version"].startswith("0000000") for each in found["changes"])
+
+
+async def test_what_is_read_through_a_view_is_on_the_trail_as_such(client: Client, core: Core, stored: Any) -> None:
+    _, (study,) = await answered(client, "/dicomweb/studies", ANN)
+    await answered(client, f"/dicomweb/studies/{value(study, '0020000D')}/metadata", ANN)
+    core.trail.close()
+    lines = [
+        json.loads(line)
+        for path in (core.settings.storage.directory / "audit").glob("*.jsonl")
+        for line in path.read_text().splitlines()
+    ]
+    reads = [each for each in lines if each.get("action") == "read_deidentified"]
+    assert reads
+    assert all((each["view"], each["principal"]) == ("research", "ann") for each in reads)
+
+
+@pytest.mark.parametrize(
+    ("view", "told"),
+    [
+        ({"options": ("retain_everything",)}, "views.research: option retain_everything"),
+        ({"scope": {"Colour": ("red",)}}, "views.research.scope.Colour"),
+        ({"scope": {"StudyDate": ("last 30 days",)}}, "may not depend on who asks or when"),
+        ({"recipe_file": Path("/nowhere")}, "views.research: /nowhere: No such file"),
+        ({"key": "short"}, "views.research.key"),
+    ],
+)
+def test_a_view_that_cannot_be_is_refused_at_the_start(settings: Settings, view: dict[str, Any], told: str) -> None:
+    wrong = settings.model_copy(update={"views": {"research": ViewSettings(**view)}})
+    with pytest.raises(InvalidSettings, match=told):
+        assembly.check(wrong)
+
+
+def test_a_rule_about_a_view_that_the_settings_do_not_have_is_refused(settings: Settings) -> None:
+    with pytest.raises(InvalidSettings, match=r"a rule names the view 'research'"):
+        assembly.check(settings.model_copy(update={"views": {}}))
+
+
+@pytest.mark.parametrize(
+    ("rule", "told"),
+    [
+        ('actions = ["read_deidentified"]', "read_deidentified needs a view"),
+        ('view = "research"\nactions = ["read"]', "read is not possible through a view"),
+        ('view = "research"\nactions = ["delete"]', "delete is not possible through a view"),
+        ('view = "Research!"\nactions = ["search"]', "view"),
+    ],
+)
+def test_a_rule_that_a_view_cannot_have_is_refused(settings: Settings, rule: str, told: str) -> None:
+    path = settings.access.policy_file
+    assert path is not None
+    path.write_text(f'[[role]]\nname = "r"\n[[role.rule]]\nname = "n"\n{rule}\n')
+    with pytest.raises(InvalidSettings, match=told):
+        assembly.check(settings)

@@ -1,0 +1,197 @@
+"""A view keeps up with its archive, and shows nothing of whom it is about."""
+
+from __future__ import annotations
+
+import datetime
+import io
+import json
+from typing import Any
+
+import pydicom
+from pydicom.dataset import Dataset
+
+from gateway.assembly import Core
+from gateway.viewing.following import Follower
+from tests import instances
+from tests.gateway.dicomweb.conftest import Client, store
+
+VIEW = "/views/research/dicomweb"
+PERSON = {
+    "PatientName": "Gray^Ann",
+    "PatientID": "MRN-4711",
+    "PatientBirthDate": "19610703",
+    "AccessionNumber": "ACC-99",
+    "ReferringPhysicianName": "House^Gregory",
+    "InstitutionName": "Princeton Plainsboro",
+    "StudyDescription": "CT thorax of Ann Gray",
+    "StudyDate": "20260101",
+}
+
+
+def of_person(**attributes: Any) -> Dataset:
+    return instances.data_set(**{**PERSON, **attributes})
+
+
+async def put(client: Client, *data_sets: Dataset) -> None:
+    status, answer = await store(client, *(instances.part10_file(each) for each in data_sets))
+    assert status == 200, answer
+
+
+async def search(client: Client, path: str, **query: str) -> list[dict[str, Any]]:
+    async with client.get(f"{VIEW}/{path}", params=query) as response:
+        assert response.status in (200, 204), await response.text()
+        return await response.json(content_type=None) if response.status == 200 else []
+
+
+def value(found: dict[str, Any], tag: str) -> Any:
+    return found[tag].get("Value", [None])[0]
+
+
+async def test_what_is_stored_appears_in_the_view_in_pseudonyms_only(client: Client, follower: Follower) -> None:
+    stored = of_person()
+    await put(client, stored)
+    assert await search(client, "studies") == []
+    report = follower.follow()
+    assert (report.made, report.gone, report.withheld) == (1, 0, 0)
+    (found,) = await search(client, "studies", includefield="StudyDescription")
+    text = json.dumps(found)
+    for each in ("Gray", "Ann", "4711", "19610703", "ACC-99", "House", "Princeton", stored.StudyInstanceUID):
+        assert each not in text
+    assert value(found, "00081030") == "CT thorax of ***"
+    assert value(found, "00080020") != "20260101"
+    study = value(found, "0020000D")
+    async with client.get(f"{VIEW}/studies/{study}/metadata") as response:
+        (metadata,) = await response.json(content_type=None)
+    assert value(metadata, "00120062") == "YES"
+    assert f"{VIEW}/studies/{study}" in value(found, "00081190")
+    assert value(metadata, "7FE00010") is None
+    bulk = metadata["7FE00010"]["BulkDataURI"]
+    async with client.get(bulk[bulk.index(VIEW) :]) as response:
+        assert response.status == 200
+        assert stored.PixelData in await response.read()
+    assert [each async for each in _frames(client, study, metadata)] == [stored.PixelData]
+
+
+async def _frames(client: Client, study: str, metadata: dict[str, Any]) -> Any:
+    path = f"{VIEW}/studies/{study}/series/{value(metadata, '0020000E')}/instances/{value(metadata, '00080018')}"
+    async with client.get(f"{path}/frames/1", headers={"Accept": "application/octet-stream"}) as response:
+        assert response.status == 200
+        yield await response.read()
+
+
+async def test_nothing_that_is_pseudonymous_is_found_as_stored_and_nothing_stored_in_the_view(
+    client: Client, follower: Follower
+) -> None:
+    stored = of_person()
+    await put(client, stored)
+    follower.follow()
+    assert await search(client, "studies", PatientName="Gray*") == []
+    assert await search(client, "studies", PatientID="MRN-4711") == []
+    assert await search(client, "studies", StudyInstanceUID=stored.StudyInstanceUID) == []
+    async with client.get(f"{VIEW}/studies/{stored.StudyInstanceUID}/metadata") as response:
+        assert response.status == 404
+    (found,) = await search(client, "studies")
+    async with client.get(f"/dicomweb/studies/{value(found, '0020000D')}/metadata") as response:
+        assert response.status == 404
+
+
+async def test_another_instance_of_the_patient_is_the_same_patient_with_its_interval_kept(
+    client: Client, follower: Follower
+) -> None:
+    await put(client, of_person(), of_person(StudyDate="20260111"), of_person(PatientID="other"))
+    follower.follow()
+    found = await search(client, "studies")
+    ids = {value(each, "00100020") for each in found}
+    assert len(found) == 3
+    assert len(ids) == 2
+    dates = [
+        datetime.date.fromisoformat(value(each, "00080020"))
+        for each in found
+        if [value(other, "00100020") for other in found].count(value(each, "00100020")) == 2
+    ]
+    assert abs((dates[0] - dates[1]).days) == 10
+
+
+async def test_what_is_deleted_is_gone_from_the_view_and_what_is_restored_comes_back(
+    client: Client, follower: Follower
+) -> None:
+    stored = of_person()
+    await put(client, stored)
+    follower.follow()
+    (found,) = await search(client, "studies")
+    study = value(found, "0020000D")
+    async with client.delete(f"/dicomweb/studies/{stored.StudyInstanceUID}") as response:
+        assert response.status == 204
+    assert follower.follow().gone == 1
+    assert await search(client, "studies") == []
+    async with client.get(f"{VIEW}/studies/{study}/metadata") as response:
+        assert response.status == 410
+    async with client.get("/dicomweb/deletions") as response:
+        (deletion,) = await response.json()
+    async with client.post(f"/dicomweb/deletions/{deletion['id']}/undo") as response:
+        assert response.status == 200
+    assert follower.follow().made == 1
+    assert [value(each, "0020000D") for each in await search(client, "studies")] == [study]
+
+
+async def test_a_new_version_takes_the_place_of_the_old_one(client: Client, follower: Follower) -> None:
+    stored = of_person(SeriesDescription="first")
+    await put(client, stored)
+    follower.follow()
+    stored.SeriesDescription = "second"
+    await put(client, stored)
+    follower.follow()
+    (series,) = await search(client, "series")
+    assert value(series, "0008103E") == "second"
+
+
+async def test_a_name_that_a_later_study_teaches_cleans_what_an_earlier_one_says(
+    client: Client, follower: Follower
+) -> None:
+    await put(client, of_person(StudyDescription="compare with Smith"))
+    follower.follow()
+    (found,) = await search(client, "studies", includefield="StudyDescription")
+    assert value(found, "00081030") == "compare with Smith"
+    await put(client, of_person(OtherPatientNames="Smith^Ann", StudyDescription="second"))
+    follower.follow()
+    texts = {value(each, "00081030") for each in await search(client, "studies", includefield="StudyDescription")}
+    assert texts == {"compare with ***", "second"}
+
+
+async def test_what_may_have_text_burned_in_is_withheld_and_listed(
+    client: Client, core: Core, follower: Follower
+) -> None:
+    stored = of_person(Modality="US")
+    await put(client, stored)
+    assert follower.follow().withheld == 1
+    assert await search(client, "studies") == []
+    (listed,) = core.views["research"].index.quarantined(core.settings.views["research"].tenant)  # type: ignore[arg-type]
+    assert listed.key.sop_uid == stored.SOPInstanceUID
+    assert "Modality is US" in listed.reason
+    assert follower.follow().withheld == 0
+
+
+async def test_a_view_follows_from_the_beginning_when_its_rows_are_lost(
+    client: Client, core: Core, follower: Follower
+) -> None:
+    await put(client, of_person(), of_person())
+    assert follower.follow().made == 2
+    again = follower.follow()
+    assert (again.made, again.studies) == (0, 0)
+
+
+async def test_the_whole_instance_is_a_file_that_pydicom_reads(client: Client, follower: Follower) -> None:
+    await put(client, of_person())
+    follower.follow()
+    (found,) = await search(client, "studies")
+    async with client.get(
+        f"{VIEW}/studies/{value(found, '0020000D')}",
+        headers={"Accept": 'multipart/related; type="application/dicom"'},
+    ) as response:
+        assert response.status == 200
+        body = await response.read()
+    part = body[body.index(b"\r\n\r\n") + 4 :]
+    read = pydicom.dcmread(io.BytesIO(part), force=True)
+    assert read.PatientIdentityRemoved == "YES"
+    assert read.PatientName != PERSON["PatientName"]
+    assert b"Gray" not in body

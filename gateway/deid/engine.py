@@ -119,6 +119,7 @@ def _measure_document(out: Dataset) -> None:
 def _meta(out: Dataset, transfer_syntax_uid: str) -> FileMetaDataset:
     """File Meta Information with nothing of the old: no AE titles, no private information."""
     meta = FileMetaDataset()
+    meta.FileMetaInformationGroupLength = 0  # counted when it is written
     meta.FileMetaInformationVersion = b"\0\x01"
     for keyword, tag in (("MediaStorageSOPClassUID", 0x00080016), ("MediaStorageSOPInstanceUID", 0x00080018)):
         element = out.get_item(tag)

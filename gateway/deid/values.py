@@ -138,6 +138,11 @@ def joined(vr: str, values: list[str]) -> str:
     return "\\".join(value[:longest] for value in values)
 
 
+def even(value: bytes) -> bytes:
+    """Text of even length, as every value has to be (PS3.5 6.2)."""
+    return value + b" " * (len(value) % 2)
+
+
 def zeros(vr: str, element: Element) -> list[object]:
     """As many zeros as there are numbers."""
     if isinstance(element.value, bytes):

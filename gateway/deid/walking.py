@@ -22,6 +22,7 @@ from gateway.deid.values import (
     Element,
     codecs_of,
     dataset_of,
+    even,
     items,
     joined,
     made,
@@ -163,7 +164,7 @@ class Walk:
     def _keep(self, source: Dataset, element: Element, tag: int, rule: Rule, place: Place) -> Element | None:
         if rule.vr == "SQ":
             return self._enter(source, element, tag, rule, place, place.mode)
-        if element.VR == "SQ" or (rule.vr in _NOT_TEXT and element.VR in WORDS):
+        if element.VR == "SQ" or (_vr(rule, element) in _NOT_TEXT and element.VR in WORDS):
             self.warnings.append(f"({tag >> 16:04X},{tag & 0xFFFF:04X}) removed: its VR is not that of the dictionary")
             self._record(place, tag, rule.action, Done.REMOVED, "not in its VR")
             return None
@@ -228,7 +229,7 @@ class Walk:
             self._record(place, tag, rule.action, Done.KEPT, rule.why)
             return shared(element)
         vr = _vr(rule, element)
-        if vr not in WORDS and vr not in ("AE", "CS"):
+        if vr not in WORDS and vr not in ("AE", "CS") and rule.vr != "UN":
             return self._fallback(source, element, tag, rule, place)
         return self._words(self._cleaner, source, element, tag, rule, place)
 
@@ -236,7 +237,8 @@ class Walk:
         self, cleaner: TextCleaner, source: Dataset, element: Element, tag: int, rule: Rule, place: Place
     ) -> Element | None:
         vr = _vr(rule, element)
-        values = texts(element, vr, place.codecs)
+        # A text whose VR neither the table nor the file tells: one value, in the data set's characters.
+        values = texts(element, "UT" if vr == "UN" else vr, place.codecs)
         found = [cleaner.clean(value) for value in values]
         if found == values:
             self._record(place, tag, rule.action, Done.KEPT, f"{rule.why}; nothing to clean")
@@ -247,10 +249,11 @@ class Walk:
             if rule.basic is Action.K:
                 return self._empty(element, tag, rule, place)
             return self._fallback(source, element, tag, rule, place)
-        if vr in ("AE", "CS"):
+        if vr in ("AE", "CS") or (vr == "UN" and not found[0].isascii()):
             return self._fallback(source, element, tag, rule, place)
         self._record(place, tag, rule.action, Done.CLEANED, rule.why)
-        return made(tag, vr, joined(vr, found))
+        text = joined(vr, found)
+        return made(tag, vr, even(text.encode("ascii")) if vr == "UN" else text)
 
     def _shift(self, source: Dataset, element: Element, tag: int, rule: Rule, place: Place) -> Element | None:
         values = texts(element, rule.vr, place.codecs)

@@ -41,7 +41,7 @@ class Deidentified:
 
     def part10(self) -> bytes:
         """The instance as a file (PS3.10 7.1), its preamble of zeros."""
-        out = dataset_of(dict(self.dataset.items()), self.dataset)
+        out = dataset_of(dict(self.dataset.items()), self.dataset, self.dataset.original_encoding)
         buffer = BytesIO()
         syntax = file_meta.encoding_of(str(self.file_meta.TransferSyntaxUID))
         out.file_meta = self.file_meta

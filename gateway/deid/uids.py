@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 from pydicom._uid_dict import UID_dictionary
+
+from storage.dicom.identifiers import UID_MAX_LENGTH
+
+_UID = re.compile(r"[0-9]+(?:\.[0-9]+)+", re.ASCII)
 
 WELL_KNOWN = frozenset(UID_dictionary)
 """PS3.6 Annex A: SOP classes, transfer syntaxes, coding schemes, well-known frames of reference and instances."""
@@ -19,3 +25,8 @@ NAMES_A_KIND = frozenset(
 They stay even where a vendor made them, as a private SOP class: they are not anybody's, and without them nobody can
 read the instance. Every other UID is replaced, also where Table E.1-1 does not list the attribute.
 """
+
+
+def is_uid(text: str) -> bool:
+    """Whether a value is of the form of a UID (PS3.5 9.1; leading zeros are taken, as everywhere here)."""
+    return not text or (len(text) <= UID_MAX_LENGTH and _UID.fullmatch(text) is not None)

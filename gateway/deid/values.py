@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 from pydicom import DataElement, Dataset, config
 from pydicom.charset import default_encoding
+from pydicom.datadict import DicomDictionary  # type: ignore[attr-defined]
 from pydicom.dataelem import RawDataElement
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
@@ -21,6 +23,7 @@ from pydicom.values import convert_SQ
 from gateway.errors import NotDeidentified
 from storage.dicom import charsets
 from storage.dicom import vr as vrs
+from storage.dicom.json_model import swap
 
 Element = DataElement | RawDataElement
 # What pydicom raises on bytes that are no sequence.
@@ -153,10 +156,42 @@ def zeros(vr: str, element: Element) -> list[object]:
     return ["0" if vr in ("DS", "IS") else 0.0] * count
 
 
-def dataset_of(kept: dict[BaseTag, Element], like: Dataset) -> Dataset:
-    """A data set of these elements that is written as the other one was read."""
-    charset = like.original_character_set or default_encoding
+@lru_cache(maxsize=65_536)
+def _most_numbers(tag: int) -> int | None:
+    """How many values an attribute may have by the dictionary; None for any number (PS3.6 "VM")."""
+    entry = DicomDictionary.get(tag)
+    most = entry[1].rpartition("-")[2] if entry is not None else "n"
+    return int(most) if most.isdigit() else None
+
+
+def too_long_for_numbers(element: Element, tag: int, vr: str) -> bool:
+    """Whether a number attribute has more bytes than its numbers can take: they are something else then."""
+    size = vrs.WORD_BYTES.get(element.VR or vr) if vr in vrs.NUMBER_FORMATS or vr == "AT" else None
+    if size is None or not isinstance(element.value, bytes):
+        return False
+    most = _most_numbers(tag)
+    return len(element.value) % size != 0 or (most is not None and len(element.value) > most * size)
+
+
+def dataset_of(kept: dict[BaseTag, Element], source: Dataset, encoding: tuple[bool | None, bool | None]) -> Dataset:
+    """A data set of these elements, for one that is written in ``encoding`` (implicit VR, little endian).
+
+    An item that came in another one (in VR UN) is turned into this one here, byte for byte: pydicom would read its
+    values to do so, and warn of those that it finds wrong with the values themselves.
+    """
+    if source.original_encoding != encoding and None not in encoding:
+        kept = {tag: _recoded(element, encoding) for tag, element in kept.items()}
+    charset = source.original_character_set or default_encoding
     out = Dataset(kept, parent_encoding=charset)
-    implicit, little = like.original_encoding
-    out.set_original_encoding(implicit, little, charset)
+    out.set_original_encoding(*encoding, charset)
     return out
+
+
+def _recoded(element: Element, encoding: tuple[bool | None, bool | None]) -> Element:
+    if not isinstance(element, RawDataElement):
+        return element
+    vr = element.VR or vrs.of_tag(element.tag)
+    value = element.value or b""
+    if element.is_little_endian != encoding[1]:
+        value = swap(value, vrs.WORD_BYTES.get(vr, 1))
+    return RawDataElement(element.tag, vr, element.length, value, 0, bool(encoding[0]), bool(encoding[1]), True)

@@ -16,7 +16,7 @@ from gateway.deid.pseudonyms import PseudonymousPatient, Pseudonyms
 from gateway.deid.recipe import RuleAction
 from gateway.deid.table import Action, Option
 from gateway.deid.text import TextCleaner
-from gateway.deid.uids import NAMES_A_KIND
+from gateway.deid.uids import NAMES_A_KIND, is_uid
 from gateway.deid.values import (
     WORDS,
     Element,
@@ -29,6 +29,7 @@ from gateway.deid.values import (
     raw_bytes,
     shared,
     texts,
+    too_long_for_numbers,
     zeros,
 )
 from gateway.errors import NotDeidentified
@@ -70,6 +71,7 @@ class Walk:
         self._limits = limits
         self._elements = 0
         self._types = AttributeTypes("")
+        self._encoding: tuple[bool | None, bool | None] = (None, None)
         self._sop_class = ""
         self._patient_id = ""
         self._claims = Claims()
@@ -78,6 +80,7 @@ class Walk:
     def instance(self, source: Dataset) -> Dataset:
         """The top level of an instance."""
         place = Place(codecs=codecs_of(source, charsets.DEFAULT), position=((1,), (1,)))
+        self._encoding = source.original_encoding
         self._sop_class = self._first(source, 0x00080016, place)
         self._types = AttributeTypes(self._sop_class)
         self._patient_id = self._first(source, _PATIENT_ID, place)
@@ -107,7 +110,7 @@ class Walk:
             raise NotDeidentified("the data set has too many elements")
         if blocks is not None:
             self._creators(source, kept, place)
-        return dataset_of(kept, source)
+        return dataset_of(kept, source, self._encoding)
 
     def _record(self, place: Place, tag: int, action: Action | None, done: Done, why: str) -> None:
         self.outcomes.append(Outcome((*place.path, int(tag)), action, done, why))
@@ -164,11 +167,19 @@ class Walk:
     def _keep(self, source: Dataset, element: Element, tag: int, rule: Rule, place: Place) -> Element | None:
         if rule.vr == "SQ":
             return self._enter(source, element, tag, rule, place, place.mode)
-        if element.VR == "SQ" or (_vr(rule, element) in _NOT_TEXT and element.VR in WORDS):
+        vr = _vr(rule, element)
+        if (
+            element.VR == "SQ"
+            or (vr in _NOT_TEXT and element.VR in WORDS)
+            or too_long_for_numbers(element, int(tag), vr)
+        ):
             self.warnings.append(f"({tag >> 16:04X},{tag & 0xFFFF:04X}) removed: its VR is not that of the dictionary")
             self._record(place, tag, rule.action, Done.REMOVED, "not in its VR")
             return None
-        if rule.vr == "AS":
+        if vr == "UI" and not all(map(is_uid, texts(element, "UI", place.codecs))):
+            self._record(place, tag, rule.action, Done.PSEUDONYM, "not a UID")
+            return self._uids(element, tag, place)
+        if vr == "AS":
             return self._age(source, element, tag, rule, place)
         if tag == _ICC_PROFILE:
             return self._icc(element, tag, rule, place)

@@ -193,7 +193,9 @@ def _fault_of_sequence(tag: int, depth: int, action: str, now: Any, options: fro
     text = str(item[INNER_TEXT].value) if INNER_TEXT in item else None
     uid = item[INNER_UID].value if INNER_UID in item else None
     if action == "D":
-        return "something of the item is left" if text == f"{mark(tag, depth)} ok" or uid == old[INNER_UID].value else None
+        return (
+            "something of the item is left" if text == f"{mark(tag, depth)} ok" or uid == old[INNER_UID].value else None
+        )
     if uid != (old[INNER_UID].value if "retain_uids" in options else PSEUDONYMS.uid(old[INNER_UID].value)):
         return "UIDs in it are not right"
     cells = ROWS[tag][2]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from typing import Any
 
@@ -20,8 +22,20 @@ PATIENT = PSEUDONYMS.patient("clinic", "", "MRN-1")
 CT = "1.2.840.10008.5.1.4.1.1.2"
 
 
+@contextmanager
+def unknown_stays() -> Iterator[None]:
+    """Elements in VR UN stay in it, though pydicom's dictionary may know better."""
+    before = config.replace_un_with_known_vr
+    config.replace_un_with_known_vr = False
+    try:
+        yield
+    finally:
+        config.replace_un_with_known_vr = before
+
+
 def element(tag: int, vr: str, value: Any) -> DataElement:
-    return DataElement(tag, vr, value, validation_mode=config.IGNORE)
+    with unknown_stays():
+        return DataElement(tag, vr, value, validation_mode=config.IGNORE)
 
 
 def dataset(*elements: tuple[int, str, Any]) -> Dataset:
@@ -52,13 +66,14 @@ def written(found: Dataset, syntax: str = ExplicitVRLittleEndian, preamble: byte
     found.preamble = preamble
     encoding = file_meta.encoding_of(syntax)
     buffer = BytesIO()
-    pydicom.dcmwrite(
-        buffer,
-        found,
-        implicit_vr=encoding.implicit,
-        little_endian=not encoding.big_endian,
-        enforce_file_format=True,
-    )
+    with unknown_stays():
+        pydicom.dcmwrite(
+            buffer,
+            found,
+            implicit_vr=encoding.implicit,
+            little_endian=not encoding.big_endian,
+            enforce_file_format=True,
+        )
     return buffer.getvalue()
 
 

@@ -8,7 +8,7 @@ OHIF   := $(VENV)/ohif/.unpacked
 ROUNDS := 200
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format install samples docs faults powercut grid large advisories fuzz clean
+.PHONY: help demo test check format install samples docs faults powercut grid deid-grid large advisories fuzz clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -73,6 +73,9 @@ grid: $(STAMP) ## the interop suite on every pair of engines, with one and with 
 advisories: $(STAMP) ## compare what is installed with the advisory database (needs the internet)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-audit
 	$(BIN)/pip-audit --skip-editable --progress-spinner off
+
+deid-grid: $(STAMP) ## de-identification: every pair of options in every encoding, every file validated
+	DEID_GRID=1 $(BIN)/python -m pytest -n 2 -q tests/gateway/deid
 
 large: $(STAMP) ## store and read instances of 3 GB; tells the memory that each process took (7 GB of disk)
 	$(BIN)/python -m pytest -n 0 -q -m large --engines local+sqlite tests/interop/test_large_instance.py

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
-from io import BytesIO
 
-import pydicom
-from pydicom import Dataset
-from pydicom.dataset import FileMetaDataset
-from pydicom.uid import UID
+from pydicom import DataElement, Dataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset
 
 from gateway.deid import codestreams, markers, pixel_data, structured
 from gateway.deid.explain import Outcome
@@ -16,10 +15,12 @@ from gateway.deid.pixel_data import PIXEL_DATA, PixelFindings
 from gateway.deid.profile import Profile
 from gateway.deid.pseudonyms import PseudonymousPatient, Pseudonyms
 from gateway.deid.text import RemoveAll, TextCleaner
-from gateway.deid.values import dataset_of, made, raw_bytes, texts
+from gateway.deid.uids import is_uid
+from gateway.deid.values import element_of, made, raw_bytes, texts, with_elements
 from gateway.deid.walking import Walk
 from gateway.errors import NotDeidentified
 from storage.dicom import charsets, file_meta
+from storage.dicom.file_meta import FileMeta
 from storage.dicom.limits import Limits
 
 _DOCUMENT, _DOCUMENT_LENGTH = 0x00420011, 0x00420015
@@ -34,20 +35,23 @@ class Deidentified:
     """
 
     dataset: Dataset
-    file_meta: FileMetaDataset
+    file_meta: FileMeta
     outcomes: tuple[Outcome, ...]
     warnings: tuple[str, ...]
     pixels: PixelFindings
 
     def part10(self) -> bytes:
         """The instance as a file (PS3.10 7.1), its preamble of zeros."""
-        out = dataset_of(dict(self.dataset.items()), self.dataset, self.dataset.original_encoding)
-        buffer = BytesIO()
-        syntax = file_meta.encoding_of(str(self.file_meta.TransferSyntaxUID))
-        out.file_meta = self.file_meta
-        out.preamble = b"\0" * 128
-        pydicom.dcmwrite(buffer, out, implicit_vr=syntax.implicit, little_endian=not syntax.big_endian)
-        return buffer.getvalue()
+        encoding = file_meta.encoding_of(self.file_meta.transfer_syntax_uid)
+        body = DicomBytesIO()
+        body.is_implicit_VR, body.is_little_endian = encoding.implicit, not encoding.big_endian
+        write_dataset(body, self.dataset)
+        data = body.getvalue()
+        if encoding.deflated:
+            deflater = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+            data = deflater.compress(data) + deflater.flush()
+            data += b"\0" * (len(data) % 2)
+        return file_meta.write(self.file_meta) + data
 
 
 def deidentify(
@@ -82,6 +86,8 @@ def deidentify(
         It cannot be said with certainty what is in the data set: nested too deeply, too many elements, damaged frames.
     """
     syntax = transfer_syntax_uid or _syntax_of(dataset)
+    if not is_uid(syntax):
+        raise NotDeidentified("the transfer syntax is not a UID")
     walk = Walk(profile, pseudonyms, patient, cleaner or RemoveAll(), kept_text, limits or Limits())
     try:
         out = walk.instance(dataset)
@@ -89,12 +95,12 @@ def deidentify(
         raise NotDeidentified("sequences are nested too deeply") from error
     if walk.positions:
         structured.renumber(out, walk.positions)
-    pixels = out.get_item(PIXEL_DATA)
+    pixels = element_of(out, PIXEL_DATA)
     encapsulated = pixel_data.is_encapsulated(pixels)
+    ours = markers.elements(profile)
     if pixels is not None and encapsulated and codestreams.examined(syntax):
-        out.add(pixel_data.without_metadata(pixels, syntax))
-    _measure_document(out)
-    markers.write(out, profile)
+        ours.append(pixel_data.without_metadata(pixels, syntax))
+    out = with_elements(out, [*ours, *_document_length(out)])
     return Deidentified(
         dataset=out,
         file_meta=_meta(out, syntax),
@@ -109,24 +115,19 @@ def _syntax_of(dataset: Dataset) -> str:
     return str(meta.get("TransferSyntaxUID", "")) if meta is not None else ""
 
 
-def _measure_document(out: Dataset) -> None:
-    """Encapsulated Document Length (0042,0015) is that of the document that took the old one's place."""
-    document = out.get_item(_DOCUMENT)
-    if document is not None and out.get_item(_DOCUMENT_LENGTH) is not None:
-        out.add(made(_DOCUMENT_LENGTH, "UL", len(raw_bytes(document))))
+def _document_length(out: Dataset) -> list[DataElement]:
+    """Encapsulated Document Length (0042,0015), of the document that took the old one's place."""
+    document = element_of(out, _DOCUMENT)
+    if document is None or element_of(out, _DOCUMENT_LENGTH) is None:
+        return []
+    return [made(_DOCUMENT_LENGTH, "UL", len(raw_bytes(document)))]
 
 
-def _meta(out: Dataset, transfer_syntax_uid: str) -> FileMetaDataset:
+def _meta(out: Dataset, transfer_syntax_uid: str) -> FileMeta:
     """File Meta Information with nothing of the old: no AE titles, no private information."""
-    meta = FileMetaDataset()
-    meta.FileMetaInformationGroupLength = 0  # counted when it is written
-    meta.FileMetaInformationVersion = b"\0\x01"
-    for keyword, tag in (("MediaStorageSOPClassUID", 0x00080016), ("MediaStorageSOPInstanceUID", 0x00080018)):
-        element = out.get_item(tag)
+    found: list[str] = []
+    for tag in (0x00080016, 0x00080018):
+        element = element_of(out, tag)
         values = [] if element is None else texts(element, "UI", charsets.DEFAULT)
-        setattr(meta, keyword, values[0] if values else "")
-    if transfer_syntax_uid:
-        meta.TransferSyntaxUID = UID(transfer_syntax_uid)
-    meta.ImplementationClassUID = UID(file_meta.IMPLEMENTATION_CLASS_UID)
-    meta.ImplementationVersionName = file_meta.IMPLEMENTATION_VERSION_NAME
-    return meta
+        found.append(values[0] if values else "")
+    return FileMeta(transfer_syntax_uid, *found)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pydicom import Dataset
+from pydicom import DataElement, Dataset
 
 from gateway.deid.profile import ENGINE_VERSION, Profile
 from gateway.deid.table import Option, table
-from gateway.deid.values import made
+from gateway.deid.values import element_of, made
 
 PRODUCT = "DICOMweb gateway"
 
@@ -20,12 +20,14 @@ WRITTEN = frozenset((PATIENT_IDENTITY_REMOVED, METHOD, METHOD_CODES, TEMPORAL_IN
 """Never taken over from the input: what another de-identification said of itself is not true of this one."""
 
 
-def write(dataset: Dataset, profile: Profile) -> None:
-    """Add the markers of a profile. Clean Pixel Data is not among them: ``pixels_cleaned`` says it when it is done."""
-    dataset.add(made(PATIENT_IDENTITY_REMOVED, "CS", "YES"))
-    dataset.add(made(METHOD, "LO", method(profile)))
-    dataset.add(made(METHOD_CODES, "SQ", [_code(name) for name in methods(profile)]))
-    dataset.add(made(TEMPORAL_INFORMATION, "CS", temporal_information(profile)))
+def elements(profile: Profile) -> list[DataElement]:
+    """The markers of a profile. Clean Pixel Data is not among them: ``pixels_cleaned`` says it when it is done."""
+    return [
+        made(PATIENT_IDENTITY_REMOVED, "CS", "YES"),
+        made(METHOD, "LO", method(profile)),
+        made(METHOD_CODES, "SQ", [_code(name) for name in methods(profile)]),
+        made(TEMPORAL_INFORMATION, "CS", temporal_information(profile)),
+    ]
 
 
 def method(profile: Profile) -> list[str]:
@@ -60,7 +62,7 @@ def temporal_information(profile: Profile) -> str:
 def pixels_cleaned(dataset: Dataset) -> None:
     """Say that whatever was burned into the pixels has been taken out, and that this was verified."""
     dataset.add(made(BURNED_IN_ANNOTATION, "CS", "NO"))
-    codes = dataset.get_item(METHOD_CODES)
+    codes = element_of(dataset, METHOD_CODES)
     present = [] if codes is None else list(codes.value or ())
     present.append(_code(Option.CLEAN_PIXEL_DATA.value))
     dataset.add(made(METHOD_CODES, "SQ", sorted(present, key=lambda item: str(item[0x00080100].value))))

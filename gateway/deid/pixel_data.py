@@ -9,7 +9,7 @@ from pydicom import DataElement, Dataset
 from pydicom.dataelem import RawDataElement
 
 from gateway.deid import codestreams
-from gateway.deid.values import Element, made, raw_bytes, texts
+from gateway.deid.values import Element, element_of, made, raw_bytes, texts
 from gateway.errors import NotDeidentified
 from storage.dicom import charsets
 
@@ -61,7 +61,7 @@ def findings(source: Dataset, transfer_syntax_uid: str, *, encapsulated: bool) -
     embedded = [
         _number(source, group << 16 | _OVERLAY_BIT)
         for group in sorted(planes)
-        if source.get_item(group << 16 | _OVERLAY_DATA) is None
+        if element_of(source, group << 16 | _OVERLAY_DATA) is None
         and _number(source, group << 16 | _OVERLAY_BITS_ALLOCATED) > 1
     ]
     return PixelFindings(
@@ -74,7 +74,7 @@ def findings(source: Dataset, transfer_syntax_uid: str, *, encapsulated: bool) -
 
 
 def _number(source: Dataset, tag: int) -> int:
-    element = source.get_item(tag)
+    element = element_of(source, tag)
     value = None if element is None else element.value
     if isinstance(value, bytes):
         return int.from_bytes(value[:2], "big" if source.original_encoding[1] is False else "little")
@@ -82,7 +82,7 @@ def _number(source: Dataset, tag: int) -> int:
 
 
 def _text(source: Dataset, tag: int) -> str:
-    element = source.get_item(tag)
+    element = element_of(source, tag)
     values = [] if element is None else texts(element, "CS", charsets.DEFAULT)
     return values[0].upper() if values else ""
 
@@ -92,7 +92,9 @@ def is_encapsulated(element: Element | None) -> bool:
     if element is None or not isinstance(element.value, bytes):
         return False
     undefined = element.length == 0xFFFFFFFF if isinstance(element, RawDataElement) else element.is_undefined_length
-    return bool(undefined) and element.value.startswith(_ITEM)
+    if undefined and not element.value.startswith(_ITEM):
+        raise NotDeidentified("the pixel data is neither native nor in fragments")
+    return bool(undefined)
 
 
 def without_metadata(element: Element, transfer_syntax_uid: str) -> DataElement:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pydicom import Dataset
 
 from gateway.deid.safe_private import PrivateKey, SafePrivate
-from gateway.deid.values import items, made, texts
+from gateway.deid.values import element_of, elements, items, made, texts
 from storage.dicom import charsets
 
 CHARACTERISTICS = 0x00080300
@@ -31,7 +31,7 @@ class Claims:
 
 def claims_of(dataset: Dataset, codecs: charsets.Encodings) -> Claims:
     """The claims of an instance, at its top level; those that cannot be read are none."""
-    element = dataset.get_item(CHARACTERISTICS)
+    element = element_of(dataset, CHARACTERISTICS)
     found = [] if element is None else items(element, dataset) or []
     blocks: set[tuple[int, str]] = set()
     elements: set[PrivateKey] = set()
@@ -48,7 +48,7 @@ def claims_of(dataset: Dataset, codecs: charsets.Encodings) -> Claims:
 
 
 def _numbers(item: Dataset, tag: int) -> list[int]:
-    element = item.get_item(tag)
+    element = element_of(item, tag)
     if element is None or element.value is None:
         return []
     if isinstance(element.value, bytes):
@@ -59,7 +59,7 @@ def _numbers(item: Dataset, tag: int) -> list[int]:
 
 
 def _text(item: Dataset, tag: int, vr: str, codecs: charsets.Encodings) -> str:
-    element = item.get_item(tag)
+    element = element_of(item, tag)
     values = [] if element is None else texts(element, vr, codecs)
     return values[0] if values else ""
 
@@ -71,9 +71,9 @@ class Blocks:
         self._safe = safe
         self._claims = claims
         self._creators: dict[tuple[int, int], str] = {}
-        for tag in dataset.keys():  # noqa: SIM118 - iterating a data set itself converts its elements
+        for tag, element in elements(dataset):
             if tag >> 16 & 1 and 0x10 <= tag & 0xFFFF <= 0xFF:
-                values = texts(dataset.get_item(tag), "LO", charsets.DEFAULT)
+                values = texts(element, "LO", charsets.DEFAULT)
                 if values:
                     self._creators[tag >> 16, tag & 0xFFFF] = values[0]
 
@@ -101,10 +101,10 @@ def has_text(value: bytes, clean: Callable[[str], str]) -> bool:
 
 def remaining_claims(source: Dataset, kept: Container[int], codecs: charsets.Encodings) -> list[Dataset]:
     """The claims on blocks that something is left of: which block, and that it is safe; no descriptions."""
-    element = source.get_item(CHARACTERISTICS)
+    element = element_of(source, CHARACTERISTICS)
     creators = {
-        (tag >> 16, next(iter(texts(source.get_item(tag), "LO", codecs)), ""))
-        for tag in source.keys()  # noqa: SIM118
+        (tag >> 16, next(iter(texts(each, "LO", codecs)), ""))
+        for tag, each in elements(source)
         if tag >> 16 & 1 and 0x10 <= tag & 0xFFFF <= 0xFF and tag in kept
     }
     remaining: list[Dataset] = []

@@ -11,7 +11,7 @@ from pydicom import Dataset
 from gateway.deid.dates import MAX_AGE_YEARS
 from gateway.deid.profile import Rule
 from gateway.deid.table import Action, ContentItemKey, Option
-from gateway.deid.values import items, made, texts
+from gateway.deid.values import element_of, items, made, texts
 from storage.dicom import charsets
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def content(
 
 def _key(item: Dataset, codecs: charsets.Encodings) -> ContentItemKey | None:
     value_type = _text(item, _VALUE_TYPE, codecs)
-    concept = item.get_item(_CONCEPT_NAME)
+    concept = element_of(item, _CONCEPT_NAME)
     names = [] if concept is None else items(concept, item) or []
     if not names:
         return None
@@ -75,7 +75,7 @@ def _key(item: Dataset, codecs: charsets.Encodings) -> ContentItemKey | None:
 
 
 def _text(item: Dataset, tag: int, codecs: charsets.Encodings) -> str:
-    element = item.get_item(tag)
+    element = element_of(item, tag)
     values = [] if element is None else texts(element, "SH", codecs)
     return values[0] if values else ""
 
@@ -99,15 +99,15 @@ def _overrides(key: ContentItemKey | None, rule: Rule | None) -> Mapping[int, Ru
 
 def _cap_age(item: Dataset) -> None:
     """Subject Age, kept, at 90 years at most; in another unit than years it is not looked at but removed."""
-    element = item.get_item(_MEASURED_VALUE)
+    element = element_of(item, _MEASURED_VALUE)
     for value in [] if element is None else items(element, item) or []:
-        number = value.get_item(_NUMERIC_VALUE)
+        number = element_of(value, _NUMERIC_VALUE)
         found = [] if number is None else texts(number, "DS", charsets.DEFAULT)
         try:
             years = float(found[0])
         except (IndexError, ValueError):
             continue
-        units = value.get_item(0x004008EA)
+        units = element_of(value, 0x004008EA)
         unit = next(iter(items(units, value) or []), None) if units is not None else None
         if unit is None or _text(unit, _CODES[0], charsets.DEFAULT) != "a":
             continue
@@ -120,9 +120,9 @@ def renumber(dataset: Dataset, positions: Mapping[tuple[int, ...], tuple[int, ..
 
     One whose target was removed points to the nearest item above it that is still there.
     """
-    element = dataset.get_item(CONTENT_SEQUENCE)
+    element = element_of(dataset, CONTENT_SEQUENCE)
     for item in [] if element is None else items(element, dataset) or []:
-        reference = item.get_item(REFERENCED_ITEM)
+        reference = element_of(item, REFERENCED_ITEM)
         if reference is not None:
             old = _position(item)
             while old and old not in positions:
@@ -132,7 +132,7 @@ def renumber(dataset: Dataset, positions: Mapping[tuple[int, ...], tuple[int, ..
 
 
 def _position(item: Dataset) -> tuple[int, ...]:
-    element = item.get_item(REFERENCED_ITEM)
+    element = element_of(item, REFERENCED_ITEM)
     value = None if element is None else element.value
     if isinstance(value, bytes):
         order = "little" if item.original_encoding[1] is not False else "big"

@@ -7,8 +7,9 @@ is, whatever it holds.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 
 from pydicom import DataElement, Dataset, config
@@ -31,6 +32,7 @@ _UNPARSABLE = (ValueError, OSError, EOFError, KeyError, TypeError, AttributeErro
 WORDS = frozenset(("LO", "LT", "PN", "SH", "ST", "UC", "UT"))
 """VRs whose values a person wrote."""
 _LONGEST = {"AE": 16, "CS": 16, "SH": 16, "LO": 64, "PN": 64, "ST": 1024, "LT": 10240}
+_KNOWN = frozenset(vrs.NAMES.values())
 _SINGLE = frozenset(("LT", "ST", "UT", "UR"))
 
 
@@ -39,9 +41,29 @@ def made(tag: int, vr: str, value: Any) -> DataElement:
     return DataElement(tag, vr, value, validation_mode=config.IGNORE)
 
 
+def elements(dataset: Dataset) -> list[tuple[BaseTag, Element]]:
+    """Every element as it is, in the order of tags."""
+    return [(tag, _checked(element)) for tag, element in sorted(dataset.items(), key=itemgetter(0))]
+
+
+def element_of(dataset: Dataset, tag: int) -> Element | None:
+    """One element as it is; asking the data set itself would read and convert it where it is empty."""
+    element: Element | None = dataset.get_item(tag, keep_deferred=True)
+    return None if element is None else _checked(element)
+
+
+def _checked(element: Element) -> Element:
+    if isinstance(element, RawDataElement):
+        if element.VR is not None and element.VR not in _KNOWN:
+            raise NotDeidentified("an element has a VR that does not exist")
+        if element.value is None and element.length:
+            raise NotDeidentified("the data set was read without some of its values")
+    return element
+
+
 def codecs_of(dataset: Dataset, inherited: charsets.Encodings) -> charsets.Encodings:
     """The character sets of a data set: its own, or else those of the one it is in (PS3.3 C.12.1.1.2)."""
-    element = dataset.get_item(0x00080005)
+    element = element_of(dataset, 0x00080005)
     if element is None or not element.value:
         return inherited
     return charsets.encodings(tuple(texts(element, "CS", charsets.DEFAULT)))
@@ -166,8 +188,9 @@ def _most_numbers(tag: int) -> int | None:
 
 def too_long_for_numbers(element: Element, tag: int, vr: str) -> bool:
     """Whether a number attribute has more bytes than its numbers can take: they are something else then."""
-    size = vrs.WORD_BYTES.get(element.VR or vr) if vr in vrs.NUMBER_FORMATS or vr == "AT" else None
-    if size is None or not isinstance(element.value, bytes):
+    used = element.VR or vr
+    size = 4 if used == "AT" else vrs.WORD_BYTES.get(used)
+    if size is None or (vr not in vrs.NUMBER_FORMATS and vr != "AT") or not isinstance(element.value, bytes):
         return False
     most = _most_numbers(tag)
     return len(element.value) % size != 0 or (most is not None and len(element.value) > most * size)
@@ -176,22 +199,32 @@ def too_long_for_numbers(element: Element, tag: int, vr: str) -> bool:
 def dataset_of(kept: dict[BaseTag, Element], source: Dataset, encoding: tuple[bool | None, bool | None]) -> Dataset:
     """A data set of these elements, for one that is written in ``encoding`` (implicit VR, little endian).
 
-    An item that came in another one (in VR UN) is turned into this one here, byte for byte: pydicom would read its
-    values to do so, and warn of those that it finds wrong with the values themselves.
+    An item that came in another one (in VR UN), or an element that lost its VR on the way, is turned into this one
+    here, byte for byte: pydicom would read its values to do so, and warn of those it finds wrong with the values
+    themselves.
     """
-    if source.original_encoding != encoding and None not in encoding:
-        kept = {tag: _recoded(element, encoding) for tag, element in kept.items()}
+    if None not in encoding:
+        for tag, element in kept.items():
+            if isinstance(element, RawDataElement) and (
+                element.is_little_endian != encoding[1] or (element.VR is None and not encoding[0])
+            ):
+                kept[tag] = _recoded(element, encoding)
     charset = source.original_character_set or default_encoding
     out = Dataset(kept, parent_encoding=charset)
     out.set_original_encoding(*encoding, charset)
     return out
 
 
-def _recoded(element: Element, encoding: tuple[bool | None, bool | None]) -> Element:
-    if not isinstance(element, RawDataElement):
-        return element
+def _recoded(element: RawDataElement, encoding: tuple[bool | None, bool | None]) -> RawDataElement:
     vr = element.VR or vrs.of_tag(element.tag)
     value = element.value or b""
     if element.is_little_endian != encoding[1]:
         value = swap(value, vrs.WORD_BYTES.get(vr, 1))
     return RawDataElement(element.tag, vr, element.length, value, 0, bool(encoding[0]), bool(encoding[1]), True)
+
+
+def with_elements(dataset: Dataset, elements: Iterable[DataElement]) -> Dataset:
+    """A data set with some elements more, or others in their place; adding them one by one would read its values."""
+    kept: dict[BaseTag, Element] = dict(dataset.items())
+    kept.update({element.tag: element for element in elements})
+    return dataset_of(kept, dataset, dataset.original_encoding)

@@ -22,6 +22,8 @@ from gateway.deid.values import (
     Element,
     codecs_of,
     dataset_of,
+    element_of,
+    elements,
     even,
     items,
     joined,
@@ -69,7 +71,7 @@ class Walk:
         self._cleaner = cleaner
         self._kept_text = kept_text
         self._limits = limits
-        self._elements = 0
+        self._count = 0
         self._types = AttributeTypes("")
         self._encoding: tuple[bool | None, bool | None] = (None, None)
         self._sop_class = ""
@@ -95,9 +97,8 @@ class Walk:
         place.codecs = codecs_of(source, place.codecs)
         blocks = Blocks(source, self.profile.safe_private, self._claims) if self._keeps_private else None
         kept: dict[BaseTag, Element] = {}
-        for tag in sorted(source.keys()):
-            self._elements += 1
-            element = source.get_item(tag)
+        for tag, element in elements(source):
+            self._count += 1
             if tag >> 16 & 1:
                 found = None if blocks is None else self._private(source, element, tag, place, blocks)
                 if blocks is None:
@@ -106,7 +107,7 @@ class Walk:
                 found = self._standard(source, element, tag, place)
             if found is not None:
                 kept[tag] = found
-        if self._elements > self._limits.max_elements:
+        if self._count > self._limits.max_elements:
             raise NotDeidentified("the data set has too many elements")
         if blocks is not None:
             self._creators(source, kept, place)
@@ -116,7 +117,7 @@ class Walk:
         self.outcomes.append(Outcome((*place.path, int(tag)), action, done, why))
 
     def _first(self, source: Dataset, tag: int, place: Place) -> str:
-        element = source.get_item(tag)
+        element = element_of(source, tag)
         values = [] if element is None else texts(element, vrs.of_tag(tag), place.codecs)
         return values[0] if values else ""
 

@@ -16,7 +16,7 @@ from pydicom.uid import (
 
 from gateway.deid import Option, Profile, deidentify
 from tests.gateway.deid import canaries
-from tests.gateway.deid.made import PATIENT, PSEUDONYMS, dataset, read, written
+from tests.gateway.deid.made import PATIENT, PSEUDONYMS, read, written
 
 PRIVATE_CLASS = "1.2.826.0.1.3680043.9.9999.1"
 ENCODINGS = [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian]

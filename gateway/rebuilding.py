@@ -95,8 +95,7 @@ def _postgres(settings: Settings, anew: bool) -> Iterator[Archive]:
         _refuse(not schemas.take(schema), f"another reindex of schema {schema} is at work")
         if anew:
             schemas.drop(fresh)
-        beside = settings.model_copy(update={"index": settings.index.model_copy(update={"db_schema": fresh})})
-        index = assembly.index(beside, any_age=True)
+        index = assembly.index(_rebuilt(settings, fresh), any_age=True)
         index.ping()  # makes the tables, also when there is nothing to put in them
         yield from _filled(settings, index)
         # What it has stored meanwhile is not in the new one: the next run finds it, and nothing else is to be done.
@@ -104,6 +103,16 @@ def _postgres(settings: Settings, anew: bool) -> Iterator[Archive]:
             schemas.in_use(schema), f"a gateway was started on schema {schema}; stop it, and give the command again"
         )
         schemas.replace(schema, fresh)
+
+
+def _rebuilt(settings: Settings, schema: str) -> Settings:
+    """Settings of an index in another schema whose commits are not waited for.
+
+    What a crash of the server takes of it the next run does again; ``Schemas.replace`` makes the whole of it durable.
+    """
+    index = settings.index.model_copy(update={"db_schema": schema})
+    storage = settings.storage.model_copy(update={"fsync": False})
+    return settings.model_copy(update={"index": index, "storage": storage})
 
 
 def _refuse(when: bool, why: str) -> None:

@@ -10,7 +10,8 @@ from psycopg import sql
 
 from storage.control.relational import SCHEMA, RelationalControl
 from storage.index.connections import Connections
-from storage.index.postgres import PostgresDatabase, PostgresSettings, close, connect, translated, usable
+from storage.index.postgres import PostgresSettings, close, connect, translated, usable
+from storage.index.postgres_database import PostgresDatabase
 
 _CONNECTIONS = 4
 _SCHEMA_LOCK = 0x636F_6E74_726F_6C  # "control": one process at a time makes tables

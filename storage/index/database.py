@@ -6,7 +6,7 @@ holds a piece that the engine's ``Dialect`` spells.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -119,6 +119,13 @@ class Database(Protocol):
         """Run a statement for each row of parameters; nothing comes back.
 
         The engine may wait with it until something is asked or the transaction ends, and a fault shows then.
+        """
+        ...
+
+    def insert(self, table: str, values: Mapping[str, object]) -> None:
+        """Insert a row.
+
+        The engine may wait with it as with ``write``, and insert many rows at once, those first that others refer to.
         """
         ...
 

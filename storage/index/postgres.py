@@ -11,11 +11,9 @@ from __future__ import annotations
 import logging
 import select
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 
 import psycopg
@@ -23,10 +21,11 @@ from psycopg import errors, sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import TransactionStatus
 
-from storage.errors import SchemaMismatch, SearchTooBroad, StorageError, StorageFull, StorageUnavailable
-from storage.index import migrations, searching
+from storage.errors import SchemaMismatch, StorageError, StorageFull, StorageUnavailable
+from storage.index import migrations
 from storage.index.connections import Connections
-from storage.index.database import Among, Either, Found, Listed, Matching, Sql, Text
+from storage.index.database import Found
+from storage.index.postgres_database import PostgresDatabase
 from storage.index.relational import Change, RelationalIndex
 from storage.index.transaction import LAST, Transaction
 from storage.index.writing import Writer
@@ -45,7 +44,7 @@ class PostgresSettings:
     ``conninfo`` is a libpq connection string or URL; several hosts and ``target_session_attrs=read-write`` follow a
     failover. ``password_file`` is read at each connection, so that a password can be changed under way. All tables are
     in ``schema``, which is made when absent. ``max_readers`` bounds the connections of one process beside its one for
-    writing. ``fsync`` False lets commits return before they are durable; for benchmarks.
+    writing. ``fsync`` False lets commits return before they are durable: for benchmarks, and what can be done again.
     """
 
     conninfo: str = field(repr=False)
@@ -62,78 +61,6 @@ class PostgresSettings:
         except psycopg.Error:
             # Its own message quotes what it could not read, which may be the password.
             raise ValueError("neither a PostgreSQL URL nor a connection string") from None
-
-
-class PostgresDialect:
-    """PostgreSQL's way to say it."""
-
-    _LIKE = str.maketrans({"*": "%", "?": "_", "%": r"\%", "_": r"\_", "\\": "\\\\"})
-
-    def spell(self, piece: Matching | Among | Listed | Either) -> Text:
-        """See Dialect."""
-        if isinstance(piece, Either):
-            # Across an OR the planner would not look into subqueries by their indexes, but read every study.
-            parts = [condition.spelled(self) for condition in piece.conditions]
-            union = " UNION ALL ".join(f"SELECT s.id FROM study s WHERE {part.text}" for part in parts)
-            return Text(f"s.id IN ({union})", tuple(value for part in parts for value in part.parameters))
-        if isinstance(piece, Among):
-            return Text(f"{piece.column} = ANY(?)", (list(piece.values),))
-        if isinstance(piece, Listed):
-            return Text(f"coalesce(json_agg(DISTINCT {piece.expression}), '[]')::text")
-        # The planner itself chooses between the index of trigrams and the order of the studies.
-        return Text(f"{piece.alias}.{piece.column} LIKE ?", (piece.pattern.translate(self._LIKE),))
-
-
-@lru_cache(maxsize=2048)
-def _marked(text: str) -> str:
-    """A statement with psycopg's placeholders."""
-    return text.replace("%", "%%").replace("?", "%s")
-
-
-class PostgresDatabase:
-    """A connection to PostgreSQL as a Database."""
-
-    def __init__(self, connection: psycopg.Connection[Found]) -> None:
-        self.connection = connection
-        self._dialect = PostgresDialect()
-
-    def execute(self, text: str, parameters: Sequence[object] = ()) -> psycopg.Cursor[Found]:
-        """See Database. Inside a pipeline it is sent when rows are asked for."""
-        return self.connection.execute(_marked(text), parameters, binary=True)
-
-    def write(self, text: str, *rows: Sequence[object]) -> None:
-        """See Database."""
-        for row in rows:
-            self.connection.execute(_marked(text), row)
-
-    def script(self, text: str) -> None:
-        """See Database."""
-        self.connection.execute(text)
-
-    def has_table(self, name: str) -> bool:
-        """See Database."""
-        found = self.execute("SELECT 1 FROM pg_tables WHERE schemaname = current_schema() AND tablename = ?", (name,))
-        return found.fetchone() is not None
-
-    def run(self, statement: Sql) -> list[Found]:
-        """See Database."""
-        spelled = statement.spelled(self._dialect)
-        return self.execute(spelled.text, spelled.parameters).fetchall()
-
-    @contextmanager
-    def reading(self, timeout_s: float) -> Iterator[float]:
-        """See Database. The bound holds for each statement."""
-        self.script(
-            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;"
-            f"SET LOCAL statement_timeout = {max(1, int(timeout_s * 1000))}"
-        )
-        try:
-            yield time.monotonic() + timeout_s
-        except errors.QueryCanceled as error:
-            raise SearchTooBroad(searching.too_long(timeout_s)) from error
-        finally:
-            if not self.connection.broken:
-                self.script("ROLLBACK")
 
 
 def connect(settings: PostgresSettings, session: Mapping[str, object]) -> psycopg.Connection[Found]:
@@ -163,6 +90,16 @@ def connect(settings: PostgresSettings, session: Mapping[str, object]) -> psycop
         connection.close()
         raise
     return connection
+
+
+def confirm(connection: psycopg.Connection[Found]) -> None:
+    """Let commits return only when they are durable, whatever the server's default; one that asks for more holds.
+
+    What is durable then is everything that was committed before, also by sessions that did not wait.
+    """
+    (confirmed,) = connection.execute("SHOW synchronous_commit").fetchone() or ("",)
+    if confirmed == "off":
+        connection.execute("SET synchronous_commit = on")
 
 
 def application_name(schema: str) -> str:
@@ -230,11 +167,10 @@ class PostgresIndex(RelationalIndex):
                 "lock_timeout": milliseconds // 3,
             }
         )
-        (confirmed,) = connection.execute("SHOW synchronous_commit").fetchone() or ("",)
-        if not self._settings.fsync:
+        if self._settings.fsync:
+            confirm(connection)
+        else:
             connection.execute("SET synchronous_commit = off")
-        elif confirmed == "off":
-            connection.execute("SET synchronous_commit = on")
         return PostgresDatabase(connection)
 
     def _prepare(self) -> None:
@@ -299,8 +235,10 @@ class PostgresIndex(RelationalIndex):
                 writer = Writer(transaction)
                 results = [change(writer) for change in changes]
                 transaction.finish()
+                self._writing.send()
                 connection.execute("COMMIT")
         except BaseException:
+            self._writing.forget()
             self._roll_back(connection)
             raise
         return results

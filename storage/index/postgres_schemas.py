@@ -9,7 +9,7 @@ from types import TracebackType
 from psycopg import Connection, sql
 
 from storage.index.database import Found
-from storage.index.postgres import PostgresSettings, application_name, connect, translated
+from storage.index.postgres import PostgresSettings, application_name, confirm, connect, translated
 
 _REBUILD_LOCK = 0x7265_696E_6465_78  # "reindex": one at a time
 
@@ -33,6 +33,7 @@ class Schemas:
             self._connection = connect(self._settings, {})
             # Not to be taken for a session of the gateway's.
             self._connection.execute("SET application_name = 'gateway schemas'")
+            confirm(self._connection)
         self._held.callback(self._connection.close)
         return self
 
@@ -68,7 +69,8 @@ class Schemas:
     def replace(self, schema: str, fresh: str) -> str | None:
         """Let a schema take the place of another, in one transaction; by what name that one is kept, if there was one.
 
-        A session that is in the middle of something on the old one is waited for.
+        A session that is in the middle of something on the old one is waited for. When it returns everything that was
+        committed to the fresh one is durable as well.
         """
         aside = f"{schema}_{time.strftime('%Y%m%dt%H%M%S')}"
         while self._has(aside):

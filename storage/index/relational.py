@@ -84,17 +84,14 @@ class RelationalIndex(ABC):
     def commit(self, arrival: Arrival) -> Commit:
         return self._write(lambda writer: self._store_all(writer, [arrival])[0])
 
-    def _store(self, writer: Writer, arrival: Arrival) -> Commit:
-        # Looked at inside the transaction: however long the arrival waited for it, who indexes orphans waits longer.
-        age_s = time.time() - ids.version_time_s(arrival.version)
-        if age_s > self._max_age_s:
-            raise StaleObject(f"received {age_s:.0f} s ago")
-        return writer.store(arrival)
-
     def _store_all(self, writer: Writer, arrivals: Sequence[Arrival]) -> list[Commit]:
-        commits = [self._store(writer, arrival) for arrival in arrivals]
-        writer.revoice()
-        return commits
+        # Looked at inside the transaction: however long an arrival waited for it, who indexes orphans waits longer.
+        now_s = time.time()
+        for arrival in arrivals:
+            age_s = now_s - ids.version_time_s(arrival.version)
+            if age_s > self._max_age_s:
+                raise StaleObject(f"received {age_s:.0f} s ago")
+        return writer.store_all(arrivals)
 
     def quarantine(self, item: Quarantined) -> None:
         self._write(lambda writer: writer.quarantine(_quarantine_values(item)))

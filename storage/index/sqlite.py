@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -85,6 +85,11 @@ class SqliteDatabase:
     def write(self, text: str, *rows: Sequence[object]) -> None:
         """See Database."""
         self.connection.executemany(text, rows)
+
+    def insert(self, table: str, values: Mapping[str, object]) -> None:
+        """See Database."""
+        names, marks = ", ".join(values), ", ".join("?" * len(values))
+        self.connection.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", tuple(values.values()))
 
     def script(self, text: str) -> None:
         """See Database. Not by executescript, which would commit."""

@@ -34,8 +34,7 @@ class Transaction:
 
     def insert(self, table: str, values: Mapping[str, object]) -> None:
         """Insert a row."""
-        names, marks = ", ".join(values), ", ".join("?" * len(values))
-        self.db.write(f"INSERT INTO {table} ({names}) VALUES ({marks})", tuple(values.values()))
+        self.db.insert(table, values)
 
     def update(self, table: str, identifier: int, values: Mapping[str, object]) -> None:
         """Update a row."""

@@ -55,14 +55,17 @@ class Voices:
 
     def heard(
         self, table: str, speaker: Speaker, data_set: JsonDataSet, version: str, change: int, before: Collection[str]
-    ) -> None:
-        """Take note of a version that has become current in place of those ``before``."""
+    ) -> bool:
+        """Take note of a version that has become current in place of those ``before``; whether it changed the row."""
         blank = table == "study" and is_blank(data_set)
         if speaker.live and speaker.source in before:
             self.choose(table, speaker.row, change)
-        elif not speaker.live or (blank, version) < (speaker.blank, speaker.source):
+            return True
+        if not speaker.live or (blank, version) < (speaker.blank, speaker.source):
             begins: dict[str, object] = {} if speaker.live else {"live": True, "appeared": change}
             self._speak(table, speaker.row, data_set, version, begins)
+            return True
+        return False
 
     def choose(self, table: str, identifier: int, change: int) -> None:
         """Let a study or series speak through its right instance; mark it dead when it has none."""

@@ -19,6 +19,7 @@ from storage.index.arrivals import Arrival, Commit, Conflict, Outcome, Role
 from storage.index.changes import Action
 from storage.index.database import rows_of
 from storage.index.questions import Target
+from storage.index.standing import Instance, Standing, Study
 from storage.index.transaction import Transaction
 
 
@@ -57,27 +58,6 @@ def _is_alternative(current: _Version, header: str, transfer_syntax: str) -> boo
     return header == current.header and transfer_syntax != current.transfer_syntax and not native
 
 
-class _Instance(NamedTuple):
-    row: int
-    study_uid: str
-    series_uid: str
-    sop_class_uid: str
-    current: int | None
-
-
-class _Study(NamedTuple):
-    """A study's row, its patient, and the arrival's series in it, if there is one."""
-
-    row: int
-    live: bool
-    source: str
-    issuer: str
-    patient_id: str
-    series: int | None
-    series_live: bool | None
-    series_source: str | None
-
-
 class Writer:
     """Applies changes inside one writing transaction."""
 
@@ -85,13 +65,22 @@ class Writer:
         self.transaction = transaction
         self.db = transaction.db
         self.voices = voices.Voices(transaction)
+        self._standing = Standing(self.db)
         self._unheard: set[tuple[str, int]] = set()
 
-    def store(self, arrival: Arrival) -> Commit:
-        """Give one arrival its rows, or say why it gets none."""
+    def store_all(self, arrivals: Sequence[Arrival]) -> list[Commit]:
+        """Give arrivals their rows in their order, or say why one gets none."""
+        if len(arrivals) > 1:
+            self._standing.look_up([arrival.key for arrival in arrivals])
+        commits = [self._store(arrival) for arrival in arrivals]
+        self._standing.forget()
+        self.revoice()
+        return commits
+
+    def _store(self, arrival: Arrival) -> Commit:
         key, extract = arrival.key, arrival.extract
         patient = rows.patient_key(extract.data_set, key.study_uid)
-        study, instance = self._found(key)
+        study, instance = self._standing.of(key)
         versions: list[_Version] = []
         if instance is not None:
             if instance.current is not None and not arrival.deletion_record:
@@ -111,25 +100,6 @@ class Writer:
             if refused is not None:
                 return refused
         return self._insert(arrival, study, instance, versions, patient)
-
-    def _found(self, key: ids.InstanceKey) -> tuple[_Study | None, _Instance | None]:
-        """What is there of an arrival's study, series and instance; both asked before either answer is waited for."""
-        study = self.db.execute(
-            "SELECT s.id, s.live, s.source_version, p.issuer, p.patient_id, e.id, e.live, e.source_version"
-            " FROM study s JOIN patient p ON p.id = s.patient LEFT JOIN series e ON e.study = s.id AND e.series_uid = ?"
-            " WHERE s.tenant = ? AND s.study_uid = ?",
-            (key.series_uid, key.tenant, key.study_uid),
-        )
-        instance = self.db.execute(
-            "SELECT i.id, s.study_uid, e.series_uid, i.sop_class_uid, i.current_version FROM instance i"
-            " JOIN study s ON s.id = i.study JOIN series e ON e.id = i.series WHERE i.tenant = ? AND i.sop_uid = ?",
-            (key.tenant, key.sop_uid),
-        )
-        of_study, of_instance = study.fetchone(), instance.fetchone()
-        return (
-            _Study(*of_study) if of_study is not None else None,
-            _Instance(*of_instance) if of_instance is not None else None,
-        )
 
     def move(self, instance: int, object_key: str) -> None:
         """Let an instance stand where a version of it belongs: an instance that was deleted may come back elsewhere."""
@@ -170,9 +140,9 @@ class Writer:
             " FROM study s JOIN patient p ON p.id = s.patient WHERE s.id = ?",
             (study,),
         ).fetchone()
-        return self._of_another(_Study(*found), patient)
+        return self._of_another(Study(*found), patient)
 
-    def _of_another(self, study: _Study, patient: tuple[str, str, str]) -> bool:
+    def _of_another(self, study: Study, patient: tuple[str, str, str]) -> bool:
         """Whether a study is another patient's.
 
         A blank Patient ID says nothing about who the patient is; modalities send both in one study. But a study whose
@@ -202,8 +172,8 @@ class Writer:
     def _insert(
         self,
         arrival: Arrival,
-        study: _Study | None,
-        instance: _Instance | None,
+        study: Study | None,
+        instance: Instance | None,
         versions: list[_Version],
         patient: tuple[str, str, str],
     ) -> Commit:
@@ -222,10 +192,12 @@ class Writer:
         for identifier, other in roles.items():
             if identifier != change:
                 self.db.write("UPDATE version SET role = ? WHERE id = ?", (other.value, identifier))
+        spoke = False
         if current:
             before = {version.version for version in versions}
             for table, speaker in _speakers(study):
-                self.voices.heard(table, speaker, extract.data_set, arrival.version, change, before)
+                spoke |= self.voices.heard(table, speaker, extract.data_set, arrival.version, change, before)
+        self._standing.changed(key, place=spoke or study is None or study.series is None)
         if arrival.deletion_record:
             if instance is None or instance.current is None:
                 self.settle(instance_row)
@@ -262,13 +234,11 @@ class Writer:
         self.transaction.used(arrival.key.tenant, 1, arrival.size)
         document = {"metadata": rows.pack(extract.metadata), "layout": rows.layout_document(extract)}
         self.transaction.insert("document", {"version": change, **document})
-        self.db.write(
-            "INSERT INTO frame_chunk (version, chunk, body) VALUES (?, ?, ?)",
-            *((change, number, body) for number, body in enumerate(extract.frame_chunks)),
-        )
+        for number, body in enumerate(extract.frame_chunks):
+            self.transaction.insert("frame_chunk", {"version": change, "chunk": number, "body": body})
 
     def _study_row(
-        self, arrival: Arrival, study: _Study | None, patient: tuple[str, str, str], change: int, *, live: bool
+        self, arrival: Arrival, study: Study | None, patient: tuple[str, str, str], change: int, *, live: bool
     ) -> int:
         if study is not None:
             return study.row
@@ -309,7 +279,7 @@ class Writer:
         return change
 
     def _instance_row(
-        self, arrival: Arrival, instance: _Instance | None, study: int, series: int, change: int, *, current: bool
+        self, arrival: Arrival, instance: Instance | None, study: int, series: int, change: int, *, current: bool
     ) -> int:
         spoken = voices.instance_values(arrival.extract.data_set, arrival.extract.sop_class_uid)
         if instance is None:
@@ -358,7 +328,7 @@ class Writer:
         )
 
 
-def _speakers(study: _Study | None) -> Iterator[tuple[str, voices.Speaker]]:
+def _speakers(study: Study | None) -> Iterator[tuple[str, voices.Speaker]]:
     """Through what an arrival's study and series speak, as far as they were there before it."""
     if study is None:
         return
@@ -367,7 +337,7 @@ def _speakers(study: _Study | None) -> Iterator[tuple[str, voices.Speaker]]:
         yield "series", voices.Speaker(study.series, bool(study.series_live), study.series_source or "")
 
 
-def _misplaced(instance: _Instance, arrival: Arrival) -> str:
+def _misplaced(instance: Instance, arrival: Arrival) -> str:
     """Why a live instance's UID may not arrive with these identifiers; "" when it may."""
     if instance.study_uid != arrival.key.study_uid:
         return "the SOP Instance UID is in use in another study"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from pathlib import Path
 
 import psycopg
@@ -17,9 +20,11 @@ from storage.dicom import identifiers as ids
 from storage.dicom.matching import EVERYTHING
 from storage.index.arrivals import Conflict
 from storage.index.postgres import PostgresSettings
+from storage.index.postgres_schemas import Schemas
 from storage.index.questions import Target
 from storage.index.stored import Existence
 from tests.instances import data_set, encode, extract
+from tests.postgres import Postgres
 
 TENANT = ids.tenant("main")
 STUDY = ids.study_uid("1.1")
@@ -76,6 +81,15 @@ def drop(settings: Settings) -> None:
         with psycopg.connect(settings.index.url.get_secret_value(), autocommit=True) as connection:
             for name in kept(settings):
                 connection.execute(f'DROP SCHEMA "{name}" CASCADE')
+
+
+def wait_until_unused(settings: Settings) -> None:
+    """The server takes a moment to notice that a session was closed."""
+    with Schemas(assembly.postgres_settings(settings)) as schemas:
+        deadline_s = time.monotonic() + 10
+        while schemas.in_use(settings.index.db_schema):
+            assert time.monotonic() < deadline_s
+            time.sleep(0.01)
 
 
 def test_a_rebuilt_index_takes_the_place_of_the_old_one_which_is_kept(settings: Settings) -> None:
@@ -138,3 +152,29 @@ def test_a_gateway_on_another_host_keeps_its_schema_from_being_rebuilt(
     running.close()
     rebuild(here)
     drop(here)
+
+
+def test_a_rebuilt_index_is_durable_when_it_takes_its_place(tmp_path: Path) -> None:
+    server = Postgres()
+    try:
+        with psycopg.connect(server.admin(), autocommit=True) as connection:
+            connection.execute("ALTER SYSTEM SET synchronous_commit = off")
+            connection.execute("SELECT pg_reload_conf()")
+            writes = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'"
+            (writer,) = connection.execute(writes).fetchone() or (0,)
+        settings = Settings(
+            storage=StorageSettings(directory=tmp_path), index=IndexSettings(engine="postgres", url=server.url)
+        )
+        store(settings)
+        wait_until_unused(settings)
+        with rebuilding(settings) as archive:
+            reconcile.reindex(archive)
+            # From here on a commit that nobody waits for stays in the server's memory.
+            os.kill(writer, signal.SIGSTOP)
+        before = kept(settings)
+        server.kill()
+        server.start()
+        assert existence(settings) is Existence.LIVE
+        assert kept(settings) == before
+    finally:
+        server.stop()

@@ -18,7 +18,8 @@ from storage.dicom.attributes import Level
 from storage.dicom.keys import of_keyword
 from storage.index import ageing, queries
 from storage.index.database import Sql
-from storage.index.postgres import PostgresDatabase, PostgresDialect, PostgresIndex
+from storage.index.postgres import PostgresIndex
+from storage.index.postgres_database import PostgresDatabase, PostgresDialect
 from storage.index.questions import Ageing, Search
 from storage.index.relational import RelationalIndex
 from storage.index.sqlite import SqliteDatabase, SqliteIndex

@@ -16,17 +16,20 @@ from pathlib import Path
 import psycopg
 import pytest
 from psycopg import sql
+from pydicom.uid import JPEGBaseline8Bit
 
+from storage.dicom import identifiers as ids
 from storage.dicom import keys, matching
 from storage.dicom.attributes import Computed, Level
 from storage.dicom.keys import Options
+from storage.dicom.matching import EVERYTHING
 from storage.errors import SchemaMismatch, SearchTooBroad, StorageUnavailable
-from storage.index.arrivals import Arrival
+from storage.index.arrivals import Arrival, Outcome
 from storage.index.base import Index
 from storage.index.postgres import PostgresIndex, PostgresSettings
-from storage.index.questions import Search
+from storage.index.questions import Search, Target
 from storage.index.sqlite import SqliteIndex
-from tests.instances import data_set, encode, extract
+from tests.instances import data_set, encapsulated, encode, extract, identity
 from tests.postgres import Postgres, new_schema
 from tests.storage.index.conformance import MAIN, SAMPLES, IndexContract, arrival, put
 
@@ -163,6 +166,30 @@ def test_one_bad_arrival_does_not_take_its_group_along(postgres_schema: Postgres
     assert results[0].startswith("the index does not answer: UniqueViolation")
     assert good.version not in results[0]
     assert index.count(Search(MAIN, Level.INSTANCE)) == 7
+    index.close()
+
+
+def test_rows_that_go_in_many_at_once_are_all_there_and_of_a_batch_that_fails_none(
+    postgres_schema: PostgresSettings,
+) -> None:
+    index = PostgresIndex(postgres_schema)
+    # In number no power of two, of one series and of several, with chunks of frames and without.
+    framed = [identity(f"1.2.{number}") + encapsulated(b"ab", b"c") for number in range(75)]
+    batch = [arrival(extract(body, JPEGBaseline8Bit)) for body in framed]
+    batch += [
+        arrival(extract(encode(data_set(StudyInstanceUID="1.1", SeriesInstanceUID=f"1.1.{number % 3}"))))
+        for number in range(38)
+    ]
+    with pytest.raises(StorageUnavailable, match="UniqueViolation"):
+        index.commit_all([*batch, arrival(extract(encode(data_set())), batch[0].version)])
+    assert index.count(Search(MAIN, Level.INSTANCE)) == 0
+    assert {each.outcome for each in index.commit_all(batch)} == {Outcome.STORED}
+    assert index.count(Search(MAIN, Level.INSTANCE)) == len(batch)
+    located = index.locate(Target(MAIN, ids.study_uid("1.2.3")), EVERYTHING)
+    assert len(located) == len(framed)
+    assert all(len(list(index.fragments(each.version_id, [1]))) == 1 for each in located)
+    rows = index.search(Search(MAIN, Level.STUDY, computed=COMPUTED[Level.STUDY]))
+    assert sorted(str(row.computed[Computed.STUDY_SERIES]) for row in rows) == ["1", "3"]
     index.close()
 
 

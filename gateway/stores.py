@@ -197,6 +197,7 @@ def _s3_settings(s3: S3Section) -> S3Settings:
         max_connections=s3.max_connections,
         multipart_threshold_bytes=s3.multipart_threshold_bytes,
         part_bytes=s3.part_bytes,
+        parallel_parts=s3.parallel_parts,
     )
 
 

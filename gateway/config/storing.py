@@ -111,6 +111,8 @@ class S3Section(Section):
     """Longer objects go up in parts; shorter ones are held in memory while they do."""
     part_bytes: int = Field(default=8 << 20, ge=5 << 20, le=1 << 30)
     """Size of a part."""
+    parallel_parts: int = Field(default=4, ge=0, le=64)
+    """Parts that each process has under way beside one of each object; every part under way is held in memory."""
     cache_bytes: int = Field(default=4 << 30, ge=0)
     """Room for what was read, in ``cache`` in the storage directory, shared by all processes; 0 keeps nothing."""
     read_ahead: int = Field(default=8, ge=0, le=64)

@@ -160,6 +160,7 @@ class S3ObjectStore:
 
     def close(self) -> None:
         """See ObjectStore."""
+        self._uploader.close()
         self._client.close()
 
     # Writing

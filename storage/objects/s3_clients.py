@@ -56,7 +56,7 @@ class S3Settings:
     ``etag_is_md5`` False is for buckets whose ETag is no digest: then a SHA-256 checksum header is sent instead, which
     the server has to check; None is False for SSE-KMS and SSE-C (as AWS has it), else True. ``lists_by_directory`` says
     that the server sorts keys directory by directory (SeaweedFS) and not by code point; None looks at the server's
-    name.
+    name. ``parallel_parts`` of all large objects go up beside one of each; each of them is in memory.
     """
 
     endpoint_url: str | None
@@ -85,6 +85,7 @@ class S3Settings:
     max_connections: int = 64
     multipart_threshold_bytes: int = 16 << 20
     part_bytes: int = 8 << 20
+    parallel_parts: int = 4
     etag_is_md5: bool | None = None
     lists_by_directory: bool | None = None
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import threading
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from typing import Any
 
@@ -19,11 +21,21 @@ _MAX_PARTS = 10_000
 
 
 class Uploader:
-    """Puts one object at a time in parts by a boto3 client."""
+    """Puts objects in parts by a boto3 client.
+
+    Who puts an object sends its parts; threads beside send others of them, while one of ``parallel_parts`` is free.
+    So each object moves on whatever the others do, and no more parts are in memory than there are objects and threads.
+    """
 
     def __init__(self, client: Any, settings: S3Settings) -> None:
         self._client = client
         self._settings = settings
+        self._free = threading.Semaphore(settings.parallel_parts)
+        self._threads = ThreadPoolExecutor(max(1, settings.parallel_parts), thread_name_prefix="s3-part")
+
+    def close(self) -> None:
+        """End the threads."""
+        self._threads.shutdown()
 
     def put(self, key: str, full_key: str, body: Sequence[Segment], size: int, put_id: str) -> None:
         """Upload and complete, or abort and raise; errors of the libraries are left to the caller once parts went up.
@@ -64,33 +76,53 @@ class Uploader:
         part_bytes = max(self._settings.part_bytes, -(-size // _MAX_PARTS))
         sent = hashlib.sha256()
         parts: list[Mapping[str, object]] = []
-        for number, part in enumerate(_parts(body, part_bytes), start=1):
-            sent.update(part)
-            md5 = hashlib.md5(part, usedforsecurity=False)
-            answer = self._client.upload_part(
-                **where,
-                PartNumber=number,
-                Body=part,
-                ContentMD5=base64.b64encode(md5.digest()).decode(),
-                **part_arguments(self._settings),
-            )
-            if self._settings.checks_etag and answer["ETag"].strip('"') != md5.hexdigest():
-                raise StorageUnavailable(
-                    f"the object store kept something else than it was sent: ETag of part {number}"
-                )
-            parts.append({"PartNumber": number, "ETag": answer["ETag"]})
+        beside: list[Future[Mapping[str, object]]] = []
+        try:
+            for number, part in enumerate(_parts(body, part_bytes), start=1):
+                sent.update(part)
+                if self._free.acquire(blocking=False):
+                    beside.append(self._threads.submit(self._send_beside, where, number, part))
+                else:
+                    parts.append(self._send(where, number, part))
+                for done in [future for future in beside if future.done()]:
+                    beside.remove(done)
+                    parts.append(done.result())
+            parts += [future.result() for future in beside]
+        finally:
+            # A part that arrives after the upload was aborted would stay.
+            wait(beside)
         if sent.digest() != digest:
             raise ObjectDamaged(f"{key}: a file segment changed while it was sent")
-        return parts
+        return sorted(parts, key=lambda part: int(str(part["PartNumber"])))
+
+    def _send_beside(self, where: Mapping[str, str], number: int, part: bytearray) -> Mapping[str, object]:
+        try:
+            return self._send(where, number, part)
+        finally:
+            self._free.release()
+
+    def _send(self, where: Mapping[str, str], number: int, part: bytearray) -> Mapping[str, object]:
+        md5 = hashlib.md5(part, usedforsecurity=False)
+        answer = self._client.upload_part(
+            **where,
+            PartNumber=number,
+            Body=part,
+            ContentMD5=base64.b64encode(md5.digest()).decode(),
+            **part_arguments(self._settings),
+        )
+        if self._settings.checks_etag and answer["ETag"].strip('"') != md5.hexdigest():
+            raise StorageUnavailable(f"the object store kept something else than it was sent: ETag of part {number}")
+        return {"PartNumber": number, "ETag": answer["ETag"]}
 
 
-def _parts(body: Sequence[Segment], part_bytes: int) -> Iterator[bytes]:
+def _parts(body: Sequence[Segment], part_bytes: int) -> Iterator[bytearray]:
     """The body cut into parts of exactly ``part_bytes``, the last one shorter."""
     part = bytearray()
     for block in body_blocks(body, min(part_bytes, _BLOCK_BYTES)):
-        part += block
-        while len(part) >= part_bytes:
-            yield bytes(part[:part_bytes])
-            del part[:part_bytes]
+        room = part_bytes - len(part)
+        part += block[:room]
+        if len(part) == part_bytes:
+            yield part
+            part = bytearray(block[room:])
     if part:
-        yield bytes(part)
+        yield part

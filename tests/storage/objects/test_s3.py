@@ -8,6 +8,7 @@ import hashlib
 import secrets
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -231,19 +232,48 @@ class TestMultipart:
     def test_a_file_that_changes_while_it_is_sent_is_not_kept(
         self, store: S3ObjectStore, settings: S3Settings, spool: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        upload_part = store._client.upload_part
+        create = store._client.create_multipart_upload
 
-        def change_then_upload(**arguments: object) -> object:
+        def change_then_begin(**arguments: object) -> object:
             with spool.open("r+b") as file:
                 file.seek(11_000_000)
                 file.write(b"other")
-            return upload_part(**arguments)
+            return create(**arguments)
 
-        monkeypatch.setattr(store._client, "upload_part", change_then_upload)
+        monkeypatch.setattr(store._client, "create_multipart_upload", change_then_begin)
         with pytest.raises(ObjectDamaged, match="changed"):
             store.put(KEY, [FileSegment(spool, 0, 12_000_000)])
         assert raw_keys(settings) == []
         assert self.uploads(settings) == []
+
+    def test_no_more_parts_are_under_way_than_one_of_each_object_and_those_that_are_allowed_beside(
+        self, settings: S3Settings, spool: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store = S3ObjectStore(dataclasses.replace(settings, parallel_parts=1))
+        upload_part = store._client.upload_part
+        lock, three = threading.Lock(), threading.Event()
+        under_way: list[int] = [0]
+
+        def upload_with_others(**arguments: object) -> object:
+            with lock:
+                under_way[0] += 1
+                under_way.append(under_way[0])
+                if under_way[0] == 3:
+                    three.set()
+            assert three.wait(30)  # two objects have three parts under way in the end
+            answer = upload_part(**arguments)
+            with lock:
+                under_way[0] -= 1
+            return answer
+
+        monkeypatch.setattr(store._client, "upload_part", upload_with_others)
+        with ThreadPoolExecutor(2) as threads:
+            for put in [threads.submit(store.put, f"k{n}", [FileSegment(spool, n, 12_000_000)]) for n in range(2)]:
+                put.result()
+        assert max(under_way) == 3
+        for number in range(2):
+            assert store.get(f"k{number}") == spool.read_bytes()[number : 12_000_000 + number]
+        store.close()
 
     def test_a_lost_answer_to_the_last_request_is_no_failure(
         self, store: S3ObjectStore, spool: Path, monkeypatch: pytest.MonkeyPatch

@@ -7,6 +7,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -159,6 +160,46 @@ def test_what_does_not_pass_is_unavailable_and_never_not_found_or_half_there(
     assert kept(store, "there") == SMALL
     for key, data in (("small", SMALL), ("large", LARGE)):
         assert kept(store, key) in (None, data)
+
+
+def part_number(request: Passed) -> str:
+    return parse_qs(urlsplit(request.target).query).get("partNumber", [""])[0]
+
+
+def test_parts_go_up_beside_each_other(store: S3ObjectStore, proxy: FaultyProxy) -> None:
+    second = threading.Event()
+
+    def plan(request: Passed) -> Fault | None:
+        if part_number(request) == "2":
+            second.set()
+        # The first is let through when the second is there: who waited for the first would never send it.
+        return Fault(until=second) if part_number(request) == "1" else None
+
+    proxy.plan = plan
+    store.put(KEY, [LARGE])
+    assert kept(store, KEY) == LARGE
+
+
+@pytest.mark.parametrize("refused", ["1", "2"])
+def test_a_part_that_is_refused_takes_those_beside_it_along(
+    store: S3ObjectStore, proxy: FaultyProxy, refused: str
+) -> None:
+    both = threading.Barrier(2)
+
+    def plan(request: Passed) -> Fault | None:
+        if part_number(request) in ("1", "2"):
+            both.wait(timeout=30)
+        return Fault(status=403, code="AccessDenied") if part_number(request) == refused else None
+
+    proxy.plan = plan
+    with pytest.raises(StorageUnavailable):
+        store.put(KEY, [LARGE])
+    assert kept(store, KEY) is None
+    settings = store._settings
+    uploads = raw_client(settings).list_multipart_uploads(Bucket=settings.bucket, Prefix=settings.prefix)
+    assert uploads.get("Uploads", []) == []
+    aborted = [request.method for request in proxy.passed].index("DELETE")
+    assert all(part_number(request) == "" for request in proxy.passed[aborted:])
 
 
 def test_refused_is_unavailable_and_never_not_found(store: S3ObjectStore, proxy: FaultyProxy) -> None:

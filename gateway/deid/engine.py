@@ -10,6 +10,7 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 
 from gateway.deid import codestreams, markers, pixel_data, structured
+from gateway.deid.actions import Means
 from gateway.deid.explain import Outcome
 from gateway.deid.pixel_data import PIXEL_DATA, PixelFindings
 from gateway.deid.profile import Profile
@@ -88,7 +89,7 @@ def deidentify(
     syntax = transfer_syntax_uid or _syntax_of(dataset)
     if not is_uid(syntax):
         raise NotDeidentified("the transfer syntax is not a UID")
-    walk = Walk(profile, pseudonyms, patient, cleaner or RemoveAll(), kept_text, limits or Limits())
+    walk = Walk(profile, Means(pseudonyms, patient, cleaner or RemoveAll(), kept_text), limits or Limits())
     try:
         out = walk.instance(dataset)
     except RecursionError as error:
@@ -104,8 +105,8 @@ def deidentify(
     return Deidentified(
         dataset=out,
         file_meta=_meta(out, syntax),
-        outcomes=tuple(walk.outcomes),
-        warnings=tuple(walk.warnings),
+        outcomes=tuple(walk.log.outcomes),
+        warnings=tuple(walk.log.warnings),
         pixels=pixel_data.findings(dataset, syntax, encapsulated=encapsulated),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -35,3 +36,19 @@ class Outcome(NamedTuple):
     def place(self) -> str:
         """The path as a person reads it: ``(0040,0275).(0040,0007)``."""
         return ".".join(f"({tag >> 16:04X},{tag & 0xFFFF:04X})" for tag in self.path)
+
+
+@dataclass
+class Log:
+    """What was done to one instance, and what is worth a warning; warnings name attributes, never values."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def record(self, around: tuple[int, ...], tag: int, action: Action | None, done: Done, why: str) -> None:
+        """Note what was done to an attribute in the sequences ``around`` it."""
+        self.outcomes.append(Outcome((*around, int(tag)), action, done, why))
+
+    def warn(self, tag: int, what: str) -> None:
+        """Note a warning about an attribute."""
+        self.warnings.append(f"({tag >> 16:04X},{tag & 0xFFFF:04X}) {what}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pydicom import Dataset
 
 from gateway.deid.dates import MAX_AGE_YEARS
+from gateway.deid.explain import Done
 from gateway.deid.profile import Rule
 from gateway.deid.table import Action, ContentItemKey, Option
 from gateway.deid.values import element_of, items, made, texts
@@ -50,7 +51,7 @@ def content(
         key = _key(item, inside.codecs)
         rule = None if key is None else walk.profile.content_item(key)
         if rule is not None and rule.action is Action.X:
-            walk.warnings.append(f"a content item {key.code} {key.scheme} was removed" if key else "")
+            walk.log.record(inside.path, CONTENT_SEQUENCE, Action.X, Done.REMOVED, f"content item: {rule.why}")
             continue
         here = replace(inside, overrides=_overrides(key, rule))
         if in_tree:

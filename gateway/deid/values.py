@@ -6,6 +6,7 @@ is, whatever it holds.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
@@ -33,6 +34,8 @@ WORDS = frozenset(("LO", "LT", "PN", "SH", "ST", "UC", "UT"))
 """VRs whose values a person wrote."""
 _LONGEST = {"AE": 16, "CS": 16, "SH": 16, "LO": 64, "PN": 64, "ST": 1024, "LT": 10240}
 _KNOWN = frozenset(vrs.NAMES.values())
+# Also what some writers make of no number at all: NaN, infinities, a comma.
+_NUMBERS = re.compile(rb"(?:[-+0-9.,eE \\\0]|(?i:nan|inf|infinity|#qnan|#ind))*")
 _SINGLE = frozenset(("LT", "ST", "UT", "UR"))
 
 
@@ -54,7 +57,8 @@ def element_of(dataset: Dataset, tag: int) -> Element | None:
 
 def _checked(element: Element) -> Element:
     if isinstance(element, RawDataElement):
-        if element.VR is not None and element.VR not in _KNOWN:
+        # Without a VR of its own an element has none here, or what the dictionary leaves open ("OB or OW").
+        if element.VR is not None and element.VR not in _KNOWN and " or " not in element.VR:
             raise NotDeidentified("an element has a VR that does not exist")
         if element.value is None and element.length:
             raise NotDeidentified("the data set was read without some of its values")
@@ -186,14 +190,19 @@ def _most_numbers(tag: int) -> int | None:
     return int(most) if most.isdigit() else None
 
 
-def too_long_for_numbers(element: Element, tag: int, vr: str) -> bool:
-    """Whether a number attribute has more bytes than its numbers can take: they are something else then."""
-    used = element.VR or vr
-    size = 4 if used == "AT" else vrs.WORD_BYTES.get(used)
-    if size is None or (vr not in vrs.NUMBER_FORMATS and vr != "AT") or not isinstance(element.value, bytes):
+def is_not_of_numbers(element: Element, tag: int, vr: str) -> bool:
+    """Whether a number attribute has more bytes than its numbers can take, or characters that no number has."""
+    value = element.value
+    if not isinstance(value, bytes):
         return False
+    if vr in ("DS", "IS"):
+        return _NUMBERS.fullmatch(value) is None
+    if vr not in vrs.NUMBER_FORMATS and vr != "AT":
+        return False
+    used = element.VR or vr
+    size = 4 if used == "AT" else vrs.WORD_BYTES.get(used, 1)
     most = _most_numbers(tag)
-    return len(element.value) % size != 0 or (most is not None and len(element.value) > most * size)
+    return len(value) % size != 0 or (most is not None and len(value) > most * size)
 
 
 def dataset_of(kept: dict[BaseTag, Element], source: Dataset, encoding: tuple[bool | None, bool | None]) -> Dataset:
@@ -206,7 +215,7 @@ def dataset_of(kept: dict[BaseTag, Element], source: Dataset, encoding: tuple[bo
     if None not in encoding:
         for tag, element in kept.items():
             if isinstance(element, RawDataElement) and (
-                element.is_little_endian != encoding[1] or (element.VR is None and not encoding[0])
+                element.is_little_endian != encoding[1] or (element.VR not in _KNOWN and not encoding[0])
             ):
                 kept[tag] = _recoded(element, encoding)
     charset = source.original_character_set or default_encoding
@@ -216,7 +225,7 @@ def dataset_of(kept: dict[BaseTag, Element], source: Dataset, encoding: tuple[bo
 
 
 def _recoded(element: RawDataElement, encoding: tuple[bool | None, bool | None]) -> RawDataElement:
-    vr = element.VR or vrs.of_tag(element.tag)
+    vr = element.VR if element.VR in _KNOWN else vrs.of_tag(element.tag)
     value = element.value or b""
     if element.is_little_endian != encoding[1]:
         value = swap(value, vrs.WORD_BYTES.get(vr, 1))

@@ -213,3 +213,29 @@ def test_a_stream_that_is_not_looked_at_is_told() -> None:
     found = deidentify(read(written(source, "1.2.840.10008.1.2.4.100")), Profile(), PSEUDONYMS, PATIENT)
     assert found.pixels.unexamined_stream
     assert found.pixels.needs_cleaning
+
+
+@pytest.mark.parametrize("vr", ["DS", "IS"])
+@pytest.mark.parametrize(
+    ("value", "stays"), [(TEXT, False), ("1.5\\-2e3", True), ("1,5", True), ("NaN", True), ("", True)]
+)
+def test_a_number_in_text_is_a_number(vr: str, value: str, stays: bool) -> None:
+    tag = {"DS": 0x00180050, "IS": 0x00201206}[vr]
+    source = written(instance((tag, "LO", value)))
+    at = source.index(struct.pack("<HH", tag >> 16, tag & 0xFFFF) + b"LO")
+    source = source[: at + 4] + vr.encode() + source[at + 6 :]
+    found = deidentify(read(source), Profile(), PSEUDONYMS, PATIENT).dataset
+    assert (tag in found) == stays
+
+
+@pytest.mark.parametrize("tag", [0x00081030, 0x0020000D, 0x00080020, 0x00101010, 0x00080070])
+def test_a_sequence_in_the_place_of_a_value_does_not_stay(tag: int) -> None:
+    class Trusting:
+        def clean(self, text: str, /) -> str:
+            return text
+
+    source = instance((tag, "SQ", [dataset((0x00080070, "LO", TEXT))]))
+    options = frozenset(Option) - {Option.RETAIN_UIDS}
+    found = deidentify(read(written(source)), Profile(options), PSEUDONYMS, PATIENT, Trusting())
+    assert tag not in found.dataset
+    assert MARK.encode() not in found.part10()

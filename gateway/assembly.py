@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -48,7 +48,10 @@ from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.observed import ObservedObjects, observed_index
 from gateway.telemetry.readiness import EngineProbe
 from gateway.telemetry.tracing import Tracer
+from gateway.viewing.contents import Contents
+from gateway.viewing.definition import Definition
 from gateway.viewing.deriving import Deriver
+from gateway.viewing.erasing import ViewEraser
 from gateway.viewing.following import Follower
 from gateway.viewing.notes import Notes
 from gateway.viewing.pixels import PixelWriter
@@ -204,11 +207,24 @@ def view_archive(settings: Settings, name: str, objects: ObjectStore) -> Archive
 def view_follower(settings: Settings, name: str, source: Archive, shown: Archive, pool: ImagingPool) -> Follower:
     """What keeps a view up with its archive. Raises InvalidSettings."""
     definition = view_settings.definition(settings, name)
-    folder = records.view_folder(definition.tenant, name)
     assert isinstance(shown.objects, SplicedObjectStore)
     pixels = PixelWriter(source, pool, settings.storage.directory / "spool")
     deriver = Deriver(source, shown.index, shown.objects, definition, pixels)
-    return Follower(source, shown, definition, Notes(source.objects, f"{folder}notes/"), deriver)
+    return Follower(source, Contents(shown, definition), definition, view_notes(definition, source.objects), deriver)
+
+
+def view_notes(definition: Definition, objects: ObjectStore) -> Notes:
+    """What a view notes for itself, beside its objects."""
+    return Notes(objects, f"{records.view_folder(definition.tenant, definition.name)}notes/")
+
+
+def view_erasers(settings: Settings, tenant: ids.Tenant, objects: ObjectStore) -> Iterator[ViewEraser]:
+    """What erases from each view of a tenant. Raises InvalidSettings."""
+    for name, given in settings.views.items():
+        if given.tenant == tenant:
+            definition = view_settings.definition(settings, name)
+            shown = view_archive(settings, name, objects)
+            yield ViewEraser(shown, definition, view_notes(definition, objects))
 
 
 def index_path(settings: Settings) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 from gateway import assembly, config
@@ -40,8 +41,12 @@ def run(options: argparse.Namespace) -> int:
     if options.certificate is not None and options.certificate.exists():
         raise InvalidSettings([f"--certificate: {options.certificate} is there already"])
     whose = options.study or reconcile.Patient(options.issuer, options.patient_id)
-    with opened(settings) as (archive, trail), terminal.interruptible():
-        service = EraseService(archive, trail, _kept_indexes(settings))
+    with opened(settings) as (archive, trail), terminal.interruptible(), ExitStack() as held:
+        views = [
+            held.enter_context(closing(each))
+            for each in assembly.view_erasers(settings, options.tenant, archive.objects)
+        ]
+        service = EraseService(archive, trail, _kept_indexes(settings), views)
         certificate = service.erase(administrator(), options.tenant, whose, rehearse=options.dry_run)
     document = certificate.document()
     terminal.report(document)

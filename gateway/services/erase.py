@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from gateway.audit.events import AuditEvent
 from gateway.audit.trail import AuditTrail
@@ -14,6 +15,7 @@ from gateway.services.hold import refuse_held
 from storage import reconcile
 from storage.archive import Archive
 from storage.dicom import identifiers as ids
+from storage.index.base import Index
 
 ELSEWHERE = (
     "backups and copies of the objects, the index and the audit trail made before, until they are overwritten; "
@@ -37,6 +39,8 @@ class Certificate:
     by: str
     at: datetime.datetime
     kept_indexes: Sequence[str]
+    views: Mapping[str, int]
+    """Objects that were erased from each view."""
 
     def document(self) -> Mapping[str, object]:
         """As JSON values."""
@@ -52,19 +56,44 @@ class Certificate:
             "quarantined": sum(each.quarantined for each in versions),
             "bytes": sum(each.size for each in versions),
             "records_removed": len(self.found.records),
+            "objects_of_views": dict(self.views),
             "sha256_of_objects": sorted(each.sha256 for each in versions if each.sha256),
             "left_since_they_are_arriving": len(self.found.arriving),
             "may_still_be_in": [*(f"the index kept by a reindex: {name}" for name in self.kept_indexes), *ELSEWHERE],
         }
 
 
-class EraseService:
-    """Erases, for who administers the gateway. ``kept_indexes`` are older indexes that a reindex left beside."""
+class View(Protocol):
+    """A de-identified view, as far as an erasure needs it."""
 
-    def __init__(self, archive: Archive, trail: AuditTrail, kept_indexes: Sequence[str] = ()) -> None:
+    @property
+    def name(self) -> str:
+        """Its name."""
+        ...
+
+    def erasure(self, index: Index, studies: Sequence[ids.StudyUid]) -> Callable[[], int]:
+        """What removes all that was made of studies, whose they are asked now; it tells how many objects there were."""
+        ...
+
+
+class EraseService:
+    """Erases, for who administers the gateway.
+
+    Parameters
+    ----------
+    kept_indexes
+        Older indexes that a reindex left beside.
+    views
+        The de-identified views of the tenant.
+    """
+
+    def __init__(
+        self, archive: Archive, trail: AuditTrail, kept_indexes: Sequence[str] = (), views: Sequence[View] = ()
+    ) -> None:
         self._archive = archive
         self._trail = trail
         self._kept_indexes = kept_indexes
+        self._views = views
 
     def erase(
         self, caller: Caller, tenant: ids.Tenant, whose: reconcile.Patient | ids.StudyUid, *, rehearse: bool = False
@@ -92,12 +121,19 @@ class EraseService:
         except (UnderHold, NotFound) as error:
             self._trail.write(AuditEvent("erase", "refused", caller, tenant, subject, type(error).__name__))
             raise
-        record = None if rehearse else reconcile.erase(self._archive, found)
-        if record is not None:
+        views: dict[str, int] = {}
+        record = None
+        if not rehearse:
+            erasures = {each.name: each.erasure(self._archive.index, found.studies) for each in self._views}
+            # Before the archive's, so that the command can be given again; and after, since a view follows it.
+            views = {name: erase() for name, erase in erasures.items()}
+            record = reconcile.erase(self._archive, found)
+            for name, erase in erasures.items():
+                views[name] += erase()
             detail = f"{len(found.versions)} versions by record {record}"
             self._trail.write(AuditEvent("erase", "erased", caller, tenant, tuple(found.studies), detail))
         now = datetime.datetime.now(datetime.UTC)
-        return Certificate(tenant, found, record, caller.principal.name, now, self._kept_indexes)
+        return Certificate(tenant, found, record, caller.principal.name, now, self._kept_indexes, views)
 
     def _refuse(self, tenant: ids.Tenant, whose: reconcile.Patient | ids.StudyUid, found: reconcile.Found) -> None:
         refuse_held(self._archive, tenant, found.studies)

@@ -11,9 +11,9 @@ from pydicom.filewriter import write_dataset
 
 from gateway.deid.burned_in import BurnedIn, assess
 from gateway.deid.engine import Deidentified, deidentify
-from gateway.deid.identifiers import Identifiers
 from gateway.deid.profile import Option
 from gateway.deid.pseudonyms import PseudonymousPatient
+from gateway.deid.text import TextCleaner
 from gateway.errors import NotDeidentified
 from gateway.viewing.definition import Definition
 from gateway.viewing.opening import Opened
@@ -58,7 +58,7 @@ class Deriver:
         self._pixels = pixels
 
     def derive(
-        self, located: Located, opened: Opened, patient: PseudonymousPatient, known: Identifiers, revision: int
+        self, located: Located, opened: Opened, patient: PseudonymousPatient, cleaner: TextCleaner, revision: int
     ) -> None:
         """Put an instance into the view; on return it is durable and findable there.
 
@@ -68,7 +68,7 @@ class Deriver:
             It cannot be vouched for.
         storage.errors.StorageUnavailable
         """
-        definition, cleaner = self._definition, self._definition.cleaner(known)
+        definition = self._definition
         burned = self._burned(opened)
         found = deidentify(
             opened.data_set,

@@ -10,8 +10,13 @@ from typing import Any
 import pydicom
 from pydicom.dataset import Dataset
 
+from gateway import assembly
 from gateway.assembly import Core
+from gateway.context import command_line
+from gateway.services.erase import EraseService
 from gateway.viewing.following import Follower
+from storage import reconcile
+from storage.dicom import identifiers as ids
 from tests import instances
 from tests.gateway.dicomweb.conftest import Client, store
 
@@ -101,9 +106,8 @@ async def test_another_instance_of_the_patient_is_the_same_patient_with_its_inte
     await put(client, of_person(), of_person(StudyDate="20260111"), of_person(PatientID="other"))
     follower.follow()
     found = await search(client, "studies")
-    ids = {value(each, "00100020") for each in found}
     assert len(found) == 3
-    assert len(ids) == 2
+    assert len({value(each, "00100020") for each in found}) == 2
     dates = [
         datetime.date.fromisoformat(value(each, "00080020"))
         for each in found
@@ -195,3 +199,25 @@ async def test_the_whole_instance_is_a_file_that_pydicom_reads(client: Client, f
     assert read.PatientIdentityRemoved == "YES"
     assert read.PatientName != PERSON["PatientName"]
     assert b"Gray" not in body
+
+
+async def test_an_erasure_leaves_nothing_in_the_view_and_nothing_of_what_it_knew(
+    client: Client, core: Core, follower: Follower
+) -> None:
+    kept, erased = of_person(PatientID="other"), [of_person(), of_person(Modality="US")]
+    await put(client, kept, *erased)
+    follower.follow()
+    tenant = ids.Tenant("main")
+    before = {info.key for info in core.archive.objects.list("main/views/")}
+    views = list(assembly.view_erasers(core.settings, tenant, core.archive.objects))
+    certificate = EraseService(core.archive, core.trail, (), views).erase(
+        command_line("test"), tenant, reconcile.Patient("", "MRN-4711")
+    )
+    assert certificate.document()["objects_of_views"] == {"research": 1}
+    after = {info.key for info in core.archive.objects.list("main/views/")}
+    assert len(before - after) == 2  # the object, and what was known of the patient
+    assert not core.views["research"].index.quarantined(tenant)
+    follower.follow()
+    assert len(await search(client, "studies")) == 1
+    for each in views:
+        each.close()

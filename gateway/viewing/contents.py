@@ -1,0 +1,133 @@
+"""What is in a view: rows and objects by the study that they are made of, and the list of what is withheld."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+
+from gateway.viewing.definition import Definition, made_of
+from storage import records
+from storage.archive import Archive
+from storage.dicom import identifiers as ids
+from storage.dicom.attributes import Level
+from storage.dicom.matching import EVERYTHING, Condition
+from storage.index.arrivals import Quarantined
+from storage.index.questions import Position, Row, Search, Target
+from storage.index.stored import Holding, Located, StoredVersion
+
+_log = logging.getLogger("gateway.viewing")
+_PAGE = 1000
+
+
+class Contents:
+    """The contents of one view. Studies are named as they are stored, unless said otherwise."""
+
+    def __init__(self, shown: Archive, definition: Definition) -> None:
+        self._shown = shown
+        self._definition = definition
+        self._withheld: dict[str, dict[str, ids.Version]] = {}
+
+    @property
+    def epoch(self) -> str:
+        """Of the view's index: another one knows nothing of what was there before."""
+        return self._shown.index.state().epoch
+
+    def target(self, study_uid: ids.StudyUid) -> Target:
+        """A study as the view's index has it."""
+        return Target(self._definition.tenant, ids.StudyUid(self._definition.uid(study_uid)))
+
+    def of(self, study_uid: ids.StudyUid) -> Sequence[Holding]:
+        """What is, or was, in the view of a study."""
+        target = self.target(study_uid)
+        return self._shown.index.everything_of(target.tenant, target.study_uid)
+
+    def texts(self, study_uid: ids.StudyUid) -> Iterator[tuple[ids.Version, bytes]]:
+        """What the view says of the instances of a study, in the DICOM JSON Model."""
+        located = self._shown.index.locate(self.target(study_uid), EVERYTHING)
+        texts = self._shown.index.metadata([each.version_id for each in located])
+        return zip((each.version for each in located), texts, strict=True)
+
+    def replace(self, holdings: Sequence[Holding]) -> None:
+        """Take out what is made anew: nothing tells that it was there."""
+        if holdings:
+            self._erase([each.version for each in holdings])
+            self._delete_objects(holdings)
+
+    def take_out(self, holdings: Sequence[Holding]) -> None:
+        """Take out what is gone from the archive, all of one study; the view says so (410), and its feed."""
+        live = [each for each in holdings if not each.deleted]
+        if not live:
+            return
+        tenant, versions = self._definition.tenant, [StoredVersion(each.version, each.object_key) for each in live]
+        body = records.Deletion(live[0].key.study_uid, None, None, tuple(each.object_key for each in live)).dumps()
+        self._shown.index.delete(tenant, self._shown.new_version(), body, versions)
+        self._shown.index.purged(versions)
+        self._delete_objects(live)
+
+    def take_out_all_but(self, studies: Iterator[ids.StudyUid]) -> int:
+        """Take out the studies that are none of these; how many instances."""
+        expected = {self._definition.uid(each) for each in studies}
+        gone = 0
+        for row in studies_of(self._shown, self._definition.tenant, EVERYTHING):
+            if row.study_uid not in expected:
+                holdings = self._shown.index.everything_of(self._definition.tenant, row.study_uid)
+                gone += sum(not each.deleted for each in holdings)
+                self.take_out(holdings)
+        return gone
+
+    def forget(self, study_uid: ids.StudyUid) -> int:
+        """Remove everything of a study for good, also what no row knows; how many objects there were."""
+        self.read_withheld()
+        self._erase([each.version for each in self.of(study_uid)])
+        self.forget_withheld(study_uid, sorted(self.withheld(study_uid)))
+        target = self.target(study_uid)
+        keys = [info.key for info in self._shown.objects.list(f"{target.tenant}/{target.study_uid}/")]
+        for key in keys:
+            self._shown.objects.delete(key)
+        return len(keys)
+
+    def _erase(self, versions: Sequence[ids.Version]) -> None:
+        if versions:
+            record = self._shown.new_version()
+            body = records.Erasure(tuple(versions)).dumps()
+            self._shown.index.erase(self._definition.tenant, record, body, versions)
+            self._shown.index.forget_records([record])
+
+    def _delete_objects(self, holdings: Sequence[Holding]) -> None:
+        for each in holdings:
+            self._shown.objects.delete(each.object_key)
+
+    # What is withheld
+
+    def read_withheld(self) -> None:
+        """Read the list anew: another host may have withheld something."""
+        self._withheld = {}
+        for each in self._shown.index.quarantined(self._definition.tenant):
+            self._withheld.setdefault(each.key.study_uid, {})[made_of(each.version)] = each.version
+
+    def withheld(self, study_uid: ids.StudyUid) -> Mapping[str, ids.Version]:
+        """What is withheld of a study, by what it would be made of."""
+        return self._withheld.get(study_uid, {})
+
+    def withhold(self, located: Located, reason: str) -> None:
+        """List an instance for who reviews what the view does not show."""
+        _log.warning("view %s withholds an instance: %s", self._definition.name, reason)
+        version = self._definition.version_of(located.version, 0)
+        self._shown.index.quarantine(Quarantined(located.key, version, located.object_key, reason))
+        self._withheld.setdefault(located.key.study_uid, {})[made_of(version)] = version
+
+    def forget_withheld(self, study_uid: ids.StudyUid, names: Sequence[str]) -> None:
+        """Take off the list what is no more in the archive, or would be made otherwise now."""
+        if names:
+            held = self._withheld[study_uid]
+            self._erase([held.pop(name) for name in names])
+
+
+def studies_of(archive: Archive, tenant: ids.Tenant, scope: Condition, after: Position | None = None) -> Iterator[Row]:
+    """The studies of an archive in a stable order, beyond a position when one is given."""
+    while True:
+        found = archive.index.search(Search(tenant, Level.STUDY, scope=scope, limit=_PAGE, after=after, versions=False))
+        yield from found
+        if len(found) < _PAGE:
+            return
+        after = found[-1].position

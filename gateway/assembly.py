@@ -55,6 +55,7 @@ from gateway.viewing.erasing import ViewEraser
 from gateway.viewing.following import Follower
 from gateway.viewing.notes import Notes
 from gateway.viewing.pixels import PixelWriter
+from gateway.viewing.reidentifying import Reidentification
 from storage import records
 from storage.archive import Archive
 from storage.control.base import ControlStore
@@ -94,6 +95,7 @@ class Core:
     ingest: IngestService
     projections: Projections
     views: Mapping[str, Archive]
+    reidentification: Reidentification
     delete: DeleteService
     retention: RetentionService
     audit: AuditService
@@ -209,8 +211,9 @@ def view_follower(settings: Settings, name: str, source: Archive, shown: Archive
     definition = view_settings.definition(settings, name)
     assert isinstance(shown.objects, SplicedObjectStore)
     pixels = PixelWriter(source, pool, settings.storage.directory / "spool")
-    deriver = Deriver(source, shown.index, shown.objects, definition, pixels)
-    return Follower(source, Contents(shown, definition), definition, view_notes(definition, source.objects), deriver)
+    notes = view_notes(definition, source.objects)
+    deriver = Deriver(source, shown.index, shown.objects, definition, pixels, notes)
+    return Follower(source, Contents(shown, definition), definition, notes, deriver)
 
 
 def view_notes(definition: Definition, objects: ObjectStore) -> Notes:
@@ -461,6 +464,7 @@ def build(settings: Settings, worker: str, *, any_age: bool = False) -> Core:
             },
         ),
         views=views,
+        reidentification=Reidentification(archive.index, views, door),
         delete=delete,
         retention=RetentionService(archive, delete, trail, settings.retention, settings.lifecycle),
         audit=AuditService(audit_directory(settings), archive.index, door),

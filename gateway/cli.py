@@ -27,6 +27,7 @@ from gateway.commands import (
     transition,
     user,
     verify,
+    view,
 )
 from gateway.config import InvalidSettings
 from gateway.errors import GatewayError
@@ -49,6 +50,7 @@ _COMMANDS = (
     key,
     user,
     policy,
+    view,
     demo,
 )
 

@@ -21,6 +21,8 @@ class Action(StrEnum):
     DELETE = "delete"
     SHARE = "share"
     AUDIT_READ = "audit_read"
+    REIDENTIFY = "reidentify"
+    """To be told whose the pseudonyms of a view are."""
     ADMIN = "admin"
 
 

@@ -190,11 +190,13 @@ _LOOK = (Action.SEARCH, Action.READ, Action.DOWNLOAD, Action.RENDER)
 _STORED = frozenset(Action) - {Action.READ_DEIDENTIFIED}
 
 BUILT_IN_ROLES: dict[str, list[Rule]] = {
-    **_built_in("administrator", *Action),
+    **_built_in("administrator", *(each for each in Action if each is not Action.REIDENTIFY)),
     **_built_in("radiologist", *_LOOK, Action.STORE, Action.SHARE),
     **_built_in("viewer", *_LOOK),
     **_built_in("modality", Action.ECHO, Action.STORE),
     **_built_in("auditor", Action.AUDIT_READ),
+    # For nobody who does not need it, administrators included.
+    **_built_in("reidentifier", Action.REIDENTIFY),
     # What a link or token may be about; it is bounded by the link or token itself.
     **_built_in("share:link", *_LOOK, Action.READ_DEIDENTIFIED),
     **_built_in("smart:launch", *_LOOK, Action.STORE, Action.DELETE),

@@ -17,6 +17,7 @@ from gateway.errors import InvalidParameter
 from gateway.http.keys import CALLER, CORE, OFFLOAD
 from gateway.http.offload import Lane
 from gateway.http.route import Route
+from gateway.viewing import reidentifying
 from storage.dicom import identifiers as ids
 
 _HEADERS = {"Cache-Control": "no-store"}
@@ -88,6 +89,24 @@ async def explain(request: web.Request) -> web.StreamResponse:
     return web.json_response(found.told(), headers=_HEADERS)
 
 
+async def reidentify(request: web.Request) -> web.StreamResponse:
+    """Whose a pseudonym of a view is."""
+    caller, query = request[CALLER], request.query
+    if len(query) != 1:
+        raise InvalidParameter(f"one of {', '.join(reidentifying.KEYS)}")
+    ((key, value),) = query.items()
+    found = await request.app[OFFLOAD].run(
+        Lane.INDEX,
+        request.app[CORE].reidentification.find,
+        caller,
+        caller.principal.tenant,
+        request.match_info["name"],
+        key,
+        value,
+    )
+    return web.json_response([dict(each.told()) for each in found], headers=_HEADERS)
+
+
 def routes() -> list[Route]:
     """``/admin``."""
     return [
@@ -95,4 +114,5 @@ def routes() -> list[Route]:
         Route("GET", "/admin/keys", list_keys, Action.ADMIN),
         Route("DELETE", "/admin/keys/{key}", revoke_key, Action.ADMIN),
         Route("GET", "/admin/explain", explain, Action.ADMIN),
+        Route("GET", "/admin/reidentification/{name}", reidentify, Action.REIDENTIFY),
     ]

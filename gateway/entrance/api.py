@@ -14,6 +14,7 @@ from gateway.entrance.bodies import FORM, JSON, Body
 from gateway.http import api_page, openapi, roots
 from gateway.http.openapi import Operation, Parameter, Schema
 from gateway.http.route import SHARED_PATH, TOKEN, Route
+from gateway.viewing import reidentifying
 
 _HTML = "text/html"
 _ABOUT = "Share links, logging in and sessions, API keys, explanations of the policy."
@@ -38,6 +39,7 @@ PATH_PARAMETERS = {
     "link": Parameter("link", "Id of a share link"),
     TOKEN: Parameter(TOKEN, "Token of a share link"),
     "key": Parameter("key", "Id of an API key"),
+    "name": Parameter("name", "Name of a de-identified view"),
     "provider": Parameter("provider", "Number of the provider in the settings, from 0", {"type": "integer"}),
 }
 
@@ -82,6 +84,13 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
             Parameter("reason", "Why the glass is broken"),
         ),
         (404,),
+    ),
+    ("GET", "/admin/reidentification/{name}"): Operation(
+        _ADMIN,
+        {200: (JSON,)},
+        tuple(Parameter(keyword, f"{keyword} as the view has it; one of them") for keyword in reidentifying.KEYS),
+        (404,),
+        description="What stands behind a pseudonym of a de-identified view; needs the action reidentify.",
     ),
 }
 """Every operation, by method and path."""

@@ -15,7 +15,8 @@ from gateway.deid.profile import Option
 from gateway.deid.pseudonyms import PseudonymousPatient
 from gateway.deid.text import TextCleaner
 from gateway.errors import NotDeidentified
-from gateway.viewing.definition import Definition
+from gateway.viewing.definition import Definition, made_of
+from gateway.viewing.notes import Notes
 from gateway.viewing.opening import Opened
 from gateway.viewing.pixels import Piece, PixelWriter, Written, plain
 from storage.archive import Archive
@@ -30,6 +31,14 @@ from storage.objects.base import ByteRange, ObjectInfo, body_blocks
 from storage.objects.spliced import Reference, SplicedObjectStore
 
 _BLOCK_BYTES = 1 << 20
+
+SUSPECT = "text may be burned in"
+"""Begins the reason for which an instance is withheld until somebody has looked at it."""
+
+
+def released(made: str) -> str:
+    """The note that somebody answers for the pixels of an instance, by what it is made of in the view."""
+    return f"released/{made}"
 
 
 class Deriver:
@@ -50,12 +59,14 @@ class Deriver:
         objects: SplicedObjectStore,
         definition: Definition,
         pixels: PixelWriter,
+        notes: Notes,
     ) -> None:
         self._source = source
         self._index = index
         self._objects = objects
         self._definition = definition
         self._pixels = pixels
+        self._notes = notes
 
     def derive(
         self, located: Located, opened: Opened, patient: PseudonymousPatient, cleaner: TextCleaner, revision: int
@@ -69,7 +80,7 @@ class Deriver:
         storage.errors.StorageUnavailable
         """
         definition = self._definition
-        burned = self._burned(opened)
+        burned = self._burned(located, opened)
         found = deidentify(
             opened.data_set,
             definition.profile,
@@ -86,11 +97,13 @@ class Deriver:
         with self._pixels.written(located, opened.pixels, found, burned) as pixels:
             self._keep(located, found, pixels, revision)
 
-    def _burned(self, opened: Opened) -> BurnedIn:
+    def _burned(self, located: Located, opened: Opened) -> BurnedIn:
         """What is to be done with the pixels. Raises NotDeidentified where nobody knows."""
         burned = assess(opened.data_set) if opened.pixels is not None else BurnedIn()
         if burned.suspect:
-            raise NotDeidentified(f"text may be burned in: {burned.suspect}")
+            made = made_of(self._definition.version_of(located.version, 0))
+            if not self._notes.read(released(made))[1]:
+                raise NotDeidentified(f"{SUSPECT}: {burned.suspect}")
         if burned.is_changed and Option.CLEAN_PIXEL_DATA not in self._definition.profile.options:
             raise NotDeidentified("text is known to be burned in, and the view does not clean pixel data")
         return burned
@@ -110,7 +123,8 @@ class Deriver:
             raise NotDeidentified(f"what came of it cannot be read: {type(error).__name__}") from error
         version = self._definition.version_of(located.version, revision)
         key = ids.InstanceKey(self._definition.tenant, extract.study_uid, extract.series_uid, extract.sop_uid)
-        info = self._put(key.object_key(version), [prefix, *pieces])
+        # The first piece has no bytes: it says of what instance this one is made.
+        info = self._put(key.object_key(version), [Reference(located.object_key, 0, 0), prefix, *pieces])
         commit = self._index.commit(Arrival(key, version, extract, len(prefix), info.size, digest.hexdigest()))
         if commit.outcome is Outcome.MISPLACED:
             self._objects.delete(key.object_key(version))

@@ -16,7 +16,7 @@ from gateway.deid.identifiers import Identifiers
 from gateway.errors import NotDeidentified
 from gateway.viewing.contents import Contents, studies_of
 from gateway.viewing.definition import Definition, made_of
-from gateway.viewing.deriving import Deriver
+from gateway.viewing.deriving import Deriver, released
 from gateway.viewing.notes import Note, Notes
 from gateway.viewing.opening import Opened, opened
 from gateway.viewing.patients import KnownPatients, Patient
@@ -24,6 +24,7 @@ from storage.archive import Archive
 from storage.dicom import identifiers as ids
 from storage.dicom.matching import EVERYTHING
 from storage.errors import StorageUnavailable
+from storage.index.arrivals import Quarantined
 from storage.index.questions import Target
 from storage.index.stored import Holding, Located
 
@@ -71,13 +72,13 @@ class Follower:
     ) -> None:
         self._source = source
         self._contents = contents
-        self._definition = definition
+        self.definition = definition
         self._notes = notes
         self._patients = KnownPatients(notes, definition)
         self._deriver = deriver
 
-    def follow(self, stopped: Callable[[], bool] = lambda: False) -> Report:
-        """One round: everything that changed since the last, or less once ``stopped``.
+    def follow(self, stopped: Callable[[], bool] = lambda: False, report: Report | None = None) -> Report:
+        """One round: everything that changed since the last, or less once ``stopped``; ``report`` grows with it.
 
         A view that is new, or whose profile or key changed, or whose archive got a new index, is filled from the
         beginning; a round that is broken off is gone on with.
@@ -87,11 +88,11 @@ class Follower:
         storage.errors.StorageUnavailable
             The next round goes on where this one was.
         """
-        report = Report()
+        report = report or Report()
         self._contents.read_withheld()
         note, revision = self._notes.read(_PLACE)
         now = self._source.index.state()
-        here = {"version": self._definition.version, "source": now.epoch, "shown": self._contents.epoch}
+        here = {"version": self.definition.version, "source": now.epoch, "shown": self._contents.epoch}
         if {name: note.get(name) for name in here} != here:
             # What changes from now on, while it is filled, is looked at again.
             note = {**here, "cursor": now.change, "filled": None}
@@ -106,7 +107,7 @@ class Follower:
 
     def _fill(self, note: Note, report: Report, stopped: Callable[[], bool]) -> bool:
         """Look at every study that there is, here or there; False when it was stopped, to go on at the place noted."""
-        tenant, scope = self._definition.tenant, self._definition.scope
+        tenant, scope = self.definition.tenant, self.definition.scope
         after = note["filled"]
         for row in studies_of(self._source, tenant, scope, tuple(after) if after else None):
             if stopped():
@@ -120,7 +121,7 @@ class Follower:
     def _go_on(self, note: Note, report: Report, stopped: Callable[[], bool]) -> None:
         """Look at the studies in which something happened."""
         while True:
-            found = self._source.index.changes(self._definition.tenant, EVERYTHING, note["cursor"], _PAGE)
+            found = self._source.index.changes(self.definition.tenant, EVERYTHING, note["cursor"], _PAGE)
             for study_uid in dict.fromkeys(change.study_uid for change in found.rows):
                 if stopped():
                     return
@@ -131,7 +132,7 @@ class Follower:
 
     def update(self, study_uid: ids.StudyUid, report: Report) -> None:
         """Bring one study up with the archive."""
-        definition, index = self._definition, self._source.index
+        definition, index = self.definition, self._source.index
         report.studies += 1
         located = index.locate(Target(definition.tenant, study_uid), definition.scope)
         work = self._work(study_uid, located)
@@ -159,9 +160,16 @@ class Follower:
                 self._deriver.derive(each, found, pseudonym, cleaner, known.revision)
                 report.made += 1
 
+    def release(self, withheld: Quarantined, report: Report) -> None:
+        """Show an instance that was withheld since text may be burned in; somebody answers for it."""
+        self._notes.write(released(made_of(withheld.version)), {}, 0)
+        self._contents.read_withheld()
+        self._contents.forget_withheld(withheld.key.study_uid, [made_of(withheld.version)])
+        self.update(withheld.key.study_uid, report)
+
     def _work(self, study_uid: ids.StudyUid, located: Sequence[Located]) -> _Work:
         """What is to be made, and what is here of instances that are replaced, or gone there."""
-        definition = self._definition
+        definition = self.definition
         here, withheld = self._contents.of(study_uid), self._contents.withheld(study_uid)
         made = {made_of(each.version) for each in here if not each.deleted} | withheld.keys()
         wanted = {made_of(definition.version_of(each.version, 0)): each for each in located}
@@ -188,7 +196,7 @@ class Follower:
             self._contents.withhold(located, str(reason))
         except Exception as error:  # one instance must not keep all others out of the view
             report.withheld += 1
-            _log.exception("view %s: a defect while an instance was de-identified", self._definition.name)
+            _log.exception("view %s: a defect while an instance was de-identified", self.definition.name)
             self._contents.withhold(located, f"a defect: {type(error).__name__}")
 
     def _clean_again(self, study_uid: ids.StudyUid, learned: Identifiers, report: Report) -> None:

@@ -117,10 +117,11 @@ def test_without_a_file_this_machine_may_do_everything_and_nobody_else_anything(
     assert all(
         BUILT_IN.permission(here, action) == Permission(EVERYTHING, ("administrator",), False)
         for action in Action
-        if action is not Action.READ_DEIDENTIFIED
+        if action not in (Action.READ_DEIDENTIFIED, Action.REIDENTIFY)
     )
     assert BUILT_IN.permission(here, Action.READ_DEIDENTIFIED, view="research") is not None
     assert BUILT_IN.default_view(here) == ""
+    assert BUILT_IN.permission(here, Action.REIDENTIFY) is None
     assert BUILT_IN.by_loopback("::1") is not None
     assert BUILT_IN.by_loopback("192.168.1.5") is None
     assert BUILT_IN.by_ae_title("ANY", "127.0.0.1") is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,20 @@ from gateway.assembly import Core
 from gateway.config import InvalidSettings, Settings
 from gateway.config.access import AccessSettings
 from gateway.config.views import ViewSettings
+from gateway.context import command_line
+from gateway.dicomweb.routes import routes
+from gateway.entrance import administration
+from gateway.errors import NotFound
+from gateway.http import application, health
 from gateway.viewing.following import Follower
+from gateway.viewing.review import Review
+from storage.dicom.attributes import Level
+from storage.index.questions import Search
 from tests import instances
 from tests.gateway.dicomweb.conftest import Client, multipart
 from tests.gateway.viewing.test_following import VIEW, of_person, put, value
+from tests.gateway.viewing.test_pixels import MAIN
+from tests.gateway.viewing.test_pixels import put as keep
 
 POLICY = """
 [[role]]
@@ -42,11 +53,18 @@ actions = ["search", "read"]
 networks = ["127.0.0.0/8"]
 
 [[principal]]
+name = "eve"
+kind = "api_key"
+api_key_sha256 = "85262adf74518bbb70c7cb94cd6159d91669e5a81edf1efebd543eadbda9fa2b"
+roles = ["reidentifier"]
+networks = ["127.0.0.0/8"]
+
+[[principal]]
 name = "here"
 kind = "loopback"
 roles = ["administrator"]
 """
-ANN, BOB = {"Authorization": "Bearer alice"}, {"Authorization": "Bearer bob"}
+ANN, BOB, EVE = ({"Authorization": f"Bearer {key}"} for key in ("alice", "bob", "eve"))
 
 
 @pytest.fixture
@@ -54,6 +72,11 @@ def settings(settings: Settings, tmp_path: Path) -> Settings:
     policy = tmp_path / "policy.toml"
     policy.write_text(POLICY)
     return settings.model_copy(update={"access": AccessSettings(policy_file=policy)})
+
+
+@pytest.fixture
+async def client(core: Core, aiohttp_client: Callable[..., Awaitable[Client]]) -> Client:
+    return await aiohttp_client(application.build(core, [*routes(), *administration.routes(), *health.routes()]))
 
 
 @pytest.fixture
@@ -69,6 +92,12 @@ async def answered(client: Client, path: str, headers: dict[str, str]) -> tuple[
     async with client.get(path, headers=headers) as response:
         body = await response.read()
         return response.status, json.loads(body) if body else None
+
+
+def lines(core: Core) -> list[dict[str, Any]]:
+    """What is on the trail."""
+    files = sorted((core.settings.storage.directory / "audit").glob("*.jsonl"))
+    return [json.loads(line) for path in files for line in path.read_text().splitlines()]
 
 
 async def test_who_may_only_use_a_view_sees_it_without_naming_it(client: Client, stored: Any) -> None:
@@ -135,12 +164,7 @@ async def test_what_is_read_through_a_view_is_on_the_trail_as_such(client: Clien
     _, (study,) = await answered(client, "/dicomweb/studies", ANN)
     await answered(client, f"/dicomweb/studies/{value(study, '0020000D')}/metadata", ANN)
     core.trail.close()
-    lines = [
-        json.loads(line)
-        for path in (core.settings.storage.directory / "audit").glob("*.jsonl")
-        for line in path.read_text().splitlines()
-    ]
-    reads = [each for each in lines if each.get("action") == "read_deidentified"]
+    reads = [each for each in lines(core) if each.get("action") == "read_deidentified"]
     assert reads
     assert all((each["view"], each["principal"]) == ("research", "ann") for each in reads)
 
@@ -181,3 +205,42 @@ def test_a_rule_that_a_view_cannot_have_is_refused(settings: Settings, rule: str
     path.write_text(f'[[role]]\nname = "r"\n[[role.rule]]\nname = "n"\n{rule}\n')
     with pytest.raises(InvalidSettings, match=told):
         assembly.check(settings)
+
+
+async def test_whose_a_pseudonym_is_is_told_to_a_role_of_its_own_and_recorded(
+    client: Client, core: Core, stored: Any
+) -> None:
+    _, found = await answered(client, "/dicomweb/studies", ANN)
+    pseudonym = value(found[0], "00100020")
+    for headers in (ANN, BOB, {}):
+        status, _ = await answered(client, f"/admin/reidentification/research?PatientID={pseudonym}", headers)
+        assert status == 403
+    status, originals = await answered(client, f"/admin/reidentification/research?PatientID={pseudonym}", EVE)
+    assert status == 200
+    assert {each["PatientID"] for each in originals} == {"MRN-4711"}
+    assert stored.StudyInstanceUID in {each["StudyInstanceUID"] for each in originals}
+    study = value(found[0], "0020000D")
+    _, (original,) = await answered(client, f"/admin/reidentification/research?StudyInstanceUID={study}", EVE)
+    assert original["StudyInstanceUID"] == stored.StudyInstanceUID
+    for wrong, status in (("PatientID=nobody", 404), ("PatientName=Gray", 400), ("", 400)):
+        assert (await answered(client, f"/admin/reidentification/research?{wrong}", EVE))[0] == status
+    assert (await answered(client, "/admin/reidentification/none?PatientID=1", EVE))[0] == 404
+    core.trail.close()
+    recorded = [each for each in lines(core) if each.get("action") == "reidentify"]
+    assert {"allowed", "denied", "found", "not found"} <= {each["outcome"] for each in recorded}
+    assert "MRN-4711" not in json.dumps(recorded)
+
+
+def test_what_was_looked_at_can_be_released_and_nothing_else(core: Core, follower: Follower) -> None:
+    pictures = [of_person(Modality="US"), of_person(Modality="US", PixelData=b"\0" * 32)]
+    for each in pictures:
+        keep(core, each)
+    assert follower.follow().withheld == 2
+    shown = core.views["research"]
+    review = Review(shown, follower, core.trail)
+    review.release(command_line("test"), pictures[0].SOPInstanceUID, "seen by the chief technologist: no text")
+    assert shown.index.count(Search(MAIN, Level.INSTANCE)) == 1
+    assert [each.key.sop_uid for each in shown.index.quarantined(MAIN)] == [pictures[1].SOPInstanceUID]
+    with pytest.raises(NotFound):
+        review.release(command_line("test"), "1.2.3", "nothing")
+    assert follower.follow().made == 0

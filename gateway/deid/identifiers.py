@@ -7,7 +7,7 @@ What a patient's instances teach is joined, so that a later study also cleans wh
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from functools import cached_property
@@ -73,12 +73,16 @@ class Identifiers:
     dates: frozenset[str] = frozenset()
 
     @classmethod
-    def harvested(cls, data_set: Dataset) -> Identifiers:
-        """What a data set says of its patient, at any depth; what is no text of its VR is passed over."""
+    def harvested(cls, data_set: Dataset, is_shown: Callable[[int], bool] = lambda _: False) -> Identifiers:
+        """What a data set says of its patient, at any depth; what is no text of its VR is passed over.
+
+        What ``is_shown`` by its attribute, since a profile keeps it, need not be looked for elsewhere.
+        """
         found: dict[str, set[str]] = {kind.value: set() for kind in Kind}
         for tag, vr, values in _texts(data_set, charsets.DEFAULT, _MAX_DEPTH):
-            for kind, value in _of(tag, vr, values):
-                found[kind.value].add(value)
+            if values and not is_shown(tag):
+                for kind, value in _of(tag, vr, values):
+                    found[kind.value].add(value)
         return cls(**{name: frozenset(values) for name, values in found.items()})
 
     def joined(self, other: Identifiers) -> Identifiers:
@@ -88,10 +92,6 @@ class Identifiers:
     def without(self, other: Identifiers) -> Identifiers:
         """What the other does not know."""
         return Identifiers(*(getattr(self, each.name) - getattr(other, each.name) for each in fields(self)))
-
-    def only(self, kinds: Iterable[Kind]) -> Identifiers:
-        """What is of some kinds."""
-        return Identifiers(**{kind.value: getattr(self, kind.value) for kind in kinds})
 
     def dumps(self) -> dict[str, list[str]]:
         """As JSON."""
@@ -137,7 +137,7 @@ class DictionaryCleaner:
     """
 
     def __init__(self, identifiers: Identifiers, *, keeps_dates: bool = False) -> None:
-        self._identifiers = identifiers
+        self.identifiers = identifiers
         self._keeps_dates = keeps_dates
         # The instances of a series say the same.
         self._cleaned: dict[str, str] = {}
@@ -152,7 +152,7 @@ class DictionaryCleaner:
         return found
 
     def _clean(self, text: str) -> str:
-        spans = self._identifiers.places_in(text)
+        spans = self.identifiers.places_in(text)
         spans += spellings.suspicious(text, dates=not self._keeps_dates)
         if not spans:
             return text

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from gateway.deid.identifiers import DictionaryCleaner, Identifiers, Kind
+from pydicom.dataset import Dataset
+
+from gateway.deid.identifiers import DictionaryCleaner, Identifiers
 from gateway.deid.profile import Option, Profile
 from gateway.deid.pseudonyms import Pseudonyms
-from gateway.deid.text import TextCleaner
+from gateway.deid.table import Action
 from storage.dicom import identifiers as ids
 from storage.dicom.matching import Condition
 
@@ -36,16 +38,13 @@ class Definition:
         """The UID that the view shows in the place of a stored one."""
         return stored if Option.RETAIN_UIDS in self.profile.options else self.pseudonyms.uid(stored)
 
-    def cleaner(self, known: Identifiers) -> TextCleaner:
-        """What takes a patient's identifiers out of texts, but for those that the profile retains."""
-        options = self.profile.options
-        kinds = set(Kind)
-        if Option.RETAIN_INSTITUTION_IDENTITY in options:
-            kinds.discard(Kind.PLACE)
-        keeps_dates = Option.RETAIN_FULL_DATES in options
-        if keeps_dates:
-            kinds.discard(Kind.DATE)
-        return DictionaryCleaner(known.only(kinds), keeps_dates=keeps_dates)
+    def harvested(self, data_set: Dataset) -> Identifiers:
+        """What a data set says of its patient that the view does not show."""
+        return Identifiers.harvested(data_set, lambda tag: self.profile.rule(tag).action is Action.K)
+
+    def cleaner(self, known: Identifiers) -> DictionaryCleaner:
+        """What takes a patient's identifiers out of texts."""
+        return DictionaryCleaner(known, keeps_dates=Option.RETAIN_FULL_DATES in self.profile.options)
 
     def version_of(self, source: ids.Version, revision: int) -> ids.Version:
         """The version that an instance's version is in the view, the same wherever it is made.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterator, Sequence
 
 from pydicom.dataset import Dataset
@@ -11,16 +12,17 @@ from pydicom.filewriter import write_dataset
 
 from gateway.deid.burned_in import BurnedIn, assess
 from gateway.deid.engine import Deidentified, deidentify
+from gateway.deid.identifiers import DictionaryCleaner
 from gateway.deid.profile import Option
 from gateway.deid.pseudonyms import PseudonymousPatient
-from gateway.deid.text import TextCleaner
+from gateway.deid.verification import residues
 from gateway.errors import NotDeidentified
 from gateway.viewing.definition import Definition, made_of
 from gateway.viewing.notes import Notes
 from gateway.viewing.opening import Opened
 from gateway.viewing.pixels import Piece, PixelWriter, Written, plain
 from storage.archive import Archive
-from storage.dicom import file_meta, part10
+from storage.dicom import file_meta, json_model, part10
 from storage.dicom import identifiers as ids
 from storage.dicom.elements import Blocks
 from storage.errors import ObjectExists, Unreadable
@@ -29,6 +31,8 @@ from storage.index.base import Index
 from storage.index.stored import Located
 from storage.objects.base import ByteRange, ObjectInfo, body_blocks
 from storage.objects.spliced import Reference, SplicedObjectStore
+
+_log = logging.getLogger("gateway.viewing")
 
 _BLOCK_BYTES = 1 << 20
 
@@ -69,7 +73,7 @@ class Deriver:
         self._notes = notes
 
     def derive(
-        self, located: Located, opened: Opened, patient: PseudonymousPatient, cleaner: TextCleaner, revision: int
+        self, located: Located, opened: Opened, patient: PseudonymousPatient, cleaner: DictionaryCleaner, revision: int
     ) -> None:
         """Put an instance into the view; on return it is durable and findable there.
 
@@ -92,10 +96,10 @@ class Deriver:
             limits=self._source.limits,
         )
         if opened.pixels is None:
-            self._keep(located, found, Written(plain(located.transfer_syntax_uid), []), revision)
+            self._keep(located, found, Written(plain(located.transfer_syntax_uid), []), cleaner, revision)
             return
         with self._pixels.written(located, opened.pixels, found, burned) as pixels:
-            self._keep(located, found, pixels, revision)
+            self._keep(located, found, pixels, cleaner, revision)
 
     def _burned(self, located: Located, opened: Opened) -> BurnedIn:
         """What is to be done with the pixels. Raises NotDeidentified where nobody knows."""
@@ -108,7 +112,9 @@ class Deriver:
             raise NotDeidentified("text is known to be burned in, and the view does not clean pixel data")
         return burned
 
-    def _keep(self, located: Located, found: Deidentified, pixels: Written, revision: int) -> None:
+    def _keep(
+        self, located: Located, found: Deidentified, pixels: Written, cleaner: DictionaryCleaner, revision: int
+    ) -> None:
         header = _encoded(found.dataset, pixels.syntax)
         prefix = file_meta.write(
             file_meta.FileMeta(pixels.syntax, str(found.dataset.SOPClassUID), str(found.dataset.SOPInstanceUID))
@@ -121,6 +127,11 @@ class Deriver:
             )
         except Unreadable as error:
             raise NotDeidentified(f"what came of it cannot be read: {type(error).__name__}") from error
+        left = sorted(residues(json_model.loads(extract.metadata), cleaner.identifiers))
+        if left:
+            # What the engine should have found: somebody has to look into it.
+            _log.error("view %s: an instance still named its patient in %s", self._definition.name, ", ".join(left))
+            raise NotDeidentified(f"it still named its patient in {left[0]}")
         version = self._definition.version_of(located.version, revision)
         key = ids.InstanceKey(self._definition.tenant, extract.study_uid, extract.series_uid, extract.sop_uid)
         # The first piece has no bytes: it says of what instance this one is made.

@@ -148,7 +148,7 @@ class Follower:
         for each in work.new:
             with self._withholding(each, report):
                 found = opened(self._source, each)
-                learned = learned.joined(Identifiers.harvested(found.data_set))
+                learned = learned.joined(self.definition.harvested(found.data_set))
                 ready.append((each, found))
         known = self._patients.learn(patient, learned)
         if known.new != Identifiers() and patient.patient_id:

@@ -76,7 +76,8 @@ class Site:
     def __init__(self, folder: Path, engines: Engines, face_workers: dict[str, str]) -> None:
         self.viewer = Viewer()
         origins = json.dumps([self.viewer.url])
-        environment = {"GATEWAY_HTTP__CORS_ORIGINS": origins, **face_workers}
+        views = json.dumps({"research": {"key": "ab" * 32}})
+        environment = {"GATEWAY_HTTP__CORS_ORIGINS": origins, "GATEWAY_VIEWS": views, **face_workers}
         self.gateway = Gateway(folder / "data", folder / "gateway.log", engines, **environment)
         self.gateway.start()
         self.viewer.look_at(self.gateway.web)
@@ -298,6 +299,42 @@ def test_a_pdf_is_shown(page: Page, site: Site) -> None:
     source = page.locator("object[type='application/pdf']").get_attribute("data")
     body = page.evaluate("async (source) => (await (await fetch(source)).text()).slice(0, 8)", source)
     assert body == "%PDF-1.4"
+
+
+def test_a_study_is_read_through_a_de_identified_view_in_pseudonyms_only(page: Page, site: Site) -> None:
+    """The patient's name is in every instance, in a private attribute and in the report."""
+    root = site.gateway.web.removesuffix("/dicomweb") + "/views/research/dicomweb"
+    asked = {"StudyDescription": "CT head with contrast"}
+
+    def shown() -> Any:
+        found = requests.get(f"{root}/studies", params=asked, timeout=30)
+        return found.json() if found.status_code == 200 else None
+
+    (study,) = until(page, shown, "the view has the study")
+    uid, name = study["0020000D"]["Value"][0], study["00100010"]["Value"][0]["Alphabetic"].partition("^")[2]
+    seen: list[Response] = []
+    page.on("response", lambda response: seen.append(response) if "/dicomweb/" in response.url else None)
+    site.viewer.look_at(root)
+    try:
+        page.goto(f"{site.viewer.url}/")
+        until(page, lambda: name in page.inner_text("body"), "the list shows the pseudonym")
+        assert "Müller" not in page.inner_text("body")
+        page.goto(f"{site.viewer.url}/viewer?StudyInstanceUIDs={uid}")
+        page.wait_for_selector(_PANE)
+        open_series(page, "Head axial 3 mm")
+        until(page, lambda: "/52" in page.inner_text(_PLACE), "the axial series is open")
+        scroll(page, 25)
+        until(page, lambda: shows_picture(page), "a slice of the middle is shown")
+        assert "Müller" not in page.inner_text("body")
+    finally:
+        site.viewer.look_at(site.gateway.web)
+    assert any("/frames/" in each.url for each in seen)
+    assert all(each.url.startswith(root) for each in seen)
+    original = site.studies["CT head with contrast"].encode()
+    for url in dict.fromkeys(each.url for each in seen):
+        body = requests.get(url, headers={"Accept": "*/*"}, timeout=30).content
+        assert original not in body, url
+        assert "Müller".encode() not in body, url
 
 
 def test_a_measurement_is_stored_as_a_structured_report(page: Page, site: Site) -> None:

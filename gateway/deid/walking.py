@@ -34,7 +34,7 @@ from storage.dicom import charsets
 from storage.dicom import vr as vrs
 from storage.dicom.limits import Limits
 
-_SOP_CLASS_UID = 0x00080016
+_SOP_CLASS_UID, _PIXEL_GROUP = 0x00080016, 0x7FE0
 _LEAVING = frozenset((Action.K, Action.C, Action.U, Action.D))
 _WHOLE_NUMBERS = frozenset(("AT", "SL", "SS", "SV", "UL", "US", "UV"))
 _MEASURES = frozenset(("DS", "FD", "FL", "IS"))
@@ -104,6 +104,10 @@ class Walk:
         rule = place.overrides.get(tag) or self.profile.rule(tag)
         if not place.path and (tag in markers.WRITTEN or tag == private.CHARACTERISTICS):
             return self._of_the_engine(element, tag)
+        if place.path and tag >> 16 == _PIXEL_GROUP:
+            self.log.warn(tag, "removed: pixels in a sequence are looked at by nobody")
+            self.log.record(place.path, tag, rule.action, Done.REMOVED, "pixels in a sequence")
+            return None
         if place.mode is Mode.DUMMY and rule.own is None:
             return self._in_dummy(source, element, tag, rule, place)
         if rule.own is not None and rule.own.action in (RuleAction.REPLACE, RuleAction.HASH):

@@ -239,3 +239,11 @@ def test_a_sequence_in_the_place_of_a_value_does_not_stay(tag: int) -> None:
     found = deidentify(read(written(source)), Profile(options), PSEUDONYMS, PATIENT, Trusting())
     assert tag not in found.dataset
     assert MARK.encode() not in found.part10()
+
+
+def test_pixels_in_a_sequence_do_not_stay() -> None:
+    picture = dataset((0x00280010, "US", 1), (0x7FE00010, "OW", _BYTES))
+    found = through(instance((0x00089215, "SQ", [picture]), (0x7FE00010, "OW", b"\1\2")))
+    assert 0x7FE00010 in found.dataset
+    assert 0x7FE00010 not in found.dataset[0x00089215].value[0]
+    assert MARK.encode() not in found.part10()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import time
 import zlib
 from io import BytesIO
 
@@ -247,3 +248,12 @@ def test_pixels_in_a_sequence_do_not_stay() -> None:
     assert 0x7FE00010 in found.dataset
     assert 0x7FE00010 not in found.dataset[0x00089215].value[0]
     assert MARK.encode() not in found.part10()
+
+
+def test_a_million_items_in_bytes_of_no_vr_are_refused_at_once() -> None:
+    source = instance((0x00081115, "UN", b"\xfe\xff\x00\xe0\0\0\0\0" * 1_000_000))
+    data = read(written(source))
+    start = time.process_time()
+    with pytest.raises(NotDeidentified, match="more in it"):
+        deidentify(data, Profile(), PSEUDONYMS, PATIENT)
+    assert time.process_time() - start < 1

@@ -108,8 +108,17 @@ def _engine(settings: Settings, reading_cache: bool, read_only: bool, observe: O
     store = observe(ReadOnlyObjectStore(routed) if read_only else routed, "objects")
     if storage.objects == "local" or not s3.cache_bytes:
         return store
-    cache = ReadCache(storage.directory / "cache", s3.cache_bytes)
-    return observe(CachedObjectStore(store, cache, reading=reading_cache), "cache")
+    return observe(CachedObjectStore(store, _cache(settings), reading=reading_cache), "cache")
+
+
+def read_cache(settings: Settings) -> ReadCache | None:
+    """This host's cache of what was read from a store that is far; None where there is none."""
+    return _cache(settings) if settings.storage.objects == "s3" and settings.s3.cache_bytes else None
+
+
+def _cache(settings: Settings) -> ReadCache:
+    s3 = settings.s3
+    return ReadCache(settings.storage.directory / "cache", s3.cache_bytes, trusted_s=2 * s3.cache_compare_interval_s)
 
 
 def _place(settings: Settings, tenant: TenantSettings | None, read_only: bool) -> ObjectStore:

@@ -21,7 +21,7 @@ from enum import StrEnum
 
 from aiohttp import web
 
-from gateway import assembly, background, certificates, log
+from gateway import assembly, background, caching, certificates, log
 from gateway.config import Settings
 from gateway.console.pages import page as console_page
 from gateway.console.pages import routes as console_routes
@@ -160,11 +160,13 @@ def main(arguments: list[str]) -> int:
             _log.critical("the audit trail cannot be written", exc_info=True)
         if face is Face.BACKGROUND:
             ready()
-            background.run(core, stop.event)
+            with caching.compared(core):
+                background.run(core, stop.event)
         else:
             (socket_fd,) = sockets
             listening = socket.socket(fileno=socket_fd)
-            (run_http if face is Face.HTTP else run_dimse)(core, listening, ready, stop)
+            with caching.compared(core):
+                (run_http if face is Face.HTTP else run_dimse)(core, listening, ready, stop)
     finally:
         core.close()
     return 0

@@ -115,6 +115,8 @@ class S3Section(Section):
     """Parts that each process has under way beside one of each object; every part under way is held in memory."""
     cache_bytes: int = Field(default=4 << 30, ge=0)
     """Room for what was read, in ``cache`` in the storage directory, shared by all processes; 0 keeps nothing."""
+    cache_compare_interval_s: float = Field(default=600.0, gt=0)
+    """How often the cache is compared with the index: what other hosts erased, or removed after a deletion, goes."""
     read_ahead: int = Field(default=8, ge=0, le=64)
     """Reads of up to 1 MiB that an answer of many has under way at the same time; 0 makes one after the other."""
     create_bucket: bool = False

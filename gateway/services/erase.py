@@ -21,8 +21,8 @@ ELSEWHERE = (
     "backups and copies of the objects, the index and the audit trail made before, until they are overwritten; "
     "a gateway that reads this archive restores nothing from them: the record keeps the objects out",
     "versions that the bucket itself keeps, where its versioning is on",
-    "read caches of other hosts, below cache in their storage directory, until their blocks are displaced: nothing "
-    "leads there any more; remove the directory while that host's gateway is stopped to have it at once",
+    "read caches of other hosts, below cache in their storage directory, until they compare them with the index, every "
+    "s3.cache_compare_interval_s; of a host that is off, until it is started again. Nothing leads there any more",
     "free pages of the database, until they are used again: VACUUM rewrites them",
     "whoever retrieved the images before",
 )

@@ -230,6 +230,10 @@ class Index(Protocol):
         """Those of the keys that a row, live or tombstone or quarantined, names."""
         ...
 
+    def kept_versions(self, versions: Sequence[Version]) -> frozenset[Version]:
+        """Those of the versions whose objects have not been removed for good: live, deleted or quarantined."""
+        ...
+
     def ping(self) -> None:
         """Return when the index answers; raise StorageUnavailable when not."""
         ...

@@ -393,6 +393,14 @@ class RelationalIndex(ABC):
             found.update(versions[ids.Version(str(version))] for (version,) in self._read(statement))
         return frozenset(found)
 
+    def kept_versions(self, versions: Sequence[ids.Version]) -> frozenset[ids.Version]:
+        among = Among("version", list(versions))
+        found = self._read(
+            Sql().add("SELECT version FROM version WHERE").put(among).add("AND coalesce(purge, '') <> 'done'")
+        )
+        found += self._read(Sql().add("SELECT version FROM quarantine WHERE").put(among))
+        return frozenset(ids.Version(str(version)) for (version,) in found)
+
     def holdings(self, after: str, limit: int, tenant: ids.Tenant | None = None) -> Sequence[Holding]:
         statement = Sql().add(
             "SELECT v.version, v.object_key, v.size, v.sha256, v.deleted FROM version v"

@@ -1,9 +1,10 @@
 """A bounded cache of blocks of objects in local files, shared by all processes of a host.
 
-An object is cut into blocks of 1 MiB from its beginning; a block is a file, ``DIRECTORY/HH/HASH-NUMBER``, written aside
-and renamed when it is whole. Each carries its checksum, so that what a crash or a power cut left is never served.
-Objects never change, so nothing becomes stale; a deletion drops an object's blocks and leaves a mark, which keeps
-whoever was reading it from putting one back.
+An object is cut into blocks of 1 MiB from its beginning; a block is a file, ``DIRECTORY/HH/HASH-VERSION-NUMBER``,
+written aside and renamed when it is whole. Each carries its checksum, so that what a crash or a power cut left is never
+served. Objects never change, so nothing becomes stale; a deletion drops an object's blocks and leaves a mark, which
+keeps whoever was reading it from putting one back. What other hosts delete is found by comparing versions with the
+index from time to time: a version, in the name of the file, says nothing of anybody.
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import logging
+import math
 import os
+import re
 import secrets
 import struct
 import time
 import zlib
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import BufferedWriter, FileIO
@@ -36,6 +40,8 @@ _EVICTED_SHARE = 10
 _STALE_AFTER_S = 60.0
 _MARKED_FOR_S = 86_400.0
 _USED_AGAIN_AFTER_S = 60.0
+_ASKED_AT_ONCE = 500
+_VERSION = re.compile(r"\.([0-9A-Z]{26})\.dcm$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +55,18 @@ class ReadCache:
     """Blocks in files of one directory, at most ``max_bytes`` of them; several processes may use it at the same time.
 
     What the file system refuses is logged and costs a block its place in the cache, never a read.
+
+    Parameters
+    ----------
+    trusted_s
+        So long after it was compared with the index what is there is served; then it is as if nothing were there, until
+        it is compared again.
     """
 
-    def __init__(self, directory: Path, max_bytes: int) -> None:
+    def __init__(self, directory: Path, max_bytes: int, *, trusted_s: float = math.inf) -> None:
         self.max_bytes = max(max_bytes, MIN_BYTES)
+        self._trusted_s = trusted_s
+        self._compared = directory / "compared"
         self._directory = directory
         self._temporary = directory / "tmp"
         self._complained_s = 0.0
@@ -63,19 +77,24 @@ class ReadCache:
                 (directory / f"{number:02x}").mkdir(mode=0o700, exist_ok=True)
             with self._usage() as usage:
                 if usage.read() is None:
-                    usage.write(self._swept(0))
+                    used = self._swept(0)
+                    if not used:
+                        self._compared.touch(mode=0o600)  # nothing is there that an index could not know
+                    usage.write(used)
                 else:
                     for _ in self._entries_of(self._temporary, time.time()):
                         pass  # what crashes left there is removed on the way
 
     def has(self, key: str, number: int) -> bool:
         """Whether a block is there now."""
-        return self._path(key, number).exists()
+        return self._is_trusted() and self._path(key, number).exists()
 
     def read(self, key: str, number: int) -> Piece | None:
         """A block, or None."""
         path = self._path(key, number)
         try:
+            if not self._is_trusted():
+                return None
             with path.open("rb", buffering=0) as file:
                 found = file.read()
                 status = os.fstat(file.fileno())
@@ -121,25 +140,92 @@ class ReadCache:
 
     def drop(self, key: str) -> None:
         """Remove an object's blocks for every process, and let none of them be kept any more."""
-        some = self._path(key, 0)
-        hashed = some.name.partition("-")[0]
-        with _engine_errors(), self._locked(some.parent):
-            self._mark(some).touch(mode=0o600)
-            for path in some.parent.glob(f"{hashed}-*"):
-                path.unlink(missing_ok=True)
+        path = self._path(key, 0)
+        with _engine_errors():
+            self._drop(path.parent, _hash_of(path.name))
+
+    def compare(self, kept: Callable[[Sequence[str]], Collection[str]], every_s: float) -> int | None:
+        """Drop every instance whose version is not ``kept``, unless a process has done so less than ``every_s`` ago.
+
+        Parameters
+        ----------
+        kept
+            Which of some versions the archive still has.
+
+        Returns
+        -------
+        int or None
+            How many objects were dropped; None when it was not time, or another process is at it.
+        """
+        with _engine_errors(), self._turn() as is_ours:
+            if not is_ours or self._age_s() < every_s:
+                return None
+            begun_s, dropped = time.time(), 0
+            for number in range(256):
+                dropped += self._drop_unknown(self._directory / f"{number:02x}", kept)
+            self._compared.touch(mode=0o600)
+            # What was kept since may be of what was deleted since.
+            os.utime(self._compared, (begun_s, begun_s))
+            return dropped
 
     def used_bytes(self) -> int:
         """Room that the blocks take at most; what was dropped is left out when all are counted anew."""
         with _engine_errors(), self._usage() as usage:
             return usage.read() or 0
 
+    def _drop(self, folder: Path, hashed: str) -> None:
+        with self._locked(folder):
+            (folder / f"{hashed}.gone").touch(mode=0o600)
+            for path in folder.glob(f"{hashed}-*"):
+                path.unlink(missing_ok=True)
+
+    def _drop_unknown(self, folder: Path, kept: Callable[[Sequence[str]], Collection[str]]) -> int:
+        there: defaultdict[str, set[str]] = defaultdict(set)
+        with os.scandir(folder) as found:
+            for each in found:
+                hashed, *rest = each.name.split("-")
+                if len(rest) == 2 and rest[0]:
+                    there[rest[0]].add(hashed)
+        versions, dropped = sorted(there), 0
+        for start in range(0, len(versions), _ASKED_AT_ONCE):
+            asked = versions[start : start + _ASKED_AT_ONCE]
+            for version in set(asked) - set(kept(asked)):
+                for hashed in there[version]:
+                    self._drop(folder, hashed)
+                    dropped += 1
+        return dropped
+
+    def _is_trusted(self) -> bool:
+        return self._trusted_s == math.inf or self._age_s() <= self._trusted_s
+
+    def _age_s(self) -> float:
+        """How long ago what is there was compared; infinite when it never was."""
+        try:
+            return time.time() - self._compared.stat().st_mtime
+        except FileNotFoundError:
+            return math.inf
+
+    @contextmanager
+    def _turn(self) -> Iterator[bool]:
+        """Whether it is this process's turn to compare."""
+        handle = os.open(self._directory / "comparing", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            is_ours = True
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                is_ours = False
+            yield is_ours
+        finally:
+            os.close(handle)
+
     def _path(self, key: str, number: int) -> Path:
         hashed = hashlib.blake2b(key.encode(), digest_size=20).hexdigest()
-        return self._directory / hashed[:2] / f"{hashed}-{number:x}"
+        return self._directory / hashed[:2] / f"{hashed}-{_version_of(key)}-{number:x}"
 
     @staticmethod
     def _mark(path: Path) -> Path:
-        return path.with_name(path.name.partition("-")[0] + ".gone")
+        return path.with_name(_hash_of(path.name) + ".gone")
 
     @contextmanager
     def _locked(self, directory: Path) -> Iterator[None]:
@@ -215,6 +301,16 @@ class _Usage:
     def write(self, used: int) -> None:
         # Always of the same length: there is no moment at which half a number stands there.
         os.pwrite(self._handle, b"%020d" % used, 0)
+
+
+def _hash_of(name: str) -> str:
+    return name.partition("-")[0]
+
+
+def _version_of(key: str) -> str:
+    """The version that the key of an instance ends in; "" for what is none."""
+    found = _VERSION.search(key)
+    return found[1] if found else ""
 
 
 def _room(size: int) -> int:

@@ -933,6 +933,18 @@ class IndexContract:
         orphan = key.object_key(CLOCK.next())
         assert index.known_objects([item.object_key, orphan]) == {item.object_key}
 
+    def test_a_version_is_kept_until_its_object_is_removed(self, index: Index) -> None:
+        one, other = (arrival(extract(encode(data_set()))) for _ in range(2))
+        index.commit_all([one, other])
+        quarantined = CLOCK.next()
+        index.quarantine(Quarantined(one.key, quarantined, one.key.object_key(quarantined), "why"))
+        asked = [one.version, other.version, quarantined, CLOCK.next()]
+        index.delete(MAIN, CLOCK.next(), b"{}", index.versions(study(one.extract), EVERYTHING))
+        due = index.purge_due(time.time() + 60)
+        assert index.kept_versions(asked) == set(asked[:3])
+        index.purged(due)
+        assert index.kept_versions(asked) == {other.version, quarantined}
+
     def test_tombstones_keep_their_objects_known(self, index: Index) -> None:
         one = arrival(extract(encode(data_set())))
         index.commit(one)

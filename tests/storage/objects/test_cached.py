@@ -18,8 +18,9 @@ from typing import Any
 
 import pytest
 
-from storage.errors import ObjectDamaged, ObjectNotFound
-from storage.objects.base import ByteRange, ObjectReader, ObjectStore
+from storage.dicom import identifiers as ids
+from storage.errors import ObjectDamaged, ObjectNotFound, StorageUnavailable
+from storage.objects.base import ByteRange, ObjectReader, ObjectStore, Piece
 from storage.objects.cached import CachedObjectStore
 from storage.objects.encrypted import EncryptedObjectStore, MasterKeys
 from storage.objects.memory import MemoryObjectStore
@@ -27,6 +28,7 @@ from storage.objects.read_cache import BLOCK_BYTES, MIN_BYTES, ReadCache
 from storage.objects.s3 import S3ObjectStore, S3Settings
 from tests.storage.objects.conformance import KEY, ObjectStoreContract
 
+CLOCK = ids.VersionClock()
 LONG = bytes(range(251)) * (11 * BLOCK_BYTES // 251)
 
 
@@ -345,3 +347,68 @@ def test_a_bucket_behind_a_cache(cache: ReadCache, seaweedfs_bucket: S3Settings)
     bucket.delete("long")
     assert store.get("long") == LONG  # from the cache alone
     store.close()
+
+
+def instance_key(version: str) -> str:
+    """The key of an instance, as the archive makes it."""
+    return f"main/1.1/1.1.1/1.2.{version}.dcm"
+
+
+def test_what_another_host_removed_leaves_the_cache_when_it_is_compared(below: Counting, tmp_path: Path) -> None:
+    caches = [ReadCache(tmp_path / host, 1 << 30) for host in ("here", "there")]
+    here, there = (CachedObjectStore(below, cache) for cache in caches)
+    gone, kept = CLOCK.next(), CLOCK.next()
+    for key in (instance_key(gone), instance_key(kept), "main/records/one.json"):
+        here.put(key, [LONG])
+        for store in (here, there):
+            store.get(key)
+    here.delete(instance_key(gone))
+    before = len(blocks(tmp_path / "there"))
+    assert caches[1].compare(lambda versions: set(versions) & {kept}, 0) == 1
+    assert len(blocks(tmp_path / "there")) == len(blocks(tmp_path / "here")) == before * 2 // 3
+    assert not [path for path in blocks(tmp_path / "there") if gone in path.name]
+    below.reads.clear()
+    assert there.get(instance_key(kept), ByteRange(0, 10)) == LONG[:10]
+    assert below.reads == []
+
+
+def test_a_host_that_was_off_serves_nothing_from_its_cache_before_it_is_compared(
+    below: Counting, tmp_path: Path
+) -> None:
+    key = instance_key(CLOCK.next())
+    CachedObjectStore(below, ReadCache(tmp_path, 1 << 30, trusted_s=60)).put(key, [b"data"])
+    fresh = CachedObjectStore(below, ReadCache(tmp_path, 1 << 30, trusted_s=60))
+    assert [fresh.get(key) for _ in range(2)] == [b"data"] * 2
+    assert len(below.reads) == 1
+    long_ago_s = time.time() - 90
+    os.utime(tmp_path / "compared", (long_ago_s, long_ago_s))
+    cache = ReadCache(tmp_path, 1 << 30, trusted_s=60)
+    store = CachedObjectStore(below, cache)
+    assert [store.get(key) for _ in range(2)] == [b"data"] * 2
+    assert len(below.reads) == 3
+
+    def unknown(_: object) -> set[str]:
+        raise StorageUnavailable("the index does not answer")
+
+    with pytest.raises(StorageUnavailable):
+        cache.compare(unknown, 30)
+    store.get(key)
+    assert len(below.reads) == 4
+    assert cache.compare(set, 30) == 0
+    store.get(key)
+    assert len(below.reads) == 4
+
+
+def test_one_process_of_a_host_compares_and_not_before_it_is_time(tmp_path: Path) -> None:
+    one, two = (ReadCache(tmp_path, 1 << 30) for _ in range(2))
+    one.keep(instance_key(CLOCK.next()), 0, Piece(b"data", 4))
+    meanwhile: list[int | None] = []
+
+    def kept(versions: Any) -> set[str]:
+        meanwhile.append(two.compare(set, 0))
+        return set(versions)
+
+    assert one.compare(kept, 0) == 0
+    assert meanwhile == [None]
+    assert two.compare(kept, 60) is None
+    assert len(meanwhile) == 1

@@ -64,6 +64,12 @@ class Contents:
         self._shown.index.purged(versions)
         self._delete_objects(live)
 
+    def clear(self) -> None:
+        """Take out everything: what was made by another profile or key is not to be shown a moment longer."""
+        tenant = self._definition.tenant
+        for row in list(studies_of(self._shown, tenant, EVERYTHING)):
+            self.replace(self._shown.index.everything_of(tenant, row.study_uid))
+
     def take_out_all_but(self, studies: Iterator[ids.StudyUid]) -> int:
         """Take out the studies that are none of these; how many instances."""
         expected = {self._definition.uid(each) for each in studies}

@@ -94,6 +94,8 @@ class Follower:
         now = self._source.index.state()
         here = {"version": self.definition.version, "source": now.epoch, "shown": self._contents.epoch}
         if {name: note.get(name) for name in here} != here:
+            if note.get("version") != here["version"]:
+                self._contents.clear()
             # What changes from now on, while it is filled, is looked at again.
             note = {**here, "cursor": now.change, "filled": None}
         begun = dict(note)

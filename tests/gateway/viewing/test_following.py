@@ -8,19 +8,24 @@ import json
 from typing import Any
 
 import pydicom
+import pytest
 from pydicom.dataset import Dataset
 
 from gateway import assembly
 from gateway.assembly import Core
+from gateway.config.views import ViewSettings
 from gateway.context import command_line
 from gateway.services.erase import EraseService
 from gateway.viewing.following import Follower
 from storage import reconcile
 from storage.dicom import identifiers as ids
+from storage.dicom.attributes import Level
+from storage.index.questions import Search
 from tests import instances
 from tests.gateway.dicomweb.conftest import Client, store
 
 VIEW = "/views/research/dicomweb"
+MAIN = ids.Tenant("main")
 PERSON = {
     "PatientName": "Gray^Ann",
     "PatientID": "MRN-4711",
@@ -221,3 +226,45 @@ async def test_an_erasure_leaves_nothing_in_the_view_and_nothing_of_what_it_knew
     assert len(await search(client, "studies")) == 1
     for each in views:
         each.close()
+
+
+@pytest.mark.parametrize("change", [{"key": "cd" * 32}, {"options": ("clean_descriptors",)}])
+async def test_with_another_key_or_profile_everything_is_made_anew_and_nothing_of_the_old_stays(
+    client: Client, core: Core, follower: Follower, change: dict[str, Any]
+) -> None:
+    await put(client, of_person(), of_person())
+    follower.follow()
+    before = {value(each, "00100020") for each in await search(client, "studies")}
+    view = ViewSettings(**{**core.settings.views["research"].model_dump(), **change})
+    changed = core.settings.model_copy(update={"views": {"research": view}})
+    other = assembly.view_follower(changed, "research", core.archive, core.views["research"], core.pool)
+    seen = []
+    other.follow(lambda: bool(seen.append(core.views["research"].index.count(Search(MAIN, Level.STUDY)))))
+    assert seen[0] == 0
+    found = await search(client, "studies")
+    assert len(found) == 2
+    assert ("key" in change) == (before.isdisjoint({value(each, "00100020") for each in found}))
+    assert ("options" in change) == all("Value" not in each["00080020"] for each in found)
+
+
+async def test_a_study_that_leaves_the_views_scope_leaves_the_view(client: Client, core: Core) -> None:
+    view = core.settings.views["research"].model_copy(update={"scope": {"StudyDescription": ("CT*",)}})
+    scoped = core.settings.model_copy(update={"views": {"research": view}})
+    follower = assembly.view_follower(scoped, "research", core.archive, core.views["research"], core.pool)
+    inside, outside = of_person(), of_person(StudyDescription="MR")
+    await put(client, inside, outside)
+    assert follower.follow().made == 1
+    inside.StudyDescription = "moved"
+    await put(client, inside)
+    report = follower.follow()
+    assert (report.made, report.gone) == (0, 1)
+    assert await search(client, "studies") == []
+
+
+async def test_a_round_that_is_broken_off_is_gone_on_with(client: Client, core: Core, follower: Follower) -> None:
+    await put(client, *(of_person() for _ in range(4)))
+    calls: list[None] = []
+    first = follower.follow(lambda: len(calls) > 1 or calls.append(None) is not None)
+    assert first.made == 2
+    assert follower.follow().made == 2
+    assert len(await search(client, "studies")) == 4

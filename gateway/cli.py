@@ -13,6 +13,7 @@ from gateway.commands import (
     audit,
     backup,
     check_config,
+    deid,
     demo,
     erase,
     hold,
@@ -51,6 +52,7 @@ _COMMANDS = (
     user,
     policy,
     view,
+    deid,
     demo,
 )
 

@@ -1,0 +1,146 @@
+"""``gateway view`` and ``gateway deid``, given beside a gateway, and the duty that keeps a view up by itself."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom.dataset import Dataset
+
+from gateway import assembly, background, cli, config
+from gateway.context import command_line
+from storage.dicom import identifiers as ids
+from storage.dicom.attributes import Level
+from storage.index.questions import Search
+from tests.instances import data_set, part10_file
+
+MAIN = ids.tenant("main")
+SETTINGS = """
+[storage]
+directory = "data"
+fsync = false
+[views.research]
+[views.teaching]
+options = []
+scope = { Modality = ["US"] }
+"""
+
+
+class Site:
+    """A settings file with views, the services of a gateway on it, and commands given beside them."""
+
+    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.file = folder / "gateway.toml"
+        self.file.write_text(SETTINGS)
+        self.core = assembly.build(config.load(self.file), "test")
+        self._capsys = capsys
+
+    def store(self, **values: Any) -> Dataset:
+        found = data_set(PatientName="Gray^Ann", PatientID="MRN-4711", **values)
+        spooling = self.core.spool.begin()
+        spooling.write(part10_file(found))
+        with spooling.finish() as spooled:
+            self.core.ingest.store(self.core.ingest.enter_by_command(command_line("test"), MAIN), spooled)
+        return found
+
+    def command(self, *arguments: str) -> tuple[int, str, str]:
+        status = cli.main([*arguments, "-c", str(self.file)])
+        said = self._capsys.readouterr()
+        return status, said.out, said.err
+
+
+@pytest.fixture
+def site(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    monkeypatch.chdir(tmp_path)
+    found = Site(tmp_path, capsys)
+    with closing(found.core):
+        yield found
+
+
+def test_a_view_is_listed_filled_and_reviewed(site: Site) -> None:
+    plain, picture = site.store(), site.store(Modality="US")
+    assert site.command("view", "list")[1].splitlines() == [
+        "research  tenant main  0 studies, 0 instances, 0 withheld",
+        "teaching  tenant main  0 studies, 0 instances, 0 withheld",
+    ]
+    status, out, _ = site.command("view", "fill", "--view", "research")
+    assert (status, out) == (0, "2 studies looked at: 1 instances made, 0 gone, 1 withheld\n")
+    (listed,) = json.loads(site.command("view", "withheld", "--view", "research", "--json")[1])["withheld"]
+    assert listed["instance"] == picture.SOPInstanceUID
+    assert listed["reason"].startswith("text may be burned in: Modality is US")
+    status, _, err = site.command(
+        "view", "release", "--view", "research", plain.SOPInstanceUID, "--reason", "looked at it"
+    )
+    assert (status, "does not withhold" in err) == (1, True)
+    site.command("view", "release", "--view", "research", picture.SOPInstanceUID, "--reason", "looked at it")
+    (found, _) = json.loads(site.command("view", "list", "--json")[1])["views"]
+    assert (found["studies"], found["instances"], found["withheld"]) == (2, 2, 0)
+
+
+def test_whose_a_pseudonym_is_is_told(site: Site) -> None:
+    stored = site.store()
+    site.command("view", "fill", "--view", "research")
+    (row,) = site.core.views["research"].index.search(Search(MAIN, Level.STUDY))
+    told = json.loads(site.command("view", "reidentify", "--view", "research", "--study", row.study_uid, "--json")[1])
+    (original,) = told["originals"]
+    assert (original["PatientID"], original["StudyInstanceUID"]) == ("MRN-4711", stored.StudyInstanceUID)
+    status, _, err = site.command("view", "reidentify", "--view", "research", "--patient", "P123")
+    assert (status, "no such pseudonym" in err) == (1, True)
+
+
+def test_a_view_that_is_none_is_told_with_those_there_are(site: Site) -> None:
+    status, _, err = site.command("view", "fill", "--view", "reserch")
+    assert status == 1
+    assert "there is no view 'reserch'; the settings have research, teaching" in err
+
+
+def test_the_background_work_keeps_every_view_up(site: Site) -> None:
+    site.store()
+    stop = threading.Event()
+    work = threading.Thread(target=background.run, args=(site.core, stop))
+    work.start()
+    pause = threading.Event()
+    try:
+        for _ in range(600):
+            if site.core.views["research"].index.count(Search(MAIN, Level.STUDY)) == 1:
+                break
+            pause.wait(0.05)
+        else:
+            raise AssertionError("the view was not filled")
+    finally:
+        stop.set()
+        work.join(30)
+    assert not work.is_alive()
+    assert site.core.views["teaching"].index.count(Search(MAIN, Level.STUDY)) == 0
+
+
+def test_what_would_become_of_a_file_is_explained_without_its_values(site: Site, tmp_path: Path) -> None:
+    path = tmp_path / "one.dcm"
+    path.write_bytes(part10_file(data_set(PatientName="Gray^Ann", StudyDescription="of Gray", Manufacturer="Ann Inc")))
+    status, out, _ = site.command("deid", "check", str(path), "--view", "research")
+    assert status == 0
+    assert "(0010,0010) PatientName: replaced by a pseudonym (Z: basic)" in out
+    assert "(0008,1030) StudyDescription: cleaned (C: clean_descriptors)" in out
+    assert "(0008,0070) Manufacturer: cleaned" in out
+    assert "(0008,0020) StudyDate: shifted (C: retain_longitudinal_modified_dates)" in out
+    assert "Gray" not in out
+    status, out, _ = site.command("deid", "check", str(path), "--json", "--all")
+    found = json.loads(out)["files"][0]["attributes"]
+    assert {"attribute": "(0008,0060)", "keyword": "Modality", "action": "K", "done": "kept",
+            "why": "not in the table"} in found  # fmt: skip
+
+
+def test_a_file_that_would_be_withheld_is_told_by_the_exit_status(site: Site, tmp_path: Path) -> None:
+    path = tmp_path / "one.dcm"
+    path.write_bytes(part10_file(data_set(Modality="US")))
+    status, out, _ = site.command("deid", "check", str(path))
+    assert status == 1
+    assert "would be withheld: Modality is US" in out
+    status, _, err = site.command("deid", "check", str(tmp_path / "nothing.dcm"))
+    assert status == 1
+    assert "nothing.dcm" in err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from pynetdicom import AE
 from storage.objects.s3 import S3Settings
 from tests import seaweedfs
 from tests.instances import CT, data_set, part10_file
+from tests.programs import in_ci
 from tests.serving import Gateway
 
 WITHIN_S = 60.0
@@ -22,11 +24,62 @@ ALONE = {"GATEWAY_HTTP__WORKERS": "1", "GATEWAY_DIMSE__WORKERS": "1", "GATEWAY_S
 QUICK = {"GATEWAY_STORAGE__REAP_INTERVAL_S": "1", "GATEWAY_STORAGE__FOLLOW_INTERVAL_S": "0.2"}
 
 
-@pytest.fixture(params=["local", "s3"])
+class ReadOnlyMount:
+    """A directory that is seen below another, where nobody may write, root included."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self._is_there = False
+        place.mkdir()
+
+    def mount(self, directory: Path) -> None:
+        """Show a directory. Raises CalledProcessError where this user may not mount."""
+        # One after the other: mount(8) makes a bind mount read-only in a second step in any case.
+        for options in (["--bind", str(directory)], ["-o", "remount,ro,bind"]):
+            subprocess.run(["mount", *options, str(self.place)], check=True, capture_output=True)
+            self._is_there = True
+
+    def unmount(self) -> None:
+        """Show nothing any more."""
+        if self._is_there:
+            subprocess.run(["umount", str(self.place)], check=True)
+            self._is_there = False
+
+
+@pytest.fixture
+def mount(tmp_path: Path) -> Iterator[ReadOnlyMount]:
+    """A mount that is undone in any case; skips where there can be none."""
+    mount, trial = ReadOnlyMount(tmp_path / "mounted"), tmp_path / "trial"
+    trial.mkdir()
+    try:
+        if not can_mount(mount, trial):
+            assert not in_ci(), "CI leaves nothing out: a read-only mount needs the right to mount"
+            pytest.skip("needs the right to mount: root, and no container that takes it away")
+        yield mount
+    finally:
+        mount.unmount()
+
+
+def can_mount(mount: ReadOnlyMount, trial: Path) -> bool:
+    try:
+        mount.mount(trial)
+    except (subprocess.CalledProcessError, FileNotFoundError):
+        return False
+    finally:
+        mount.unmount()
+    return True
+
+
+@pytest.fixture(params=["local", "read-only mount", "s3"])
 def gateways(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Gateway, Gateway]]:
     writing, reading = dict(ALONE), {**ALONE, "GATEWAY_STORAGE__READ_ONLY": "true"}
+    archive = tmp_path / "writer" / "archive"
+    mount: ReadOnlyMount | None = None
     if request.param == "local":
-        reading["GATEWAY_STORAGE__ARCHIVE_DIRECTORY"] = str(tmp_path / "writer" / "archive")
+        reading["GATEWAY_STORAGE__ARCHIVE_DIRECTORY"] = str(archive)
+    elif request.param == "read-only mount":
+        mount = request.getfixturevalue("mount")
+        reading["GATEWAY_STORAGE__ARCHIVE_DIRECTORY"] = str(mount.place)
     else:
         bucket: S3Settings = request.getfixturevalue("seaweedfs_bucket")
         for each, key, secret in (
@@ -45,8 +98,12 @@ def gateways(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[G
     started: list[Gateway] = []
     try:
         for each in (writer, reader):
-            each.start()
+            if mount is not None and each is reader:
+                mount.mount(archive)
+                with pytest.raises(OSError, match="Read-only"):
+                    (mount.place / "x").touch()
             started.append(each)
+            each.start()
         yield writer, reader
     finally:
         for each in started:
@@ -66,9 +123,12 @@ def until(holds: Callable[[], bool], gateway: Gateway) -> None:
         time.sleep(0.05)
 
 
+def ask(gateway: Gateway, path: str, accept: str) -> requests.Response:
+    return requests.get(f"{gateway.web}/{path}", headers={"Accept": accept}, timeout=30)
+
+
 def status(gateway: Gateway, path: str) -> int:
-    accept = {"Accept": 'multipart/related; type="application/dicom"; transfer-syntax=*'}
-    return requests.get(f"{gateway.web}/{path}", headers=accept, timeout=30).status_code
+    return ask(gateway, path, 'multipart/related; type="application/dicom"; transfer-syntax=*').status_code
 
 
 def below(folder: Path) -> dict[str, int]:
@@ -85,6 +145,13 @@ def test_a_second_gateway_follows_the_archive_and_never_writes_to_it(gateways: t
     there = requests.get(f"{writer.web}/{study}/metadata", timeout=30).json()
     here = requests.get(f"{reader.web}/{study}/metadata", timeout=30).json()
     assert [each["00080018"] for each in here] == [each["00080018"] for each in there]
+    found = requests.get(f"{reader.web}/studies", {"PatientID": str(first.PatientID)}, timeout=30).json()
+    assert [each["0020000D"]["Value"] for each in found] == [[first.StudyInstanceUID]]
+    instance = f"{study}/series/{first.SeriesInstanceUID}/instances/{first.SOPInstanceUID}"
+    for resource, accept in (("frames/1", "application/octet-stream"), ("rendered", "image/png")):
+        answers = [ask(each, f"{instance}/{resource}", accept) for each in gateways]
+        assert [answer.status_code for answer in answers] == [200, 200]
+        assert answers[0].content == answers[1].content
     health = requests.get(reader.web.replace("/dicomweb", "/health/ready"), timeout=30)
     assert (health.status_code, health.json()) == (200, {"status": "ready", "read_only": True})
 

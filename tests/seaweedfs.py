@@ -27,6 +27,8 @@ TENANT_BUCKETS = ("tenant-red", "tenant-blue")
 """Buckets that have an identity each, which may use that one alone; a test makes them."""
 ROLE_ARN = "arn:aws:iam::role/Gateway"
 """A role that the identity may assume, at the server's own STS; it may do everything."""
+KMS_KEY_ID = "alias/seaweedfs-default"
+"""The one key of the server's own key management service."""
 DOMAIN = "s3.test"
 """Requests to BUCKET.s3.test are served as such: virtual-host style."""
 
@@ -166,7 +168,9 @@ def _identities() -> dict[str, object]:
             {"name": "gateway", "credentials": credentials, "actions": actions},
             {"name": "reader", "credentials": reader, "actions": ["Read", "List"]},
             *map(_tenant_identity, TENANT_BUCKETS),
-        ]
+        ],
+        # A key management service within the server, whose keys last as long as its process.
+        "kms": {"default_provider": "local", "providers": {"local": {"type": "local"}}},
     }
 
 

@@ -14,7 +14,7 @@ from storage.errors import ObjectNotFound, StorageUnavailable
 from storage.objects.s3 import S3ObjectStore, S3Settings
 from storage.objects.s3_classes import S3StorageClasses
 from storage.objects.s3_clients import ServerSideEncryption
-from tests.seaweedfs import new_bucket
+from tests.seaweedfs import KMS_KEY_ID, new_bucket
 from tests.storage.objects.test_s3 import Request, ToldServer, raw_client, refusal, server
 
 __all__ = ["server"]
@@ -22,6 +22,7 @@ __all__ = ["server"]
 KEY = "tenant/study/series/object"
 SMALL = bytes(range(256)) * 40
 LARGE = bytes(range(253)) * 50_000
+MANAGED = {"server_side_encryption": ServerSideEncryption.KMS, "kms_key_id": KMS_KEY_ID}
 PARTS = {"multipart_threshold_bytes": 6 << 20, "part_bytes": 5 << 20}
 AT_ONCE_OR_IN_PARTS = pytest.mark.parametrize("at_once_bytes", [1 << 30, 6 << 20], ids=["at-once", "in-parts"])
 OURS = {"server_side_encryption": ServerSideEncryption.CUSTOMER, "customer_key": b"0123456789abcdef" * 2}
@@ -61,7 +62,8 @@ def described(bucket: S3Settings) -> dict[str, Any]:
         ({}, 6 << 20),
         ({"server_side_encryption": ServerSideEncryption.S3}, 1 << 30),
         ({"server_side_encryption": ServerSideEncryption.S3}, 6 << 20),
-        # SeaweedFS has no UploadPartCopy with SSE-C; the requests are looked at below.
+        # SeaweedFS has no UploadPartCopy with SSE-KMS or SSE-C; the requests are looked at below.
+        (MANAGED, 1 << 30),
         (OURS, 1 << 30),
     ],
 )

@@ -25,9 +25,9 @@ from storage.objects.base import ByteRange
 from storage.objects.s3 import S3ObjectStore, S3Settings
 from storage.objects.s3_clients import ServerSideEncryption
 from tests.faulty_proxy import FaultyProxy, Passed
-from tests.seaweedfs import DOMAIN, ROLE_ARN
+from tests.seaweedfs import DOMAIN, KMS_KEY_ID, ROLE_ARN
 from tests.storage.objects.conformance import KEY
-from tests.storage.objects.test_s3 import Request, ToldServer, raw_client, server
+from tests.storage.objects.test_s3 import Request, ToldServer, raw_client, raw_keys, server
 
 __all__ = ["server"]
 
@@ -106,10 +106,30 @@ class TestServerSideEncryption:
                     other.get(f"tenant/study/{name}", ByteRange(0, 10))
             other.close()
 
-    def test_with_a_key_of_a_key_management_service_is_asked_for_with_every_object(
+    def test_with_a_key_of_a_key_management_service(self, seaweedfs_bucket: S3Settings) -> None:
+        settings = dataclasses.replace(
+            seaweedfs_bucket, server_side_encryption=ServerSideEncryption.KMS, kms_key_id=KMS_KEY_ID, **PARTS
+        )
+        store = S3ObjectStore(settings)
+        puts_and_gets(store)
+        for name in ("small", "large"):
+            head = raw_client(seaweedfs_bucket).head_object(Bucket=seaweedfs_bucket.bucket, Key=f"tenant/study/{name}")
+            assert head["ServerSideEncryption"] == "aws:kms"
+            assert head["SSEKMSKeyId"]
+        store.close()
+
+        # A key that the service does not have keeps everything out.
+        other = S3ObjectStore(dataclasses.replace(settings, kms_key_id="alias/none", max_attempts=1))
+        for data in (SMALL, LARGE):
+            with pytest.raises(StorageUnavailable):
+                other.put(KEY, [data])
+        other.close()
+        assert raw_keys(seaweedfs_bucket) == ["tenant/study/large", "tenant/study/small"]
+        assert "Uploads" not in raw_client(seaweedfs_bucket).list_multipart_uploads(Bucket=seaweedfs_bucket.bucket)
+
+    def test_with_a_key_of_a_key_management_service_each_object_asks_for_the_key_and_brings_a_digest(
         self, server: ToldServer, seaweedfs_bucket: S3Settings
     ) -> None:
-        """SeaweedFS needs a running key management service for it; here the headers are looked at."""
         seen: list[dict[str, str]] = []
 
         def answer(request: Request) -> None:

@@ -18,6 +18,7 @@ from pydicom import DataElement, Dataset, config
 from pydicom.charset import default_encoding
 from pydicom.datadict import DicomDictionary  # type: ignore[attr-defined]
 from pydicom.dataelem import RawDataElement
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
@@ -33,7 +34,10 @@ from storage.errors import Unreadable
 
 Element = DataElement | RawDataElement
 # What pydicom raises on bytes that are no sequence.
-_UNPARSABLE = (ValueError, OSError, EOFError, KeyError, TypeError, AttributeError, NotImplementedError, struct.error)
+_UNPARSABLE = (
+    ValueError, OSError, EOFError, KeyError, TypeError, AttributeError, NotImplementedError, struct.error,
+    BytesLengthException, InvalidDicomError,
+)  # fmt: skip
 WORDS = frozenset(("LO", "LT", "PN", "SH", "ST", "UC", "UT"))
 """VRs whose values a person wrote."""
 _LONGEST = {"AE": 16, "CS": 16, "SH": 16, "LO": 64, "PN": 64, "ST": 1024, "LT": 10240}

@@ -63,7 +63,9 @@ faults: $(STAMP) ## ROUNDS faults for each pair of engines while it ingests, the
 	for pair in local+sqlite s3+sqlite s3+postgres; do \
 		$(BIN)/python -m tests.faults.rounds --engines $$pair --rounds $(ROUNDS) || exit 1; \
 	done
-	$(BIN)/python -m tests.faults.powercut --cuts 10
+	for pair in local+sqlite local+postgres; do \
+		$(BIN)/python -m tests.faults.powercut --engines $$pair --cuts 10 || exit 1; \
+	done
 
 grid: $(STAMP) ## the interop suite on every pair of engines, with one and with three workers a face
 	for workers in 1 3; do \

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psycopg
@@ -42,12 +43,15 @@ def is_installed() -> bool:
 class Postgres:
     """One server: a database whose owner is no superuser and shows a password.
 
-    ``fsync`` is off for speed; what a killed process leaves is whole all the same.
+    ``fsync`` is off for speed; what a killed process leaves is whole all the same. ``folder`` is made for it, where
+    the server's user may go; without one it is below /tmp, since nobody but its owner may enter pytest's.
     """
 
-    def __init__(self, *, fsync: bool = False) -> None:
-        # Not below pytest's folder, which nobody but its owner may enter.
-        folder = Path(tempfile.mkdtemp(prefix="gateway-postgres-"))
+    def __init__(self, folder: Path | None = None, *, fsync: bool = False) -> None:
+        if folder is None:
+            folder = Path(tempfile.mkdtemp(prefix="gateway-postgres-"))
+        else:
+            folder.mkdir(mode=0o700)
         self._folder = folder
         self._data = folder / "data"
         self._log = folder / "log"
@@ -112,14 +116,26 @@ class Postgres:
         first = self._process.pid
         children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
         for process in (first, *children):
-            os.kill(int(process), signal.SIGKILL)
+            with suppress(ProcessLookupError):  # a server whose disk is gone may end by itself
+                os.kill(int(process), signal.SIGKILL)
         self._process.wait()
+        for child in children:
+            while _is_running(child):
+                time.sleep(0.01)
 
     def stop(self) -> None:
         """End it for good. Idempotent."""
         if self._process is not None and self._process.poll() is None:
             self.halt(signal.SIGQUIT)
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _is_running(process: str) -> bool:
+    """Whether a process that is no child of ours has anything open yet."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def new_schema(url: str) -> PostgresSettings:

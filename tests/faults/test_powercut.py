@@ -1,4 +1,4 @@
-"""Two power cuts on every run where this user may; `make faults` does ten."""
+"""Two power cuts on every run where this user may; `make faults` does ten, and ten with PostgreSQL on the disk."""
 
 from __future__ import annotations
 

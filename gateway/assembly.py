@@ -34,7 +34,7 @@ from gateway.services.compose import Composer
 from gateway.services.delete import DeleteService
 from gateway.services.feed import FeedService
 from gateway.services.ingest import IngestService
-from gateway.services.projection import Projection, Projections
+from gateway.services.projection import Ingest, Projection, Projections
 from gateway.services.query import QueryService
 from gateway.services.render import RenderService
 from gateway.services.retention import RetentionService
@@ -56,6 +56,7 @@ from gateway.viewing.following import Follower
 from gateway.viewing.notes import Notes
 from gateway.viewing.pixels import PixelWriter
 from gateway.viewing.reidentifying import Reidentification
+from gateway.viewing.storing import ViewIngest
 from storage import records
 from storage.archive import Archive
 from storage.control.base import ControlStore
@@ -422,7 +423,7 @@ def build(settings: Settings, worker: str, *, any_age: bool = False) -> Core:
     storage = settings.storage
     far = storage.objects == "s3" and settings.s3.read_ahead > 0
 
-    def projection(view: View, shown: Archive) -> Projection:
+    def projection(view: View, shown: Archive, takes: Callable[[Door], Ingest]) -> Projection:
         behind = door.onto(view)
         ahead = ReadAhead(settings.s3.read_ahead) if far else None
         retrieve = RetrieveService(shown, behind, pool, bounds, ahead)
@@ -432,12 +433,23 @@ def build(settings: Settings, worker: str, *, any_age: bool = False) -> Core:
             retrieve,
             RenderService(retrieve, pool, imaging.animation_frames),
             FeedService(shown.index, behind),
+            takes(behind),
         )
 
     views = {name: view_archive(settings, name, archive.objects) for name in settings.views}
     spool = Spool(storage.directory / "spool", storage.spool_memory_bytes, storage.max_instance_bytes)
     room = Room(archive.index, quotas(settings), places(settings), storage.min_free_bytes)
     delete = DeleteService(archive, door, storage.undo_s)
+    ingest = IngestService(archive, door, bounds, conflicts(settings), room, read_only=storage.read_only)
+
+    def view(name: str, shown: Archive) -> Projection:
+        definition = view_settings.definition(settings, name)
+        return projection(
+            View(name, definition.version),
+            shown,
+            lambda behind: ViewIngest(archive, shown, definition, behind, ingest, spool),
+        )
+
     return Core(
         settings=settings,
         metrics=metrics,
@@ -454,14 +466,11 @@ def build(settings: Settings, worker: str, *, any_age: bool = False) -> Core:
         spool=spool,
         composer=Composer(spool, bounds),
         pool=pool,
-        ingest=IngestService(archive, door, bounds, conflicts(settings), room, read_only=storage.read_only),
+        ingest=ingest,
         projections=Projections(
             door,
-            projection(AS_STORED, archive),
-            {
-                name: projection(View(name, view_settings.definition(settings, name).version), shown)
-                for name, shown in views.items()
-            },
+            projection(AS_STORED, archive, lambda _: ingest),
+            {name: view(name, shown) for name, shown in views.items()},
         ),
         views=views,
         reidentification=Reidentification(archive.index, views, door),

@@ -39,7 +39,9 @@ class Obligation(StrEnum):
 
 READING = frozenset((Action.READ, Action.READ_DEIDENTIFIED))
 
-IN_VIEWS = frozenset((Action.SEARCH, Action.READ_DEIDENTIFIED, Action.DOWNLOAD, Action.RENDER, Action.SHARE))
+IN_VIEWS = frozenset(
+    (Action.SEARCH, Action.READ_DEIDENTIFIED, Action.DOWNLOAD, Action.RENDER, Action.SHARE, Action.STORE)
+)
 """What can be done through a de-identified view."""
 
 _TAKEN = {

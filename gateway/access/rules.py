@@ -146,14 +146,15 @@ class Policy:
             found = scopes.all_of([found, principal.bounds.scope])
         return Permission(found, tuple(rule.name for rule in counting), broke_glass=len(counting) > len(plain))
 
-    def default_view(self, principal: Principal) -> str:
+    def default_view(self, principal: Principal, action: Action) -> str:
         """What a principal is shown that asks for no view: what is as stored, or the first of its rules' views.
 
-        "" is as stored: also for who may see nothing, and will be told so.
+        All that shows something has the same. "" is as stored: also for who may do nothing, and will be told so.
         """
+        meant = SHOWING if action in SHOWING or action is Action.DOWNLOAD else frozenset((action,))
         if principal.bounds is not None and principal.bounds.view is not None:
             return principal.bounds.view
-        views = [rule.view for rule in self._rules(principal) if rule.actions & SHOWING]
+        views = [rule.view for rule in self._rules(principal) if rule.actions & meant]
         return "" if "" in views else next((view for view in views if view != ANY_VIEW), "")
 
     @property

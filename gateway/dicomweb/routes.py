@@ -35,6 +35,9 @@ def routes() -> list[Route]:
     # What a share link can be good for is only ever asked for by GET. The change feed would tell of the whole archive
     # how much goes on in it.
     looked_at = [each.method == "GET" and each.action in LOOKING for each in found]
-    found = [replace(each, for_links=looks, for_views=looks) for each, looks in zip(found, looked_at, strict=True)]
+    found = [
+        replace(each, for_links=looks, for_views=looks or each.for_views)
+        for each, looks in zip(found, looked_at, strict=True)
+    ]
     found += [replace(each, for_views=True) for each in changefeed.routes()]
     return [*found, *capabilities.routes(found)]

@@ -13,7 +13,7 @@ from gateway.access.door import Decision
 from gateway.dicomweb.failures import FailureReason, reason_of
 from gateway.errors import Busy, PayloadTooLarge
 from gateway.http import problem
-from gateway.http.keys import CORE, OFFLOAD, REQUEST_ID
+from gateway.http.keys import CORE, OFFLOAD, REQUEST_ID, SHOWN
 from gateway.http.offload import Lane
 from gateway.services.ingest import Identified, Stored
 from gateway.services.spool import Spooled, Spooling
@@ -111,6 +111,7 @@ class Keeper:
 
     def __init__(self, request: web.Request, decision: Decision, study_uid: ids.StudyUid | None) -> None:
         self._core = request.app[CORE]
+        self._ingest = request[SHOWN].ingest
         self._offload = request.app[OFFLOAD]
         self._request_id = request[REQUEST_ID]
         self._decision = decision
@@ -153,7 +154,7 @@ class Keeper:
 
     def _store(self, spooled: Spooled) -> Stored:
         with spooled:
-            return self._core.ingest.store(self._decision, spooled, study_uid=self._study_uid)
+            return self._ingest.store(self._decision, spooled, study_uid=self._study_uid)
 
     def fail(self, error: Exception, sop_class_uid: str = "", sop_uid: str = "") -> None:
         """Report an instance, or a part, that was not stored."""

@@ -14,7 +14,7 @@ from gateway.dicomweb.storing import Keeper, Report
 from gateway.dicomweb.stow_metadata import MetadataReceiver
 from gateway.dicomweb.urls import PREFIX, service_root
 from gateway.errors import InvalidRequest, PayloadTooLarge, UnsupportedMediaType
-from gateway.http.keys import CALLER, CORE, OFFLOAD
+from gateway.http.keys import CALLER, CORE, OFFLOAD, SHOWN
 from gateway.http.offload import Lane
 from gateway.http.route import Route
 from gateway.services.spool import Spooling
@@ -37,7 +37,7 @@ async def store(request: web.Request) -> web.StreamResponse:
         raise PayloadTooLarge(f"a request of more than {settings.max_request_bytes} bytes")
     content_type = _content_type(request)
     decision = await request.app[OFFLOAD].run(
-        Lane.INDEX, core.ingest.enter, request[CALLER], (study_uid,) if study_uid else ()
+        Lane.INDEX, request[SHOWN].ingest.enter, request[CALLER], (study_uid,) if study_uid else ()
     )
     keeper = Keeper(request, decision, study_uid)
     blocks = _blocks(request, settings.max_request_bytes)
@@ -144,7 +144,7 @@ def _begin(keeper: Keeper, headers: dict[str, str]) -> Spooling | None:
 def routes() -> list[Route]:
     """POST, and PUT which means the same here, to all studies or to one (PS3.18 Table 10.5.1-1)."""
     return [
-        Route(method, path, store, Action.STORE)
+        Route(method, path, store, Action.STORE, for_views=True)
         for method in ("POST", "PUT")
         for path in (f"{PREFIX}/studies", f"{PREFIX}/studies/{{study}}")
     ]

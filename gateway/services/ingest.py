@@ -61,10 +61,14 @@ class IngestService:
     def enter(self, caller: Caller, subject: tuple[str, ...] = ()) -> Decision:
         """Ask to store; one decision serves all instances of a request or association. Raises ReadOnly, StorageFull."""
         decision = self._door.enter(caller, Action.STORE, subject)
+        self.check()
+        return decision
+
+    def check(self) -> None:
+        """Whether anything can be stored now. Raises ReadOnly, StorageFull."""
         if self._read_only:
             raise ReadOnly("this gateway only reads; send to the one that writes the archive")
         self._room.check_disks()
-        return decision
 
     def enter_by_command(self, caller: Caller, tenant: ids.Tenant) -> Decision:
         """Store into a tenant by a command of the command line. Raises ReadOnly."""
@@ -75,7 +79,7 @@ class IngestService:
 
     def holds(self, tenant: ids.Tenant, spooled: Spooled) -> bool:
         """Whether an instance that has arrived is known already; keeps nothing. Raises storage.errors.Unreadable."""
-        extract, _ = self._read(spooled, None)
+        extract, _ = self.read(spooled, None)
         key = ids.InstanceKey(tenant, extract.study_uid, extract.series_uid, extract.sop_uid)
         return self._archive.index.holds(key, extract.canonical_digest)
 
@@ -106,7 +110,7 @@ class IngestService:
         """
         try:
             self._room.check_disks()
-            extract, offset = self._read(spooled, announced)
+            extract, offset = self.read(spooled, announced)
         except MissingAttribute as error:
             self._refused(decision, error, (error.sop_uid,) if error.sop_uid else ())
             if not error.sop_uid:
@@ -140,8 +144,8 @@ class IngestService:
             if there and index.existence(target, decision.scope) is Existence.ABSENT:
                 raise Forbidden("the instance is outside of what the caller may store")
 
-    def _read(self, spooled: Spooled, announced: part10.Announced | None) -> tuple[part10.Extract, int]:
-        """The extract, and how many bytes stand before the data set."""
+    def read(self, spooled: Spooled, announced: part10.Announced | None) -> tuple[part10.Extract, int]:
+        """The extract of what arrived, and how many bytes stand before its data set. Raises Unreadable."""
         with spooled.open() as stream:
             meta, offset, _ = file_meta.read(stream, self._limits)
             stream.seek(offset)
@@ -163,10 +167,7 @@ class IngestService:
     ) -> Stored:
         if study_uid is not None and extract.study_uid != study_uid:
             raise StudyMismatch("the instance is not of the study that the request names")
-        record = rows.record(extract.data_set, Level.PATIENT, Level.STUDY, Level.SERIES)
-        uids = {"study_uid": extract.study_uid, "series_uid": extract.series_uid}
-        if not matches(decision.scope, {**record, **uids}):
-            raise Forbidden("the instance is outside of what the caller may store")
+        check_scope(decision, extract)
         if decision.scope != EVERYTHING:
             self._check_place(decision, extract)
         source = decision.caller.source
@@ -189,3 +190,11 @@ class IngestService:
             AuditEvent(Action.STORE.value, commit.outcome.value, decision.caller, decision.tenant, subject)
         )
         return Stored(*subject, extract.sop_class_uid, commit.outcome)
+
+
+def check_scope(decision: Decision, extract: part10.Extract) -> None:
+    """Raise Forbidden for an instance that would not be seen within the scope of who stores it."""
+    record = rows.record(extract.data_set, Level.PATIENT, Level.STUDY, Level.SERIES)
+    uids = {"study_uid": extract.study_uid, "series_uid": extract.series_uid}
+    if not matches(decision.scope, {**record, **uids}):
+        raise Forbidden("the instance is outside of what the caller may store")

@@ -4,15 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from gateway.access.actions import Action
-from gateway.access.door import Door, View
+from gateway.access.door import Decision, Door, View
 from gateway.context import Caller
 from gateway.errors import NotFound
 from gateway.services.feed import FeedService
+from gateway.services.ingest import Stored
 from gateway.services.query import QueryService
 from gateway.services.render import RenderService
 from gateway.services.retrieve import RetrieveService
+from gateway.services.spool import Spooled
+from storage.dicom.identifiers import StudyUid
+from storage.dicom.part10 import Announced
+
+
+class Ingest(Protocol):
+    """What stores: see ``IngestService``."""
+
+    def enter(self, caller: Caller, subject: tuple[str, ...] = ()) -> Decision:
+        """Ask to store."""
+        ...
+
+    def store(
+        self,
+        decision: Decision,
+        spooled: Spooled,
+        announced: Announced | None = None,
+        study_uid: StudyUid | None = None,
+    ) -> Stored:
+        """Keep one instance."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +47,7 @@ class Projection:
     retrieve: RetrieveService
     render: RenderService
     feed: FeedService
+    ingest: Ingest
 
 
 class Projections:
@@ -54,7 +78,7 @@ class Projections:
         NotFound
             There is no such view, for who may use any.
         """
-        name = self._door.policy.default_view(caller.principal) if named is None else named
+        name = self._door.policy.default_view(caller.principal, action) if named is None else named
         if not name:
             return self.stored
         found = self.views.get(name)

@@ -120,7 +120,7 @@ def test_without_a_file_this_machine_may_do_everything_and_nobody_else_anything(
         if action not in (Action.READ_DEIDENTIFIED, Action.REIDENTIFY)
     )
     assert BUILT_IN.permission(here, Action.READ_DEIDENTIFIED, view="research") is not None
-    assert BUILT_IN.default_view(here) == ""
+    assert BUILT_IN.default_view(here, Action.SEARCH) == ""
     assert BUILT_IN.permission(here, Action.REIDENTIFY) is None
     assert BUILT_IN.by_loopback("::1") is not None
     assert BUILT_IN.by_loopback("192.168.1.5") is None

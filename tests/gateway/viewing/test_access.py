@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from gateway.config.access import AccessSettings
 from gateway.config.views import ViewSettings
 from gateway.context import command_line
 from gateway.dicomweb.routes import routes
+from gateway.dimse.server import DimseServer
 from gateway.entrance import administration
 from gateway.errors import NotFound
 from gateway.http import application, health
@@ -25,6 +27,7 @@ from storage.dicom.attributes import Level
 from storage.index.questions import Search
 from tests import instances
 from tests.gateway.dicomweb.conftest import Client, multipart
+from tests.gateway.dimse.conftest import find
 from tests.gateway.viewing.test_following import VIEW, of_person, put, value
 from tests.gateway.viewing.test_pixels import MAIN
 from tests.gateway.viewing.test_pixels import put as keep
@@ -58,6 +61,12 @@ kind = "api_key"
 api_key_sha256 = "85262adf74518bbb70c7cb94cd6159d91669e5a81edf1efebd543eadbda9fa2b"
 roles = ["reidentifier"]
 networks = ["127.0.0.0/8"]
+
+[[principal]]
+name = "workstation"
+kind = "ae"
+ae_title = "RESEARCH"
+roles = ["researcher"]
 
 [[principal]]
 name = "here"
@@ -139,14 +148,14 @@ async def test_who_sees_the_archive_as_stored_sees_it_so_without_naming_a_view(c
     assert len(found) == 1
 
 
-async def test_nothing_can_be_stored_or_deleted_through_a_view(client: Client, stored: Any) -> None:
+async def test_nothing_is_deleted_through_a_view_or_stored_by_who_may_not(client: Client, stored: Any) -> None:
     _, (study,) = await answered(client, "/dicomweb/studies", ANN)
     for root, refused in (("/dicomweb", 403), (VIEW, 405)):
         async with client.delete(f"{root}/studies/{value(study, '0020000D')}", headers=ANN) as response:
             assert response.status == refused
         body, headers = multipart(instances.part10_file(of_person()))
         async with client.post(f"{root}/studies", data=body, headers={**headers, **ANN}) as response:
-            assert response.status == refused
+            assert response.status == 403
 
 
 async def test_entity_tags_and_the_feed_of_a_view_are_its_own_and_tell_no_time(client: Client, stored: Any) -> None:
@@ -244,3 +253,26 @@ def test_what_was_looked_at_can_be_released_and_nothing_else(core: Core, followe
     with pytest.raises(NotFound):
         review.release(command_line("test"), "1.2.3", "nothing")
     assert follower.follow().made == 0
+
+
+def test_an_ae_of_a_view_finds_by_pseudonyms_and_only_those(core: Core, follower: Follower) -> None:
+    stored = of_person()
+    keep(core, stored)
+    follower.follow()
+    server = DimseServer(core, socket.create_server(("127.0.0.1", 0)))
+    server.start()
+    try:
+        answers = find(server, calling="RESEARCH", QueryRetrieveLevel="STUDY", PatientID="", StudyInstanceUID="")
+        (found,) = [identifier for _, identifier in answers if identifier is not None]
+        assert found.PatientID.startswith("P")
+        assert found.StudyInstanceUID.startswith("2.25.")
+        assert found.StudyInstanceUID != stored.StudyInstanceUID
+        for keys in (
+            {"PatientID": "MRN-4711"},
+            {"PatientName": "Gray*"},
+            {"StudyInstanceUID": stored.StudyInstanceUID},
+        ):
+            asked = {"QueryRetrieveLevel": "STUDY", "StudyInstanceUID": "", **keys}
+            assert [each for _, each in find(server, calling="RESEARCH", **asked) if each is not None] == []
+    finally:
+        server.stop(2.0)

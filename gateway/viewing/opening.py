@@ -18,6 +18,9 @@ from storage.index.stored import Located
 MAX_HEADER_BYTES = 64 << 20
 """What is held in memory of an instance beside its pixels; who has more is not shown in a view."""
 
+MAX_ITEMS = 100_000
+"""Items of sequences: pydicom takes half a minute for a million of them."""
+
 _PIXELS = frozenset(int(tag, 16) for tag in PIXEL_DATA_TAGS)
 
 
@@ -49,6 +52,9 @@ def opened(archive: Archive, located: Located) -> Opened:
         if len(data) > MAX_HEADER_BYTES:  # a deflated one, that has no pixels
             raise NotDeidentified(f"more than {MAX_HEADER_BYTES} bytes beside its pixels")
     encoding = file_meta.encoding_of(located.transfer_syntax_uid)
+    # In pixels, were they here, as many could be by chance; in texts and numbers hardly.
+    if data.count(b"\xff\xfe\xe0\x00" if encoding.big_endian else b"\xfe\xff\x00\xe0") > MAX_ITEMS:
+        raise NotDeidentified(f"more than {MAX_ITEMS} items of sequences")
     try:
         data_set = read_dataset(
             BytesIO(data),

@@ -202,3 +202,18 @@ def test_pixels_that_cannot_be_decoded_are_withheld_and_nothing_is_left_of_them(
     assert (report.made, report.withheld) == (0, 1)
     assert list(core.views["research"].objects.list("")) == []
     assert [each.name for each in core.spool.directory.iterdir()] == []
+
+
+def test_a_million_empty_items_cost_no_time(core: Core, follower: Follower) -> None:
+    """They are let in, since they cost the archive little."""
+    stored = instances.data_set(PixelData=None)
+    body = instances.part10_file(stored)
+    items = b"\xfe\xff\x00\xe0\x00\x00\x00\x00" * 120_000
+    body += b"\x40\x00\x75\x02SQ\x00\x00" + len(items).to_bytes(4, "little") + items
+    spooling = core.spool.begin()
+    spooling.write(body)
+    with spooling.finish() as spooled:
+        core.ingest.store(core.ingest.enter_by_command(command_line("test"), MAIN), spooled)
+    assert follower.follow().withheld == 1
+    (listed,) = core.views["research"].index.quarantined(MAIN)
+    assert "items of sequences" in listed.reason

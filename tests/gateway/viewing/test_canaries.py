@@ -29,8 +29,8 @@ def settings(settings: Settings) -> Settings:
 def marked() -> Any:
     """An image with all the marks; what makes it an image is as it has to be."""
     image = instances.data_set(
-        Rows=8, Columns=8, PixelData=b"\0\1" * 64, StudyInstanceUID="1.2.826.0.77.1", SeriesInstanceUID="1.2.826.0.77.2",
-        SOPInstanceUID="1.2.826.0.77.3",
+        Rows=8, Columns=8, PixelData=b"\0\1" * 64, StudyInstanceUID="1.2.826.0.77.1",
+        SeriesInstanceUID="1.2.826.0.77.2", SOPInstanceUID="1.2.826.0.77.3",
     )  # fmt: skip
     found = canaries.planted(instances.CT)
     for element in image:
@@ -56,7 +56,7 @@ async def test_no_mark_is_in_any_byte_of_any_answer(client: Client, follower: Fo
         *(f"{each}/{what}" for each in (one_study, one_series, instance) for what in _KINDS),
         one_study, one_series, instance, f"{instance}/frames/1", f"{instance}/bulkdata", f"{instance}/pixeldata",
         f"{VIEW}/wado?requestType=WADO&studyUID={study}&seriesUID={series}&objectUID={sop}",
-        *(each["BulkDataURI"][each["BulkDataURI"].index(VIEW) :] for each in metadata.values() if "BulkDataURI" in each),
+        *(uri[uri.index(VIEW) :] for each in metadata.values() if (uri := each.get("BulkDataURI"))),
         *(f"{VIEW}/studies/1.2.826.0.77.{number}" for number in (1, 2, 3)),
         f"{VIEW}/studies/1.2.826.0.77.1/series/1.2.826.0.77.2/instances/1.2.826.0.77.3/frames/1",
     ]  # fmt: skip

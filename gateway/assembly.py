@@ -461,7 +461,9 @@ def build(settings: Settings, worker: str, *, any_age: bool = False) -> Core:
         control=kept,
         authenticator=Authenticator(door, kept, tokens, shares),
         logins=Logins(tokens, kept),
-        sharing=SharingService(shares, door, archive.index),
+        sharing=SharingService(
+            shares, door, {"": archive.index, **{name: shown.index for name, shown in views.items()}}
+        ),
         accounts=AccountService(kept, door, archive.index),
         spool=spool,
         composer=Composer(spool, bounds),

@@ -55,3 +55,8 @@ def effective(actions: frozenset[Action], obligations: frozenset[Obligation]) ->
     """The actions that a rule gives: with ``read`` also ``download``, without what its obligations forbid."""
     given = actions | {Action.DOWNLOAD} if actions & READING else actions
     return given.difference(*(_TAKEN[each] for each in obligations))
+
+
+def in_view(action: Action) -> Action:
+    """What stands for an action where something is seen through a de-identified view."""
+    return Action.READ_DEIDENTIFIED if action is Action.READ else action

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gateway.access.actions import Action
+from gateway.access.actions import Action, in_view
 from gateway.access.live import LivePolicy
 from gateway.access.rules import Policy
 from gateway.audit.accesses import UNCOUNTED, Access
@@ -38,8 +38,6 @@ class View:
 
 
 AS_STORED = View("")
-
-_IN_A_VIEW = {Action.READ: Action.READ_DEIDENTIFIED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +105,7 @@ class Door:
         """
         principal, view = caller.principal, self._view
         if view.name:
-            action = _IN_A_VIEW.get(action, action)
+            action = in_view(action)
         found = self.policy.permission(principal, action, view=view.name, has_reason=bool(caller.reason))
         outcome = "denied" if found is None else BREAK_GLASS if found.broke_glass else "allowed"
         detail = caller.reason if found is not None and found.broke_glass else ""

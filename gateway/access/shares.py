@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import argon2
 
-from gateway.access.actions import Action
+from gateway.access.actions import Action, in_view
 from gateway.access.scopes import all_of
 from gateway.context import Bounds, Principal, PrincipalKind
 from gateway.errors import LinkEnded, NotFound, NotOpened, Unauthenticated
@@ -59,6 +59,8 @@ class Share:
     most_uses: int | None
     has_pin: bool
     revoked: bool
+    view: str = ""
+    """The de-identified view that it shows; its studies are named as they are there."""
 
     @property
     def has_to_be_opened(self) -> bool:
@@ -76,7 +78,8 @@ class Share:
     def principal(self) -> Principal:
         """As whom its bearer goes on."""
         scope = all_of([OneOf("StudyInstanceUID", self.studies), self.scope])
-        bounds = Bounds(frozenset(each.value for each in self.actions), scope)
+        actions = (in_view(each) if self.view else each for each in self.actions)
+        bounds = Bounds(frozenset(each.value for each in actions), scope, self.view)
         return Principal(f"share {self.id}", PrincipalKind.SHARE, self.tenant, frozenset((ROLE,)), (), bounds)
 
 
@@ -105,6 +108,7 @@ class Shares:
         most_uses: int | None = None,
         pin: str = "",
         label: str = "",
+        view: str = "",
     ) -> tuple[str, Share]:
         """Make a link; its token is told this once. Raises ValueError for a PIN that will not do."""
         if pin and not _PIN.fullmatch(pin):
@@ -123,6 +127,7 @@ class Shares:
             "most_uses": most_uses,
             "pin": _hasher.hash(pin) if pin else "",
             "revoked": False,
+            "view": view,
         }
         revision = self._control.put(KIND, share_id, body, expected=None, expires_at_s=ends_at_s + _LISTED_FOR_S)
         assert revision is not None
@@ -243,4 +248,5 @@ def _of(document: Document) -> Share:
         most_uses=body["most_uses"],
         has_pin=bool(body["pin"]),
         revoked=body["revoked"],
+        view=body.get("view", ""),  # links made before there were views have none
     )

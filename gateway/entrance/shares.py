@@ -33,6 +33,7 @@ class Wanted(Body):
     uses: int | None = None
     pin: str = ""
     label: str = ""
+    view: str = ""
 
 
 class Opening(Body):
@@ -56,6 +57,7 @@ async def make(request: web.Request) -> web.StreamResponse:
         most_uses=wanted.uses,
         pin=wanted.pin,
         label=wanted.label,
+        view=wanted.view,
     )
     url = f"{roots.root(request)}{SHARED}/{token}/"
     return web.json_response({"url": url, **_told(made)}, status=201, headers={"Cache-Control": "no-store"})
@@ -82,6 +84,7 @@ def _told(share: Share) -> dict[str, object]:
         "studies": share.studies,
         "actions": sorted(share.actions),
         "label": share.label,
+        "view": share.view,
         "madeBy": share.made_by,
         "made": _moment(share.made_at_s),
         "ends": _moment(share.ends_at_s),

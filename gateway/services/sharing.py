@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from gateway.access.actions import Action
-from gateway.access.door import Door
+from gateway.access.actions import Action, in_view
+from gateway.access.door import Door, View
 from gateway.access.scopes import all_of
 from gateway.access.shares import LOOKING, MOST_STUDIES, Share, Shares
 from gateway.audit.events import AuditEvent
@@ -23,12 +23,18 @@ _DAY_S = 86_400.0
 
 
 class SharingService:
-    """Makes, lists and revokes share links."""
+    """Makes, lists and revokes share links.
 
-    def __init__(self, shares: Shares, door: Door, index: Index) -> None:
+    Parameters
+    ----------
+    indexes
+        Of what is as stored, under "", and of each de-identified view by its name.
+    """
+
+    def __init__(self, shares: Shares, door: Door, indexes: Mapping[str, Index]) -> None:
         self._shares = shares
         self._door = door
-        self._index = index
+        self._indexes = indexes
 
     def share(
         self,
@@ -41,13 +47,16 @@ class SharingService:
         most_uses: int | None = None,
         pin: str = "",
         label: str = "",
+        view: str = "",
     ) -> tuple[str, Share]:
         """Make a link to studies that is good for so many days; its token is told this once.
+
+        With ``view`` the link shows that de-identified one, where the studies have these UIDs.
 
         Raises
         ------
         NotFound
-            A study is not there, or not for the caller.
+            A study is not there, or not for the caller; or there is no such view.
         InvalidParameter, Forbidden, AuditUnavailable, storage.errors.StorageUnavailable
         """
         wanted = frozenset(actions)
@@ -61,10 +70,10 @@ class SharingService:
             raise InvalidParameter("uses: at least 1")
         if len(label) > 128 or not label.isprintable():
             raise InvalidParameter("label: up to 128 printable characters")
-        entered = self._enter(caller, tenant, (*studies,))
+        entered = self._enter(caller, tenant, (*studies,), view)
         # A study may be in a scope by some of its series alone, and get others later.
-        scope = all_of([entered, *(self._scope(caller, action) for action in sorted(wanted))])
-        self._check_there(tenant, studies, scope)
+        scope = all_of([entered, *(self._scope(caller, action, view) for action in sorted(wanted))])
+        self._check_there(tenant, studies, scope, view)
         try:
             token, made = self._shares.make(
                 tenant,
@@ -76,24 +85,28 @@ class SharingService:
                 most_uses=most_uses,
                 pin=pin,
                 label=label,
+                view=view,
             )
         except ValueError as error:
             raise InvalidParameter(str(error)) from error
         self._record(caller, tenant, "made", (*studies,), made.id)
         return token, made
 
-    def _scope(self, caller: Caller, action: Action) -> Condition:
+    def _scope(self, caller: Caller, action: Action, view: str) -> Condition:
         """Where the caller itself may do what the link is for. Raises Forbidden."""
         if caller.principal.kind in OWN_KINDS:
             return EVERYTHING
-        found = self._door.policy.permission(caller.principal, action)
+        found = self._door.policy.permission(caller.principal, in_view(action) if view else action, view=view)
         if found is None:
             raise Forbidden(f"{caller.principal.name} may not {action} and so not share that")
         return found.scope
 
-    def _check_there(self, tenant: str, studies: Sequence[ids.StudyUid], scope: Condition) -> None:
+    def _check_there(self, tenant: str, studies: Sequence[ids.StudyUid], scope: Condition, view: str) -> None:
+        index = self._indexes.get(view)
+        if index is None:
+            raise NotFound("there is no such view")
         for study in studies:
-            if self._index.existence(Target(ids.Tenant(tenant), study), scope) is not Existence.LIVE:
+            if index.existence(Target(ids.Tenant(tenant), study), scope) is not Existence.LIVE:
                 raise NotFound("no such study")
 
     def every(self, caller: Caller, tenant: str) -> list[Share]:
@@ -126,10 +139,11 @@ class SharingService:
         self._door.record(AuditEvent(Action.SHARE.value, "opened", caller, share.tenant, share.studies, share.id))
         return share, secret, ends_at_s
 
-    def _enter(self, caller: Caller, tenant: str, subject: tuple[str, ...]) -> Condition:
+    def _enter(self, caller: Caller, tenant: str, subject: tuple[str, ...], view: str = "") -> Condition:
+        door = self._door.onto(View(view)) if view else self._door
         if caller.principal.kind in OWN_KINDS:
-            return self._door.enter_by_itself(caller, Action.SHARE, ids.Tenant(tenant), subject).scope
-        decision = self._door.enter(caller, Action.SHARE, subject)
+            return door.enter_by_itself(caller, Action.SHARE, ids.Tenant(tenant), subject).scope
+        decision = door.enter(caller, Action.SHARE, subject)
         if decision.tenant != tenant:
             raise NotFound("there is no such tenant")
         return decision.scope

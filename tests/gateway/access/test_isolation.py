@@ -137,7 +137,7 @@ def every_route() -> list[Route]:
 def keys_of(target: Dataset) -> dict[str, str]:
     return {
         "study": target.StudyInstanceUID, "series": target.SeriesInstanceUID, "instance": target.SOPInstanceUID,
-        "frames": "1", "path": "7FE00010", "deletion": str(ids.version("0" * 26)),
+        "frames": "1", "path": "7FE00010", "deletion": str(ids.version("0" * 26)), "name": "research",
     }  # fmt: skip
 
 

@@ -133,9 +133,10 @@ class Index(Protocol):
     def restore(
         self, tenant: Tenant, record: Version, body: bytes, deletion: Version, versions: Sequence[StoredVersion]
     ) -> Sequence[Version]:
-        """Undo a deletion of some versions, as far as they are restorable now.
+        """Undo a deletion of some versions, and those before it, as far as nothing stands in the way now.
 
-        Those that are live afterwards come back, also when somebody else undid the deletion at the same moment.
+        Of two deletions at once the later one is undone, and this index may have heard of the earlier one only. Those
+        that are live afterwards come back, also when somebody else undid the deletion at the same moment.
         """
         ...
 

@@ -55,20 +55,21 @@ class _Deleted(NamedTuple):
     metadata: bytes
 
 
-def _undoable(writer: Writer, tenant: str, deletion: str) -> list[_Deleted]:
-    """What a deletion took and no purge has begun to remove, oldest first."""
-    found = writer.db.execute(
-        "SELECT v.id, v.version, v.object_key, v.canonical, v.instance, d.metadata"
-        " FROM version v JOIN document d ON d.version = v.id JOIN instance i ON i.id = v.instance"
-        " WHERE v.deletion_record = ? AND v.purge IS NULL AND i.tenant = ? ORDER BY v.version",
-        (deletion, tenant),
-    ).fetchall()
-    return [_Deleted(*row) for row in found]
+def _undoable(writer: Writer, tenant: str, which: Sql) -> list[_Deleted]:
+    """Those of some deleted versions ``v`` that no purge has begun to remove, oldest first."""
+    found = (
+        Sql()
+        .add("SELECT v.id, v.version, v.object_key, v.canonical, v.instance, d.metadata")
+        .add("FROM version v JOIN document d ON d.version = v.id JOIN instance i ON i.id = v.instance WHERE")
+        .extend(which)
+        .add("AND v.purge IS NULL AND i.tenant = ? ORDER BY v.version", tenant)
+    )
+    return [_Deleted(*row) for row in writer.db.run(found)]
 
 
 def restorable(writer: Writer, tenant: str, deletion: str) -> list[tuple[str, str]]:
     """Versions and object keys of what an undoing would bring back."""
-    found = _undoable(writer, tenant, deletion)
+    found = _undoable(writer, tenant, Sql().add("v.deletion_record = ?", deletion))
     return [(each.version, each.object_key) for each in found if _has_room(writer, each)]
 
 
@@ -77,17 +78,19 @@ def restore(
 ) -> list[str]:
     """Undo a deletion of some versions where nothing stands in the way; those that are live now, by whoever's doing."""
     if keep_record(writer, tenant, record, body):
-        _restore(writer, tenant, deletion, frozenset(versions))
+        _restore(writer, tenant, deletion, versions)
     live = (
         Sql().add("SELECT version FROM version WHERE").put(Among("version", list(versions))).add("AND deleted IS NULL")
     )
     return [version for (version,) in writer.db.run(live)]
 
 
-def _restore(writer: Writer, tenant: str, deletion: str, wanted: frozenset[str]) -> None:
+def _restore(writer: Writer, tenant: str, deletion: str, wanted: Collection[str]) -> None:
+    # With a deletion those before it are undone: of two at once this index may have heard of the first one only.
+    which = Sql().put(Among("v.version", list(wanted))).add("AND v.deletion_record <= ?", deletion)
     touched = Touched(writer)
-    for each in _undoable(writer, tenant, deletion):
-        if each.version not in wanted or not _has_room(writer, each):
+    for each in _undoable(writer, tenant, which):
+        if not _has_room(writer, each):
             continue
         change = writer.transaction.next_change()
         writer.move(each.instance, each.object_key)

@@ -23,7 +23,7 @@ _AT_ONCE = 8
 
 @dataclass(slots=True)
 class Recorded:
-    """What a tenant's records come to: of all that name an object, the last one counts."""
+    """What a tenant's records come to: the last deletion of an object counts, unless it or a later one was undone."""
 
     deletions: dict[str, tuple[str, bytes]] = field(default_factory=dict)
     """Object key to the deletion record, when no later record brought the object back, and its body."""
@@ -49,7 +49,9 @@ class Recorded:
         elif isinstance(record, records.Restoration):
             self.restorations.append((name, body, record))
             for key in record.objects:
-                self.deletions.pop(key, None)
+                # One that came since stands, though its record may be older than that of the undoing.
+                if self.deletion_of(key) <= record.deletion:
+                    self.deletions.pop(key, None)
         elif isinstance(record, records.Erasure):
             self._erase(name, body, record)
         elif isinstance(record, records.Hold | records.Release):

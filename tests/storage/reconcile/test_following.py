@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from storage import reconcile
@@ -86,8 +86,22 @@ def followed(tmp_path: Path) -> Iterator[Followed]:
     found.close()
 
 
+def sent(study: str = STUDIES[0], sop: str = "1", patient: str = "A") -> Sent:
+    return Sent(study, "1", sop, patient, "one", CT)
+
+
 @settings(max_examples=120, deadline=None)
 @given(st.lists(STEP, min_size=2, max_size=14), st.lists(st.booleans(), max_size=40))
+# It hears of the first of two deletions at once, then that the second is undone.
+@example(
+    [
+        ("store", sent(STUDIES[1])),
+        ("store", sent(STUDIES[0])),
+        ("delete at once", STUDIES[1]),
+        ("undo", 1),
+    ],
+    [False, False, False, True],
+)
 def test_whatever_the_history_and_the_moments_of_looking_the_rows_become_the_same(
     steps: list[tuple[str, Any]], looks: list[bool]
 ) -> None:
@@ -106,10 +120,6 @@ def test_whatever_the_history_and_the_moments_of_looking_the_rows_become_the_sam
             followed.follower.follow()
         assert dump(followed.index) == dump(followed.history.index)
         followed.close()
-
-
-def sent(study: str = STUDIES[0], sop: str = "1", patient: str = "A") -> Sent:
-    return Sent(study, "1", sop, patient, "one", CT)
 
 
 def existence(index: SqliteIndex, study: str) -> Existence:

@@ -473,6 +473,25 @@ def test_two_undoings_at_once_undo_once_and_take_nothing_back(tmp_path: Path) ->
     index.close()
 
 
+def test_a_deletion_that_an_undoing_of_an_earlier_one_overtakes_holds_after_a_reindex_too(tmp_path: Path) -> None:
+    objects = TakenAway()
+    index = SqliteIndex(tmp_path / "index.sqlite", max_age_s=float("inf"))
+    archive = Archive(objects, index, Limits())
+    store(archive, StudyInstanceUID="5.5")
+    target = Target(TENANTS[0], ids.study_uid("5.5"))
+    versions = index.versions(target, EVERYTHING)
+    first = archive.delete(target, versions)
+    objects.then = lambda: archive.restore(TENANTS[0], first)
+    second = archive.delete(target, versions)
+    again = SqliteIndex(tmp_path / "again.sqlite", max_age_s=float("inf"))
+    reconcile.reindex(Archive(objects, again, Limits()))
+    assert dump(again) == dump(index)
+    for each in (index, again):
+        assert each.existence(target, EVERYTHING) is Existence.DELETED
+        assert each.restorable(TENANTS[0], second) == versions
+        each.close()
+
+
 def test_an_undoing_that_a_purge_overtakes_is_no_undoing_after_a_reindex_either(tmp_path: Path) -> None:
     objects = TakenAway()
     index = SqliteIndex(tmp_path / "index.sqlite", max_age_s=float("inf"))

@@ -16,6 +16,7 @@ from gateway.commands import (
     deid,
     demo,
     erase,
+    export,
     hold,
     import_files,
     key,
@@ -32,6 +33,7 @@ from gateway.commands import (
 )
 from gateway.config import InvalidSettings
 from gateway.errors import GatewayError
+from gateway.exporting.items import ExportError
 from gateway.nursery import StartFailed
 from storage.errors import StorageError
 
@@ -52,6 +54,7 @@ _COMMANDS = (
     user,
     policy,
     view,
+    export,
     deid,
     demo,
 )
@@ -73,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         terminal.error(f"{error.filename}: {error.strerror}" if error.filename else str(error))
-    except (StorageError, GatewayError, BackupError, StartFailed) as error:
+    except (StorageError, GatewayError, BackupError, ExportError, StartFailed) as error:
         terminal.error(str(error))
     return terminal.FAILED
 

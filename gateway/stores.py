@@ -210,19 +210,35 @@ def _s3_settings(s3: S3Section) -> S3Settings:
     )
 
 
-def source_bucket(settings: Settings, bucket: str, endpoint_url: str | None, *, own_keys: bool) -> S3Settings:
-    """Another system's bucket, to read from: where the settings' own is unless told otherwise.
+def foreign_bucket(
+    settings: Settings, bucket: str, prefix: str, endpoint_url: str | None, *, own_keys: bool
+) -> S3Settings:
+    """Another system's bucket, to read from or to export to: where the settings' own is unless told otherwise.
 
     ``own_keys`` False leaves the settings' keys and role out, and boto3 looks for credentials by its own chain.
     """
     found = replace(
-        _s3_settings(settings.s3), bucket=bucket, prefix="", server_side_encryption=ServerSideEncryption.NONE, tags=()
+        _s3_settings(settings.s3),
+        bucket=bucket,
+        prefix=prefix,
+        server_side_encryption=ServerSideEncryption.NONE,
+        tags=(),
+        storage_class=None,
+        # By whatever it encrypts: its ETags may be no digests.
+        etag_is_md5=False,
     )
     if endpoint_url is not None:
         found = replace(found, endpoint_url=endpoint_url)
     if own_keys:
         return found
     return replace(found, access_key_id=None, secret_access_key=None, role_arn=None, web_identity_token_file=None)
+
+
+def is_own_bucket(settings: Settings, found: S3Settings) -> bool:
+    """Whether a bucket is one in which the archive is."""
+    own = {settings.s3.bucket, *(tenant.bucket for tenant in settings.tenants.values() if tenant.bucket)}
+    same = (settings.s3.endpoint_url or None) == found.endpoint_url
+    return settings.storage.objects == "s3" and same and found.bucket in own
 
 
 def _customer_key(s3: S3Section) -> bytes | None:

@@ -134,7 +134,7 @@ def _source(given: str, settings: Settings, options: argparse.Namespace) -> Sour
         if not bucket:
             raise InvalidSettings([f"{given}: a bucket is s3://BUCKET or s3://BUCKET/PREFIX"])
         own_keys = options.credentials == "settings"
-        return Bucket(stores.source_bucket(settings, bucket, options.endpoint_url, own_keys=own_keys), prefix)
+        return Bucket(stores.foreign_bucket(settings, bucket, "", options.endpoint_url, own_keys=own_keys), prefix)
     path = Path(given)
     if path.is_dir():
         return Tree(path, settings.storage.directory)

@@ -63,7 +63,8 @@ def add(commands: Commands) -> None:
 
 
 @contextmanager
-def _shown(settings: Settings, name: str, source: Archive) -> Iterator[Archive]:
+def shown_by(settings: Settings, name: str, source: Archive) -> Iterator[Archive]:
+    """What a view shows. Raises InvalidSettings when there is no such view."""
     if name not in settings.views:
         known = ", ".join(sorted(settings.views)) or "none"
         raise InvalidSettings([f"--view: there is no view {name!r}; the settings have {known}"])
@@ -77,7 +78,7 @@ def _list(options: argparse.Namespace) -> int:
     with opened(settings) as (archive, _):
         for name, given in sorted(settings.views.items()):
             tenant = ids.Tenant(given.tenant)
-            with _shown(settings, name, archive) as shown:
+            with shown_by(settings, name, archive) as shown:
                 found.append(
                     {
                         "view": name,
@@ -103,7 +104,11 @@ def _list(options: argparse.Namespace) -> int:
 
 def _fill(options: argparse.Namespace) -> int:
     settings = config.load(options.config)
-    with opened(settings) as (archive, _), _shown(settings, options.view, archive) as shown, _pool(settings) as pool:
+    with (
+        opened(settings) as (archive, _),
+        shown_by(settings, options.view, archive) as shown,
+        imaging_pool(settings) as pool,
+    ):
         follower = assembly.view_follower(settings, options.view, archive, shown, pool)
         total = archive.index.count(Search(ids.Tenant(settings.views[options.view].tenant), Level.STUDY))
         report = _followed(follower, total)
@@ -115,7 +120,8 @@ def _fill(options: argparse.Namespace) -> int:
 
 
 @contextmanager
-def _pool(settings: Settings) -> Iterator[ImagingPool]:
+def imaging_pool(settings: Settings) -> Iterator[ImagingPool]:
+    """Processes that decode pixels."""
     imaging = settings.imaging
     with closing(ImagingPool(imaging.workers, imaging.memory_bytes, imaging.timeout_s)) as pool:
         yield pool
@@ -137,7 +143,7 @@ def _followed(follower: Follower, total: int) -> Report:
 
 def _withheld(options: argparse.Namespace) -> int:
     settings = config.load(options.config)
-    with opened(settings) as (archive, _), _shown(settings, options.view, archive) as shown:
+    with opened(settings) as (archive, _), shown_by(settings, options.view, archive) as shown:
         found = shown.index.quarantined(ids.Tenant(settings.views[options.view].tenant))
     if options.json:
         listed = [
@@ -158,8 +164,8 @@ def _release(options: argparse.Namespace) -> int:
     settings = config.load(options.config)
     with (
         opened(settings) as (archive, trail),
-        _shown(settings, options.view, archive) as shown,
-        _pool(settings) as pool,
+        shown_by(settings, options.view, archive) as shown,
+        imaging_pool(settings) as pool,
     ):
         follower = assembly.view_follower(settings, options.view, archive, shown, pool)
         review = Review(shown, follower, trail)
@@ -171,7 +177,7 @@ def _release(options: argparse.Namespace) -> int:
 def _reidentify(options: argparse.Namespace) -> int:
     settings = config.load(options.config)
     option = next(name for name in _OPTIONS if getattr(options, name))
-    with opened(settings) as (archive, trail), _shown(settings, options.view, archive) as shown:
+    with opened(settings) as (archive, trail), shown_by(settings, options.view, archive) as shown:
         service = Reidentification(archive.index, {options.view: shown}, Door(settings.access.policy_file, trail))
         tenant = settings.views[options.view].tenant
         found = service.find(administrator(), tenant, options.view, _OPTIONS[option], getattr(options, option))

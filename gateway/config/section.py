@@ -15,7 +15,8 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
-AeTitle = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[\x20-\x5b\x5d-\x7e]+$")]
+MAX_AE_TITLE_CHARACTERS = 16
+AeTitle = Annotated[str, Field(min_length=1, max_length=MAX_AE_TITLE_CHARACTERS, pattern=r"^[\x20-\x5b\x5d-\x7e]+$")]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Workers = Annotated[int, Field(ge=1, le=64)]
 KeyId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,32}$")]

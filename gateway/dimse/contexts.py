@@ -65,29 +65,30 @@ def supported(proposed: Iterable[PresentationContext]) -> list[PresentationConte
     """
     found: dict[str, tuple[str, ...]] = dict.fromkeys(_MESSAGES, _MESSAGE_SYNTAXES)
     offers: dict[str, dict[str, None]] = {}
-    for context in proposed:
-        abstract = str(context.abstract_syntax)
+    for each in proposed:
+        abstract = str(each.abstract_syntax)
         if is_storage(abstract):
-            offers.setdefault(abstract, {}).update(dict.fromkeys(map(str, context.transfer_syntax)))
+            offers.setdefault(abstract, {}).update(dict.fromkeys(map(str, each.transfer_syntax)))
     for abstract, syntaxes in offers.items():
         taken = tuple(uid for uid in syntaxes if uid in STORAGE_SYNTAXES)
         # Without a common syntax the answer is "transfer syntaxes not supported", for which one has to be named.
         found[abstract] = taken or (file_meta.EXPLICIT_VR_LITTLE_ENDIAN,)
-    return [_context(abstract, syntaxes) for abstract, syntaxes in found.items()]
+    return [context(abstract, syntaxes) for abstract, syntaxes in found.items()]
 
 
-def _context(abstract: str, syntaxes: Iterable[str]) -> PresentationContext:
-    context = PresentationContext()
-    context.abstract_syntax = UID(abstract)
-    context.transfer_syntax = [UID(uid) for uid in syntaxes]
-    return context
+def context(abstract: str, syntaxes: Iterable[str]) -> PresentationContext:
+    """A presentation context of a SOP class, with transfer syntaxes in the order of preference."""
+    made = PresentationContext()
+    made.abstract_syntax = UID(abstract)
+    made.transfer_syntax = [UID(uid) for uid in syntaxes]
+    return made
 
 
 def as_storage(proposed: Iterable[PresentationContext]) -> dict[UID, SOPClassCommonExtendedNegotiation]:
     """Says of the storage classes that pynetdicom does not know that they belong to the Storage Service Class."""
     found = {}
-    for context in proposed:
-        abstract = UID(str(context.abstract_syntax))
+    for each in proposed:
+        abstract = UID(str(each.abstract_syntax))
         if is_storage(abstract) and abstract not in _STORAGE_CLASSES:
             item = SOPClassCommonExtendedNegotiation()
             item.sop_class_uid = abstract

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import socket
 import socketserver
 import threading
 import time
 from typing import Any
 
-from pynetdicom import AE, _config, dimse_messages
+from pynetdicom import AE, dimse_messages
 from pynetdicom.association import Association
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
 from gateway.assembly import Core
-from gateway.dimse import contexts
+from gateway.dimse import contexts, library
 from gateway.dimse.handlers import Handlers
 from gateway.dimse.peers import Peers
 from gateway.dimse.received import ReceivedFile
@@ -39,7 +38,7 @@ class DimseServer:
 
     def __init__(self, core: Core, listening: socket.socket) -> None:
         settings = core.settings.dimse
-        _configure()
+        library.configure()
         application_entity = AE(ae_title=settings.ae_title)
         application_entity.maximum_associations = settings.max_associations
         application_entity.maximum_pdu_size = settings.max_pdu_bytes
@@ -97,15 +96,6 @@ def _end(association: Association) -> None:
     elif association.dul.socket is not None:
         # Nobody asked for an association on it, so there is none to abort.
         association.dul.socket.close()
-
-
-def _configure() -> None:
-    _config.LOG_HANDLER_LEVEL = "none"
-    _config.LOG_REQUEST_IDENTIFIERS = False
-    _config.LOG_RESPONSE_IDENTIFIERS = False
-    _config.STORE_RECV_CHUNKED_DATASET = True
-    # Below, it prints messages.
-    logging.getLogger("pynetdicom").setLevel(logging.WARNING)
 
 
 class _Connection(RequestHandler):

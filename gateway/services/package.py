@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from typing import IO
 
 from storage.dicom.identifiers import SeriesUid
 from storage.index.stored import Located
@@ -41,8 +42,7 @@ def zipped(files: Iterable[tuple[str, Iterable[bytes]]]) -> Iterator[bytes]:
     sink = _Sink()
     with zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
         for name, blocks in files:
-            # The same date each time: the same instances are the same bytes.
-            with archive.open(zipfile.ZipInfo(name), "w", force_zip64=True) as entry:
+            with entry_of(archive, name) as entry:
                 for block in blocks:
                     entry.write(block)
                     yield sink.take()
@@ -50,12 +50,22 @@ def zipped(files: Iterable[tuple[str, Iterable[bytes]]]) -> Iterator[bytes]:
     yield sink.take()
 
 
-def file_ids(instances: Sequence[Located]) -> Iterator[tuple[str, ...]]:
-    """Names of a study's instances as PS3.10 8.2 has them: components of at most 8 of A to Z, 0 to 9 and _."""
-    series: dict[SeriesUid, int] = {}
-    counts: dict[SeriesUid, int] = {}
-    for located in instances:
+def entry_of(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
+    """A file of a ZIP archive, to be written."""
+    # The same date each time: the same instances are the same bytes.
+    return archive.open(zipfile.ZipInfo(name), "w", force_zip64=True)
+
+
+class FileIds:
+    """Names of instances as PS3.10 8.2 has them: components of at most 8 of A to Z, 0 to 9 and _."""
+
+    def __init__(self) -> None:
+        self._series: dict[SeriesUid, int] = {}
+        self._counts: dict[SeriesUid, int] = {}
+
+    def next(self, located: Located) -> tuple[str, ...]:
+        """The name of the next instance."""
         uid = located.key.series_uid
-        number = series.setdefault(uid, len(series) + 1)
-        counts[uid] = counts.get(uid, 0) + 1
-        yield FOLDER, f"SE{number:06}", f"I{counts[uid]:07}"
+        number = self._series.setdefault(uid, len(self._series) + 1)
+        self._counts[uid] = self._counts.get(uid, 0) + 1
+        return FOLDER, f"SE{number:06}", f"I{self._counts[uid]:07}"

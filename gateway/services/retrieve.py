@@ -19,7 +19,7 @@ from gateway.imaging.pool import ImagingPool
 from gateway.services.ahead import ReadAhead, Span, begun
 from gateway.services.content import Content, joined
 from gateway.services.frames import FrameReader, swapped
-from gateway.services.package import file_ids, zipped
+from gateway.services.package import FileIds, zipped
 from gateway.services.representation import etag
 from gateway.services.transcode import rewriting, served_sop_uid
 from storage.archive import Archive
@@ -174,10 +174,10 @@ class RetrieveService:
             return Span(located.size, lambda: self._archive.blocks(located), self._ahead)
 
         def files() -> Iterator[tuple[str, Iterator[bytes]]]:
-            names = file_ids([located for located, _ in chosen])
+            names = FileIds()
             with closing(begun(starmap(span, chosen))) as reads:
-                for (located, wanted), file_id, blocks in zip(chosen, names, reads, strict=True):
-                    syntax = wanted
+                for (located, wanted), blocks in zip(chosen, reads, strict=True):
+                    file_id, syntax = names.next(located), wanted
                     if wanted != located.transfer_syntax_uid:
                         syntax, blocks = self.part10_or_stored(located, wanted)  # noqa: PLW2901
                     sop_uid = served_sop_uid(located, syntax)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from gateway.viewing.definition import Definition, made_of
 from storage import records
@@ -12,6 +13,7 @@ from storage.dicom import identifiers as ids
 from storage.dicom.attributes import Level
 from storage.dicom.matching import EVERYTHING, Condition
 from storage.index.arrivals import Quarantined
+from storage.index.base import Index
 from storage.index.questions import Position, Row, Search, Target
 from storage.index.stored import Holding, Located, StoredVersion
 
@@ -131,9 +133,14 @@ class Contents:
 
 def studies_of(archive: Archive, tenant: ids.Tenant, scope: Condition, after: Position | None = None) -> Iterator[Row]:
     """The studies of an archive in a stable order, beyond a position when one is given."""
+    return rows_of(archive.index, Search(tenant, Level.STUDY, scope=scope, after=after, versions=False))
+
+
+def rows_of(index: Index, search: Search) -> Iterator[Row]:
+    """All results of a search, page by page."""
     while True:
-        found = archive.index.search(Search(tenant, Level.STUDY, scope=scope, limit=_PAGE, after=after, versions=False))
+        found = index.search(replace(search, limit=_PAGE))
         yield from found
         if len(found) < _PAGE:
             return
-        after = found[-1].position
+        search = replace(search, after=found[-1].position)

@@ -8,7 +8,7 @@ same everywhere, and so is its name.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -131,6 +131,30 @@ class Follower:
             note["cursor"] = found.next_cursor
             if found.next_cursor >= found.head:
                 return
+
+    def bring_up(self, studies: Iterable[ids.StudyUid], report: Report) -> Iterator[ids.StudyUid]:
+        """Bring studies up now, whoever follows beside; each is told when it is done.
+
+        The other studies of their patients go with them, since what these teach is taken out of the texts of all.
+        """
+        self._contents.read_withheld()
+        done: set[ids.StudyUid] = set()
+        for study_uid in studies:
+            for each in (study_uid, *self._others(study_uid)):
+                if each not in done:
+                    self.update(each, report)
+                    done.add(each)
+            yield study_uid
+
+    def _others(self, study_uid: ids.StudyUid) -> Sequence[ids.StudyUid]:
+        """All studies of a study's patient."""
+        definition, index = self.definition, self._source.index
+        located = index.locate(Target(definition.tenant, study_uid), definition.scope)
+        for metadata in index.metadata([each.version_id for each in located[:1]]):
+            patient = Patient.of(metadata, study_uid)
+            if patient.patient_id:
+                return index.studies_of(definition.tenant, patient.issuer, patient.patient_id)
+        return ()
 
     def update(self, study_uid: ids.StudyUid, report: Report) -> None:
         """Bring one study up with the archive."""

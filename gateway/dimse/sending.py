@@ -101,14 +101,20 @@ class StoragePeer:
 
     def _associate(self) -> None:
         self._release()
+        self._accepted = frozenset()
         address = self._address
         proposed = [contexts.context(sop_class_uid, (syntax,)) for sop_class_uid, syntax in self._proposed]
         association = self._ae.associate(address.host, address.port, contexts=proposed, ae_title=address.ae_title)
+        if association.rejected_contexts and not association.accepted_contexts:
+            return  # it is there, but takes none of these
         if not association.is_established:
             why = "rejects" if association.is_rejected else "does not answer"
             raise ExportError(f"the peer {address.ae_title} at {address.host}:{address.port} {why} the association")
         # Or the last part of each message waits for the acknowledgement of the one before it, 40 ms on Linux.
-        association.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection = association.dul.socket
+        assert connection is not None
+        assert connection.socket is not None
+        connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._association = association
         self._accepted = frozenset(_kind_of(each) for each in association.accepted_contexts)
 

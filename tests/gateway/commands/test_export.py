@@ -365,18 +365,19 @@ def test_a_peer_is_sent_what_the_view_shows_and_the_manifest_is_told(site: Site,
 @need_program("storescp", "dcmtk")
 @need_program("echoscu", "dcmtk")
 def test_what_a_peer_does_not_take_is_told_one_by_one(site: Site, tmp_path: Path) -> None:
-    study(site, 1)
+    taken = study(site, 1)
     private = study(site, 1, SOPClassUID="1.3.46.670589.11.0.0.12.2")
+    mixed = [taken[0], site.store(StudyInstanceUID=taken[0].StudyInstanceUID, SOPClassUID=private[0].SOPClassUID,
+                                  PatientName="Quimby^Zelda")]  # fmt: skip
     with storescp(tmp_path / "peer", "+xa") as url:
-        manifest = tmp_path / "sent.json"
-        status, out, _ = site.command(
-            "export", "--view", "research", "--to", url, "--json", "--manifest", str(manifest)
-        )
-        report = json.loads(out)
-    assert (status, report["instances"], report["failed"]) == (1, 1, 1)
-    assert "does not take SOP class 1.3.46.670589.11.0.0.12.2" in report["wrong"][0]["reason"]
-    assert len(json.loads(manifest.read_text())["instances"]) == 1
-    assert private
+        for stored, sent in ((private, 0), (mixed, 1)):
+            manifest = tmp_path / f"sent-{sent}.json"
+            arguments = ("--study", str(stored[0].StudyInstanceUID), "--json", "--manifest", str(manifest))
+            status, out, _ = site.command("export", "--view", "research", "--to", url, *arguments)
+            report = json.loads(out)
+            assert (status, report["instances"], report["failed"]) == (1, sent, 1)
+            assert "does not take SOP class 1.3.46.670589.11.0.0.12.2" in report["wrong"][0]["reason"]
+            assert len(json.loads(manifest.read_text())["instances"]) == sent
     status, _, err = site.command("export", "--view", "research", "--to", f"dicom://GONE@127.0.0.1:{free_port()}")
     assert (status, "does not answer" in err) == (1, True)
 

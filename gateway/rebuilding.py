@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -16,6 +16,9 @@ from storage.archive import Archive
 from storage.index.base import Index
 
 _IN_USE = "gateway.lock"
+_LEAVING_S = 5.0
+"""For so long a server may not have noticed that a session was closed; it takes longer when it is busy."""
+_PAUSE_S = 0.05
 
 
 @contextmanager
@@ -33,11 +36,13 @@ def alone(settings: Settings) -> Iterator[None]:
 
 
 @contextmanager
-def rebuilding(settings: Settings, *, anew: bool = False) -> Iterator[Archive]:
+def rebuilding(settings: Settings, *, anew: bool = False, leaving_s: float = _LEAVING_S) -> Iterator[Archive]:
     """An archive with a new index, which takes the place of the old one when the block ends well.
 
     The old one is kept beside it under the time's name. When the block breaks off the old one stays where it was, and
     the next block goes on with what there is of the new one, unless ``anew``.
+
+    On PostgreSQL the sessions of a gateway or a rebuild that was stopped just now have ``leaving_s`` to end.
 
     Raises
     ------
@@ -46,7 +51,10 @@ def rebuilding(settings: Settings, *, anew: bool = False) -> Iterator[Archive]:
     """
     stores.check_places(settings)
     with _held(settings, fcntl.LOCK_EX, "a gateway runs on this directory, or another reindex; stop it first"):
-        yield from (_sqlite if settings.index.engine == "sqlite" else _postgres)(settings, anew)
+        if settings.index.engine == "sqlite":
+            yield from _sqlite(settings, anew)
+        else:
+            yield from _postgres(settings, anew, leaving_s)
 
 
 @contextmanager
@@ -83,22 +91,25 @@ def _names() -> Iterator[str]:
     yield from (f"{now}-{number}" for number in count(2))
 
 
-def _postgres(settings: Settings, anew: bool) -> Iterator[Archive]:
+def _postgres(settings: Settings, anew: bool, leaving_s: float) -> Iterator[Archive]:
     where = assembly.postgres_settings(settings)
     from storage.index.postgres_schemas import Schemas  # noqa: PLC0415 - psycopg is an extra
 
     schema, fresh = where.schema, f"{where.schema}_rebuilding"
     with Schemas(where) as schemas:
         _refuse(
-            schemas.in_use(schema), f"a gateway runs on schema {schema}; stop every one, and give the command again"
+            not _comes(lambda: not schemas.in_use(schema), leaving_s),
+            f"a gateway runs on schema {schema}, and has not left it within {leaving_s:g} s; stop every one, and give the"
+            " command again",
         )
-        _refuse(not schemas.take(schema), f"another reindex of schema {schema} is at work")
+        _refuse(not _comes(lambda: schemas.take(schema), leaving_s), f"another reindex of schema {schema} is at work")
         if anew:
             schemas.drop(fresh)
         index = assembly.index(_rebuilt(settings, fresh), any_age=True)
         index.ping()  # makes the tables, also when there is nothing to put in them
         yield from _filled(settings, index)
-        # What it has stored meanwhile is not in the new one: the next run finds it, and nothing else is to be done.
+        # What it has stored meanwhile is not in the new one, also when it is about to leave: the next run finds it, and
+        # nothing else is to be done.
         _refuse(
             schemas.in_use(schema), f"a gateway was started on schema {schema}; stop it, and give the command again"
         )
@@ -113,6 +124,14 @@ def _rebuilt(settings: Settings, schema: str) -> Settings:
     index = settings.index.model_copy(update={"db_schema": schema})
     storage = settings.storage.model_copy(update={"fsync": False})
     return settings.model_copy(update={"index": index, "storage": storage})
+
+
+def _comes(condition: Callable[[], bool], within_s: float) -> bool:
+    """Whether a condition holds, now or soon."""
+    end_s = time.monotonic() + within_s
+    while not (holds := condition()) and time.monotonic() < end_s:
+        time.sleep(_PAUSE_S)
+    return holds
 
 
 def _refuse(when: bool, why: str) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import psycopg
@@ -54,8 +56,8 @@ def existence(settings: Settings, study: str = STUDY) -> Existence:
         index.close()
 
 
-def rebuild(settings: Settings, **options: bool) -> reconcile.Report:
-    with rebuilding(settings, **options) as archive:
+def rebuild(settings: Settings, *, anew: bool = False, leaving_s: float = 5.0) -> reconcile.Report:
+    with rebuilding(settings, anew=anew, leaving_s=leaving_s) as archive:
         return reconcile.reindex(archive)
 
 
@@ -81,15 +83,6 @@ def drop(settings: Settings) -> None:
         with psycopg.connect(settings.index.url.get_secret_value(), autocommit=True) as connection:
             for name in kept(settings):
                 connection.execute(f'DROP SCHEMA "{name}" CASCADE')
-
-
-def wait_until_unused(settings: Settings) -> None:
-    """The server takes a moment to notice that a session was closed."""
-    with Schemas(assembly.postgres_settings(settings)) as schemas:
-        deadline_s = time.monotonic() + 10
-        while schemas.in_use(settings.index.db_schema):
-            assert time.monotonic() < deadline_s
-            time.sleep(0.01)
 
 
 def test_a_rebuilt_index_takes_the_place_of_the_old_one_which_is_kept(settings: Settings) -> None:
@@ -131,26 +124,50 @@ def test_no_index_is_rebuilt_under_a_gateway_and_no_gateway_starts_on_one_that_i
         pass
 
 
+def on_one_schema(folder: Path, where: PostgresSettings) -> tuple[Settings, Settings]:
+    """Settings of two hosts."""
+    index = IndexSettings.model_validate({"engine": "postgres", "url": where.conninfo, "db_schema": where.schema})
+    here, there = (StorageSettings(directory=folder / name) for name in ("here", "there"))
+    return Settings(storage=here, index=index), Settings(storage=there, index=index)
+
+
 def test_a_gateway_on_another_host_keeps_its_schema_from_being_rebuilt(
     tmp_path: Path, postgres_schema: PostgresSettings
 ) -> None:
-    where = IndexSettings.model_validate(
-        {"engine": "postgres", "url": postgres_schema.conninfo, "db_schema": postgres_schema.schema}
-    )
-    here = Settings(storage=StorageSettings(directory=tmp_path / "here"), index=where)
-    there = Settings(storage=StorageSettings(directory=tmp_path / "there"), index=where)
+    here, there = on_one_schema(tmp_path, postgres_schema)
     running = assembly.index(there)
     running.ping()
-    with pytest.raises(InvalidSettings, match="a gateway runs on schema"):
-        rebuild(here)
+    with pytest.raises(InvalidSettings, match=r"a gateway runs on schema .* within 0\.1 s"):
+        rebuild(here, leaving_s=0.1)
     running.close()
     with rebuilding(here), pytest.raises(InvalidSettings, match="another reindex"):
-        rebuild(there)
+        rebuild(there, leaving_s=0.1)
     running = assembly.index(there)
     with pytest.raises(InvalidSettings, match="was started"), rebuilding(here):
         running.ping()
     running.close()
     rebuild(here)
+    drop(here)
+
+
+def test_a_gateway_and_a_reindex_that_are_just_leaving_are_waited_for(
+    tmp_path: Path, postgres_schema: PostgresSettings
+) -> None:
+    here, there = on_one_schema(tmp_path, postgres_schema)
+    running = assembly.index(there)
+    running.ping()
+    with ExitStack() as reindex, ThreadPoolExecutor() as pool:
+        assert reindex.enter_context(Schemas(postgres_schema)).take(postgres_schema.schema)
+
+        def leave() -> None:
+            time.sleep(0.2)
+            running.close()
+            time.sleep(0.2)
+            reindex.close()
+
+        leaving = pool.submit(leave)
+        rebuild(here)
+        leaving.result()
     drop(here)
 
 
@@ -166,7 +183,6 @@ def test_a_rebuilt_index_is_durable_when_it_takes_its_place(tmp_path: Path) -> N
             storage=StorageSettings(directory=tmp_path), index=IndexSettings(engine="postgres", url=server.url)
         )
         store(settings)
-        wait_until_unused(settings)
         with rebuilding(settings) as archive:
             reconcile.reindex(archive)
             # From here on a commit that nobody waits for stays in the server's memory.

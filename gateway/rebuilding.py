@@ -99,8 +99,8 @@ def _postgres(settings: Settings, anew: bool, leaving_s: float) -> Iterator[Arch
     with Schemas(where) as schemas:
         _refuse(
             not _comes(lambda: not schemas.in_use(schema), leaving_s),
-            f"a gateway runs on schema {schema}, and has not left it within {leaving_s:g} s; stop every one, and give the"
-            " command again",
+            f"a gateway runs on schema {schema}, and has not left it within {leaving_s:g} s; stop every one, and give"
+            " the command again",
         )
         _refuse(not _comes(lambda: schemas.take(schema), leaving_s), f"another reindex of schema {schema} is at work")
         if anew:

@@ -748,6 +748,16 @@ class IndexContract:
         assert undo(index, first) == 0
         assert undo(index, second) == 1
 
+    def test_with_a_deletion_those_before_it_are_undone_and_none_after_it(self, index: Index) -> None:
+        one = put(index)
+        versions = index.versions(study(one), EVERYTHING)
+        first, second, third = CLOCK.next(), CLOCK.next(), CLOCK.next()
+        index.delete(MAIN, first, b"{}", versions)
+        assert index.restore(MAIN, CLOCK.next(), b"{}", second, versions) == [versions[0].version]
+        index.delete(MAIN, third, b"{}", versions)
+        assert index.restore(MAIN, CLOCK.next(), b"{}", second, versions) == []
+        assert index.existence(study(one), EVERYTHING) is Existence.DELETED
+
     def test_a_study_stays_its_patients_when_an_instance_comes_again_without_the_id(self, index: Index) -> None:
         one = put(index, PatientID="A")
         same = {name: getattr(one, place) for name, place in UIDS}

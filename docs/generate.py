@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -104,7 +105,7 @@ def _setting(section: str, name: str, field: FieldInfo) -> tuple[str, ...]:
         _code(f"{section}.{name}"),
         _code(environment),
         _type(field),
-        _default(field.default),
+        _default(field.get_default(call_default_factory=True)),
         _plain(field.description),
     )
 
@@ -132,8 +133,10 @@ def _type(field: FieldInfo) -> str:
 
 
 def _default(value: object) -> str:
-    if value is None or value == () or isinstance(value, SecretStr):
+    if value is None or value in ((), {}) or isinstance(value, SecretStr):
         return "none"
+    if isinstance(value, tuple):
+        return _code(json.dumps(value))
     if isinstance(value, bool):
         return _code(str(value).lower())
     if isinstance(value, int | float):

@@ -48,6 +48,7 @@ from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.observed import ObservedObjects, observed_index
 from gateway.telemetry.readiness import EngineProbe
 from gateway.telemetry.tracing import Tracer
+from gateway.viewing.arriving import Deidentification
 from gateway.viewing.contents import Contents
 from gateway.viewing.definition import Definition
 from gateway.viewing.deriving import Deriver
@@ -57,6 +58,7 @@ from gateway.viewing.notes import Notes
 from gateway.viewing.pixels import PixelWriter
 from gateway.viewing.reidentifying import Reidentification
 from gateway.viewing.storing import ViewIngest
+from gateway.viewing.writing import InstanceWriter
 from storage import records
 from storage.archive import Archive
 from storage.control.base import ControlStore
@@ -213,7 +215,8 @@ def view_follower(settings: Settings, name: str, source: Archive, shown: Archive
     assert isinstance(shown.objects, SplicedObjectStore)
     pixels = PixelWriter(source, pool, settings.storage.directory / "spool")
     notes = view_notes(definition, source.objects)
-    deriver = Deriver(source, shown.index, shown.objects, definition, pixels, notes)
+    writer = InstanceWriter(source, definition, pixels)
+    deriver = Deriver(writer, shown.index, shown.objects, definition, notes)
     return Follower(source, Contents(shown, definition), definition, notes, deriver)
 
 
@@ -440,14 +443,30 @@ def build(settings: Settings, worker: str, *, any_age: bool = False) -> Core:
     spool = Spool(storage.directory / "spool", storage.spool_memory_bytes, storage.max_instance_bytes)
     room = Room(archive.index, quotas(settings), places(settings), storage.min_free_bytes)
     delete = DeleteService(archive, door, storage.undo_s)
-    ingest = IngestService(archive, door, bounds, conflicts(settings), room, read_only=storage.read_only)
+    as_it_comes = IngestService(archive, door, bounds, conflicts(settings), room, read_only=storage.read_only)
+    ingest = IngestService(
+        archive,
+        door,
+        bounds,
+        conflicts(settings),
+        room,
+        read_only=storage.read_only,
+        arriving=Deidentification(
+            {name: view_settings.arriving(settings, name) for name in settings.deidentification},
+            settings.dimse.deidentify,
+            {tenant: given.deidentify for tenant, given in settings.tenants.items()},
+            pool,
+            spool,
+            bounds,
+        ),
+    )
 
     def view(name: str, shown: Archive) -> Projection:
         definition = view_settings.definition(settings, name)
         return projection(
             View(name, definition.version),
             shown,
-            lambda behind: ViewIngest(archive, shown, definition, behind, ingest, spool),
+            lambda behind: ViewIngest(archive, shown, definition, behind, as_it_comes, spool),
         )
 
     return Core(

@@ -1,4 +1,4 @@
-"""The views that the settings describe, with their profiles and keys from where they say."""
+"""Views and de-identification of what arrives, as the settings describe them, with keys from where they say."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from gateway.access import scopes
 from gateway.audit.key import read_or_make
 from gateway.config import InvalidSettings, Settings
+from gateway.config.views import DeidentificationSettings
 from gateway.context import of_the_gateway
 from gateway.deid.profile import Profile
 from gateway.deid.pseudonyms import DateShift, Pseudonyms
@@ -17,7 +18,7 @@ from gateway.deid.safe_private import SafePrivate
 from gateway.stores import KEY_BYTES, key_in_file, key_of
 from gateway.viewing.definition import Definition
 from storage.dicom import identifiers as ids
-from storage.dicom.matching import Condition
+from storage.dicom.matching import EVERYTHING, Condition
 
 
 def directory(settings: Settings) -> Path:
@@ -33,7 +34,10 @@ def definition(settings: Settings, name: str) -> Definition:
         ids.Tenant(given.tenant),
         _scope(settings, name),
         profile(settings, name),
-        Pseudonyms(_key(settings, name), DateShift(given.min_shift_days, given.max_shift_days)),
+        Pseudonyms(
+            _key(given, f"views.{name}", directory(settings) / f"{name}.key"),
+            DateShift(given.min_shift_days, given.max_shift_days),
+        ),
     )
 
 
@@ -46,9 +50,11 @@ def check(settings: Settings, named: frozenset[str]) -> None:
         raise InvalidSettings(["views: not with storage.read_only: a view keeps objects of its own"])
     for name, given in settings.views.items():
         _scope(settings, name)
-        profile(settings, name)
-        if given.key_file is not None or given.key.get_secret_value():
-            _key(settings, name)
+        _profile(given, f"views.{name}")
+        _given_key(given, f"views.{name}")
+    for name, section in settings.deidentification.items():
+        _profile(section, f"deidentification.{name}")
+        _given_key(section, f"deidentification.{name}")
     if unknown := sorted(named - settings.views.keys()):
         raise InvalidSettings(
             [f"access.policy_file: a rule names the view {unknown[0]!r}, but there is no [views.{unknown[0]}]"]
@@ -57,7 +63,21 @@ def check(settings: Settings, named: frozenset[str]) -> None:
 
 def profile(settings: Settings, name: str) -> Profile:
     """How a view de-identifies. Raises InvalidSettings."""
-    given = settings.views[name]
+    return _profile(settings.views[name], f"views.{name}")
+
+
+def arriving(settings: Settings, name: str) -> Definition:
+    """How what arrives is de-identified by a section, for a tenant yet to be said; its key is made as that of a view.
+
+    Raises InvalidSettings.
+    """
+    given, where = settings.deidentification[name], f"deidentification.{name}"
+    key = _key(given, where, settings.storage.directory / "deidentification" / f"{name}.key")
+    pseudonyms = Pseudonyms(key, DateShift(given.min_shift_days, given.max_shift_days))
+    return Definition(name, ids.Tenant("main"), EVERYTHING, _profile(given, where), pseudonyms)
+
+
+def _profile(given: DeidentificationSettings, where: str) -> Profile:
     try:
         return Profile.of(
             given.options,
@@ -65,7 +85,7 @@ def profile(settings: Settings, name: str) -> Profile:
             SafePrivate.read(given.safe_private_file) if given.safe_private_file else None,
         )
     except InvalidSettings as error:
-        raise InvalidSettings([f"views.{name}: {fault}" for fault in error.faults]) from error
+        raise InvalidSettings([f"{where}: {fault}" for fault in error.faults]) from error
 
 
 def _scope(settings: Settings, name: str) -> Condition:
@@ -80,13 +100,16 @@ def _scope(settings: Settings, name: str) -> Condition:
     return scopes.compiled(scope, of_the_gateway("view").principal, today)
 
 
-def _key(settings: Settings, name: str) -> bytes:
-    given, where = settings.views[name], f"views.{name}"
+def _given_key(given: DeidentificationSettings, where: str) -> bytes | None:
     if given.key_file is not None:
         return key_in_file(given.key_file, f"{where}.key_file")
-    if written := given.key.get_secret_value():
-        return key_of(written.encode(), f"{where}.key")
-    path = directory(settings) / f"{name}.key"
+    written = given.key.get_secret_value()
+    return key_of(written.encode(), f"{where}.key") if written else None
+
+
+def _key(given: DeidentificationSettings, where: str, path: Path) -> bytes:
+    if key := _given_key(given, where):
+        return key
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
         return key_of(read_or_make(path, lambda: secrets.token_bytes(KEY_BYTES), 0o600), f"{where}: {path}")

@@ -8,21 +8,24 @@ caller hears of success after both. What a crash leaves between the two is an ob
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Protocol
 
 from storage import records
 from storage.dicom import file_meta
 from storage.dicom import identifiers as ids
 from storage.dicom.elements import Blocks, InflatingSource
+from storage.dicom.frames import Fragments
 from storage.dicom.limits import Limits
 from storage.dicom.part10 import Extract
 from storage.errors import ObjectDamaged, StorageError
 from storage.index.arrivals import Arrival, Commit, Conflict, Outcome, Quarantined
 from storage.index.base import Index
 from storage.index.questions import Target
-from storage.index.stored import Located, StoredVersion
-from storage.objects.base import ByteRange, ObjectStore, Segment
+from storage.index.stored import Layout, Located, StoredVersion
+from storage.objects.base import ByteRange, ObjectReader, ObjectStore, Segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +36,99 @@ class Sender:
     receiving_ae_title: str = ""
 
 
-class Archive:
-    """Objects and their rows, kept in step."""
+class Opens(Protocol):
+    """Starts reads of objects: see ``ObjectStore``."""
 
-    def __init__(self, objects: ObjectStore, index: Index, limits: Limits) -> None:
+    def open(self, key: str, byte_range: ByteRange | None = None) -> AbstractContextManager[ObjectReader]:
+        """Start a read."""
+        ...
+
+    def get(self, key: str, byte_range: ByteRange | None = None) -> bytes:
+        """Bytes in memory."""
+        ...
+
+
+class Layouts(Protocol):
+    """Knows where everything lies in an instance: see ``Index``."""
+
+    def layout(self, version_id: int) -> Layout:
+        """Frames and bulk values."""
+        ...
+
+    def fragments(self, version_id: int, frames: Iterable[int]) -> Iterator[Fragments]:
+        """Ranges of encapsulated frames."""
+        ...
+
+    def metadata(self, version_ids: Sequence[int]) -> Iterator[bytes]:
+        """Metadata in the DICOM JSON Model."""
+        ...
+
+
+class InstanceReader:
+    """Reads instances, from wherever their bytes are."""
+
+    def __init__(self, objects: Opens, index: Layouts, limits: Limits) -> None:
         self.objects = objects
         self.index = index
         self.limits = limits
+
+    def blocks(self, located: Located, start: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """Bytes of the object as stored, a Part 10 file; all of it from ``start`` when no length is given."""
+        end = located.size if length is None else start + length
+        with self.objects.open(located.object_key, ByteRange(start, end)) as reader:
+            yield from reader.blocks()
+
+    def data_set(self, located: Located, start: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """Bytes of the data set, inflated when it is deflated; all of it from ``start`` when no length is given.
+
+        Raises
+        ------
+        ObjectDamaged
+            The data set ends before the range does.
+        """
+        if located.transfer_syntax_uid == file_meta.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN:
+            yield from self._inflated(located, start, length)
+            return
+        begin = located.data_offset + start
+        end = located.size if length is None else begin + length
+        with self.objects.open(located.object_key, ByteRange(begin, end)) as reader:
+            yield from reader.blocks()
+
+    def read(self, located: Located, start: int, length: int) -> bytes:
+        """Bytes of the data set, in memory."""
+        if located.transfer_syntax_uid == file_meta.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN:
+            return b"".join(self._inflated(located, start, length))
+        begin = located.data_offset + start
+        return self.objects.get(located.object_key, ByteRange(begin, begin + length))
+
+    def _inflated(self, located: Located, start: int, length: int | None) -> Iterator[bytes]:
+        end = None if length is None else start + length
+        position = 0
+        with self.objects.open(located.object_key, ByteRange(located.data_offset, located.size)) as reader:
+            source = InflatingSource(Blocks(reader.blocks()), self.limits)
+            while end is None or position < end:
+                try:
+                    block = source.read(1 << 18)
+                except zlib.error as error:
+                    raise ObjectDamaged("the deflated data set is damaged") from error
+                if not block:
+                    if end is not None:
+                        raise ObjectDamaged("the data set ends before the range does")
+                    return
+                wanted = block[max(0, start - position) : None if end is None else end - position]
+                position += len(block)
+                if wanted:
+                    yield wanted
+
+
+class Archive(InstanceReader):
+    """Objects and their rows, kept in step."""
+
+    objects: ObjectStore
+    index: Index
+
+    def __init__(self, objects: ObjectStore, index: Index, limits: Limits) -> None:
+        super().__init__(objects, index, limits)
         self._clock = ids.VersionClock()
 
     def ping(self) -> None:
@@ -159,51 +248,3 @@ class Archive:
             # Their place was taken, or their time was over, between the two: the record promised too much.
             self.delete(Target(tenant, ids.parse_object_key(left[0].object_key)[0].study_uid), left)
         return len(restored)
-
-    def blocks(self, located: Located, start: int = 0, length: int | None = None) -> Iterator[bytes]:
-        """Bytes of the object as stored, a Part 10 file; all of it from ``start`` when no length is given."""
-        end = located.size if length is None else start + length
-        with self.objects.open(located.object_key, ByteRange(start, end)) as reader:
-            yield from reader.blocks()
-
-    def data_set(self, located: Located, start: int = 0, length: int | None = None) -> Iterator[bytes]:
-        """Bytes of the data set, inflated when it is deflated; all of it from ``start`` when no length is given.
-
-        Raises
-        ------
-        ObjectDamaged
-            The data set ends before the range does.
-        """
-        if located.transfer_syntax_uid == file_meta.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN:
-            yield from self._inflated(located, start, length)
-            return
-        begin = located.data_offset + start
-        end = located.size if length is None else begin + length
-        with self.objects.open(located.object_key, ByteRange(begin, end)) as reader:
-            yield from reader.blocks()
-
-    def read(self, located: Located, start: int, length: int) -> bytes:
-        """Bytes of the data set, in memory."""
-        if located.transfer_syntax_uid == file_meta.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN:
-            return b"".join(self._inflated(located, start, length))
-        begin = located.data_offset + start
-        return self.objects.get(located.object_key, ByteRange(begin, begin + length))
-
-    def _inflated(self, located: Located, start: int, length: int | None) -> Iterator[bytes]:
-        end = None if length is None else start + length
-        position = 0
-        with self.objects.open(located.object_key, ByteRange(located.data_offset, located.size)) as reader:
-            source = InflatingSource(Blocks(reader.blocks()), self.limits)
-            while end is None or position < end:
-                try:
-                    block = source.read(1 << 18)
-                except zlib.error as error:
-                    raise ObjectDamaged("the deflated data set is damaged") from error
-                if not block:
-                    if end is not None:
-                        raise ObjectDamaged("the data set ends before the range does")
-                    return
-                wanted = block[max(0, start - position) : None if end is None else end - position]
-                position += len(block)
-                if wanted:
-                    yield wanted

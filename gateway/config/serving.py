@@ -128,6 +128,10 @@ class DimseSettings(Section):
     """Processes that serve associations."""
     ae_title: AeTitle = "GATEWAY"
     """Our AE title; an association that calls another one is rejected."""
+    deidentify: dict[str, str] = Field(default_factory=dict)
+    """What arrives from an AE title is de-identified before it is stored, by a ``[deidentification.NAME]``:
+    ``{ CT1 = "research" }``; ``"*"`` stands for every title that is not named. Goes before
+    ``tenants.NAME.deidentify``."""
     max_associations: int = Field(default=25, ge=1, le=1000)
     """Associations at the same time in each process."""
     max_pdu_bytes: int = Field(default=131_072, ge=4096, le=1 << 20)

@@ -22,7 +22,7 @@ from gateway.config.serving import (
     TracesSettings,
 )
 from gateway.config.storing import EncryptionSettings, IndexSettings, S3Section, StorageSettings, TenantSettings
-from gateway.config.views import ViewName, ViewSettings
+from gateway.config.views import DeidentificationSettings, ViewName, ViewSettings
 
 
 class Settings(BaseSettings):
@@ -44,6 +44,7 @@ class Settings(BaseSettings):
     access: AccessSettings = AccessSettings()
     tenants: dict[TenantName, TenantSettings] = {}
     views: dict[ViewName, ViewSettings] = {}
+    deidentification: dict[ViewName, DeidentificationSettings] = {}
     retention: tuple[RetentionRule, ...] = ()
     transition: tuple[TransitionRule, ...] = ()
     lifecycle: LifecycleSettings = LifecycleSettings()
@@ -81,6 +82,7 @@ class Settings(BaseSettings):
             raise ValueError("s3.role_arn: needed with s3.web_identity_token_file")
         for tenant, given in self.tenants.items():
             self._check_tenant(tenant, given)
+        self._check_deidentification()
         if self.audit.key_file and self.audit.key.get_secret_value():
             raise ValueError("audit.key: not together with audit.key_file")
         if bool(self.syslog.client_certificate) != bool(self.syslog.client_key):
@@ -95,6 +97,13 @@ class Settings(BaseSettings):
                 "see docs/operations.md"
             )
         return self
+
+    def _check_deidentification(self) -> None:
+        named = {f"tenants.{tenant}.deidentify": given.deidentify for tenant, given in self.tenants.items()}
+        named |= {f"dimse.deidentify.{title}": name for title, name in self.dimse.deidentify.items()}
+        for where, name in named.items():
+            if name not in self.deidentification and (name or where.startswith("dimse.")):
+                raise ValueError(f"{where}: there is no [deidentification.{name}]")
 
     def _check_classes(self) -> None:
         if self.transition and self.storage.objects != "s3":

@@ -160,3 +160,5 @@ class TenantSettings(Section):
     """Most bytes of objects; beyond it nothing more is stored. Deleted ones count until they are removed for good."""
     quota_instances: int | None = Field(default=None, ge=0)
     """Most objects, as for ``quota_bytes``: every version of an instance is one."""
+    deidentify: str = ""
+    """What arrives for it is de-identified before it is stored, by this ``[deidentification.NAME]``."""

@@ -1,4 +1,4 @@
-"""Sections of the settings: de-identified views."""
+"""Sections of the settings: de-identified views, and de-identification of what arrives."""
 
 from __future__ import annotations
 
@@ -13,17 +13,12 @@ ViewName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$")
 _CENTURY_DAYS = 36_525
 
 
-class ViewSettings(Section):
-    """A de-identified view of a tenant's archive: a table ``[views.NAME]``.
+class DeidentificationSettings(Section):
+    """How what arrives is de-identified before it is stored: a table ``[deidentification.NAME]``.
 
-    Who may use it is said by rules of the policy with ``view = "NAME"``.
+    ``dimse.deidentify`` and ``tenants.NAME.deidentify`` say for what arrives from whom.
     """
 
-    tenant: TenantName = "main"
-    """The tenant that it shows."""
-    scope: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    """Which of its studies and series, by attributes as they are stored: written as a scope of the policy, but nothing
-    that depends on who asks or when. All of them when empty."""
     options: tuple[str, ...] = ("clean_descriptors", "clean_structured_content", "retain_longitudinal_modified_dates")
     """Options of PS3.15 Table E.1-1 beside the Basic Application Level Confidentiality Profile."""
     recipe_file: Path | None = None
@@ -36,16 +31,30 @@ class ViewSettings(Section):
     """And by so many at most."""
     key_file: Path | None = None
     """A file with the secret that pseudonyms are made with: 32 bytes, also in hexadecimal or base64. Every host needs
-    the same. Without one (and without ``key``) the first start makes ``views/NAME.key`` in ``storage.directory``."""
+    the same. Without one (and without ``key``) the first start makes ``NAME.key`` in ``storage.directory``, below
+    ``views`` or ``deidentification``."""
     key: SecretStr = SecretStr("")
     """The same by the environment; in a file, ``key_file`` is better."""
-    follow_interval_s: float = Field(default=1.0, gt=0, le=3600)
-    """How often the view looks for what came into the archive."""
 
     @model_validator(mode="after")
-    def _makes_sense(self) -> ViewSettings:
+    def _makes_sense(self) -> DeidentificationSettings:
         if self.key_file and self.key.get_secret_value():
             raise ValueError("key: not together with key_file")
         if self.min_shift_days > self.max_shift_days or self.min_shift_days == self.max_shift_days == 0:
             raise ValueError("max_shift_days: not less than min_shift_days, and not both 0")
         return self
+
+
+class ViewSettings(DeidentificationSettings):
+    """A de-identified view of a tenant's archive: a table ``[views.NAME]``.
+
+    Who may use it is said by rules of the policy with ``view = "NAME"``.
+    """
+
+    tenant: TenantName = "main"
+    """The tenant that it shows."""
+    scope: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Which of its studies and series, by attributes as they are stored: written as a scope of the policy, but nothing
+    that depends on who asks or when. All of them when empty."""
+    follow_interval_s: float = Field(default=1.0, gt=0, le=3600)
+    """How often the view looks for what came into the archive."""

@@ -19,6 +19,7 @@ class FailureReason(IntEnum):
     OUT_OF_RESOURCES = 0xA700
     DATA_SET_MISMATCH = 0xA900
     CANNOT_UNDERSTAND = 0xC000
+    NOT_DEIDENTIFIED = 0xC002
 
 
 REASONS: dict[type[Exception], FailureReason] = {
@@ -30,6 +31,7 @@ REASONS: dict[type[Exception], FailureReason] = {
     errors.QuotaExceeded: FailureReason.OUT_OF_RESOURCES,
     errors.Busy: FailureReason.OUT_OF_RESOURCES,
     errors.AuditUnavailable: FailureReason.OUT_OF_RESOURCES,
+    errors.NotDeidentified: FailureReason.NOT_DEIDENTIFIED,
     errors.GatewayError: FailureReason.PROCESSING_FAILURE,
     storage.AnnouncedOtherwise: FailureReason.DATA_SET_MISMATCH,
     storage.Unreadable: FailureReason.CANNOT_UNDERSTAND,

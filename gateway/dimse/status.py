@@ -52,6 +52,7 @@ STORE_OUT_OF_RESOURCES = Status(0xA700, "Refused: out of resources", "PS3.4 B.2.
 STORE_MISMATCH = Status(0xA900, "Data Set does not match SOP Class", "PS3.4 B.2.3", told=True)
 STORE_CANNOT_UNDERSTAND = Status(0xC000, "Cannot understand", "PS3.4 B.2.3", told=True)
 STORE_MISPLACED = Status(0xC001, "Contradicts what is known; quarantined", "PS3.4 B.2.3")
+STORE_NOT_DEIDENTIFIED = Status(0xC002, "Its identity cannot be taken out with certainty", "PS3.4 B.2.3", told=True)
 
 FIND_OUT_OF_RESOURCES = Status(0xA700, "Refused: out of resources", "PS3.4 C.4.1.1.4")
 FIND_MISMATCH = Status(0xA900, "Identifier does not match SOP Class", "PS3.4 C.4.1.1.4", told=True)
@@ -74,6 +75,7 @@ OF_STORE: _Errors = {
     errors.UnderHold: PROCESSING_FAILURE,
     errors.TransactionInUse: PROCESSING_FAILURE,
     errors.NotAcceptable: PROCESSING_FAILURE,
+    errors.NotDeidentified: STORE_NOT_DEIDENTIFIED,
     errors.UnsupportedMediaType: PROCESSING_FAILURE,
     errors.PayloadTooLarge: STORE_OUT_OF_RESOURCES,
     errors.QuotaExceeded: STORE_OUT_OF_RESOURCES,

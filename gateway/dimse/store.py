@@ -39,6 +39,7 @@ class StoreHandler:
         | ``0xA700`` Refused: out of resources
         | ``0xA900`` Data Set does not match SOP Class
         | ``0xC000``, ``0xC001`` Cannot understand; contradicts what is known
+        | ``0xC002`` Its identity cannot be taken out with certainty
         """
         peer = self._peers.of(event.assoc)
         try:

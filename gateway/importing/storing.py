@@ -104,7 +104,7 @@ class Storer:
 
     def _keep(self, spooled: Spooled) -> Fate:
         if self._order.dry_run:
-            return Fate.DUPLICATE if self._ingest.holds(self._order.tenant, spooled) else Fate.STORED
+            return Fate.DUPLICATE if self._ingest.holds(self._decision, spooled) else Fate.STORED
         return _FATES[self._ingest.store(self._decision, spooled).outcome]
 
     def close(self) -> None:

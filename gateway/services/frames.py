@@ -15,7 +15,7 @@ from gateway.imaging.errors import ImagingError
 from gateway.imaging.pool import ImagingPool
 from gateway.services.ahead import ReadAhead
 from gateway.services.content import Content, cut
-from storage.archive import Archive
+from storage.archive import InstanceReader
 from storage.dicom import file_meta, json_model
 from storage.dicom import identifiers as ids
 from storage.dicom.frames import Fragments, FrameKind
@@ -58,7 +58,7 @@ class FrameReader:
 
     def __init__(
         self,
-        archive: Archive,
+        archive: InstanceReader,
         pool: ImagingPool,
         located: Located,
         data_set: Callable[[], JsonDataSet],

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Protocol
 
 from gateway.access.actions import Action
 from gateway.access.door import Decision, Door
@@ -45,12 +48,78 @@ class Identified(Exception):
         self.sop_uid = sop_uid
 
 
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """An instance that has arrived whole; ``offset`` bytes stand before its data set.
+
+    ``names_sender`` is whether the AE titles that it came from and to may be kept with it.
+    """
+
+    spooled: Spooled
+    extract: part10.Extract
+    offset: int
+    names_sender: bool = True
+
+    @classmethod
+    def read(cls, spooled: Spooled, announced: part10.Announced | None, limits: Limits) -> Arrived:
+        """Read it once. Raises storage.errors.Unreadable."""
+        with spooled.open() as stream:
+            meta, offset, _ = file_meta.read(stream, limits)
+            stream.seek(offset)
+            extract = part10.extract(
+                stream,
+                meta.transfer_syntax_uid,
+                limits,
+                announced or part10.Announced(meta.sop_class_uid, meta.sop_uid),
+            )
+        return cls(spooled, extract, offset)
+
+
+class Arriving(Protocol):
+    """What becomes of an instance before it is stored."""
+
+    def told(self, caller: Caller, tenant: ids.Tenant, uids: Sequence[str]) -> tuple[str, ...]:
+        """What may be kept of the UIDs of something that arrives."""
+        ...
+
+    def becoming(self, caller: Caller, tenant: ids.Tenant, arrived: Arrived) -> AbstractContextManager[Arrived]:
+        """What is to be stored, as long as the context lasts. Raises NotDeidentified."""
+        ...
+
+
+class AsItComes:
+    """Stored as it comes."""
+
+    def told(self, _caller: Caller, _tenant: ids.Tenant, uids: Sequence[str]) -> tuple[str, ...]:
+        """See Arriving."""
+        return tuple(uids)
+
+    def becoming(self, _caller: Caller, _tenant: ids.Tenant, arrived: Arrived) -> AbstractContextManager[Arrived]:
+        """See Arriving."""
+        return nullcontext(arrived)
+
+
 class IngestService:
-    """Reads, checks and keeps instances."""
+    """Reads, checks and keeps instances.
+
+    Parameters
+    ----------
+    arriving
+        What becomes of them before.
+    """
 
     def __init__(
-        self, archive: Archive, door: Door, limits: Limits, conflicts: Conflicts, room: Room, *, read_only: bool = False
+        self,
+        archive: Archive,
+        door: Door,
+        limits: Limits,
+        conflicts: Conflicts,
+        room: Room,
+        *,
+        read_only: bool = False,
+        arriving: Arriving | None = None,
     ) -> None:
+        self._arriving = arriving or AsItComes()
         self._archive = archive
         self._door = door
         self._limits = limits
@@ -60,7 +129,8 @@ class IngestService:
 
     def enter(self, caller: Caller, subject: tuple[str, ...] = ()) -> Decision:
         """Ask to store; one decision serves all instances of a request or association. Raises ReadOnly, StorageFull."""
-        decision = self._door.enter(caller, Action.STORE, subject)
+        told = self._arriving.told(caller, ids.Tenant(caller.principal.tenant), subject)
+        decision = self._door.enter(caller, Action.STORE, told)
         self.check()
         return decision
 
@@ -77,11 +147,16 @@ class IngestService:
             raise ReadOnly("this gateway only reads; import where the one that writes the archive is")
         return decision
 
-    def holds(self, tenant: ids.Tenant, spooled: Spooled) -> bool:
-        """Whether an instance that has arrived is known already; keeps nothing. Raises storage.errors.Unreadable."""
-        extract, _ = self.read(spooled, None)
-        key = ids.InstanceKey(tenant, extract.study_uid, extract.series_uid, extract.sop_uid)
-        return self._archive.index.holds(key, extract.canonical_digest)
+    def holds(self, decision: Decision, spooled: Spooled) -> bool:
+        """Whether an instance that has arrived is known already; keeps nothing.
+
+        Raises storage.errors.Unreadable, NotDeidentified.
+        """
+        arrived = self.read(spooled, None)
+        with self._arriving.becoming(decision.caller, decision.tenant, arrived) as kept:
+            extract = kept.extract
+            key = ids.InstanceKey(decision.tenant, extract.study_uid, extract.series_uid, extract.sop_uid)
+            return self._archive.index.holds(key, extract.canonical_digest)
 
     def store(
         self,
@@ -110,7 +185,7 @@ class IngestService:
         """
         try:
             self._room.check_disks()
-            extract, offset = self.read(spooled, announced)
+            arrived = self.read(spooled, announced)
         except MissingAttribute as error:
             self._refused(decision, error, (error.sop_uid,) if error.sop_uid else ())
             if not error.sop_uid:
@@ -119,17 +194,20 @@ class IngestService:
         except Exception as error:
             self._refused(decision, error, ())
             raise
+        extract = arrived.extract
         try:
-            return self._keep(decision, spooled, extract, offset, study_uid)
+            if study_uid is not None and extract.study_uid != study_uid:
+                raise StudyMismatch("the instance is not of the study that the request names")
+            with self._arriving.becoming(decision.caller, decision.tenant, arrived) as kept:
+                return self._keep(decision, kept)
         except Exception as error:
             self._refused(decision, error, (extract.study_uid, extract.series_uid, extract.sop_uid))
             raise Identified(error, extract.sop_class_uid, extract.sop_uid) from error
 
     def _refused(self, decision: Decision, error: Exception, subject: tuple[str, ...]) -> None:
         """Leave a line about an instance that was not stored; which error it was, never what was in it."""
-        event = AuditEvent(
-            Action.STORE.value, "refused", decision.caller, decision.tenant, subject, type(error).__name__
-        )
+        told = self._arriving.told(decision.caller, decision.tenant, subject)
+        event = AuditEvent(Action.STORE.value, "refused", decision.caller, decision.tenant, told, type(error).__name__)
         self._door.record(event)
 
     def _check_place(self, decision: Decision, extract: part10.Extract) -> None:
@@ -144,40 +222,23 @@ class IngestService:
             if there and index.existence(target, decision.scope) is Existence.ABSENT:
                 raise Forbidden("the instance is outside of what the caller may store")
 
-    def read(self, spooled: Spooled, announced: part10.Announced | None) -> tuple[part10.Extract, int]:
-        """The extract of what arrived, and how many bytes stand before its data set. Raises Unreadable."""
-        with spooled.open() as stream:
-            meta, offset, _ = file_meta.read(stream, self._limits)
-            stream.seek(offset)
-            extract = part10.extract(
-                stream,
-                meta.transfer_syntax_uid,
-                self._limits,
-                announced or part10.Announced(meta.sop_class_uid, meta.sop_uid),
-            )
-        return extract, offset
+    def read(self, spooled: Spooled, announced: part10.Announced | None) -> Arrived:
+        """What arrived. Raises Unreadable."""
+        return Arrived.read(spooled, announced, self._limits)
 
-    def _keep(
-        self,
-        decision: Decision,
-        spooled: Spooled,
-        extract: part10.Extract,
-        offset: int,
-        study_uid: ids.StudyUid | None,
-    ) -> Stored:
-        if study_uid is not None and extract.study_uid != study_uid:
-            raise StudyMismatch("the instance is not of the study that the request names")
+    def _keep(self, decision: Decision, kept: Arrived) -> Stored:
+        extract = kept.extract
         check_scope(decision, extract)
         if decision.scope != EVERYTHING:
             self._check_place(decision, extract)
         source = decision.caller.source
-        with self._room.arriving(decision.tenant, spooled.size) as admit:
+        with self._room.arriving(decision.tenant, kept.spooled.size) as admit:
             commit = self._archive.store(
                 decision.tenant,
                 self._archive.new_version(),
                 extract,
-                spooled.segments(offset),
-                Sender(source.calling_ae_title, source.called_ae_title),
+                kept.spooled.segments(kept.offset),
+                Sender(source.calling_ae_title, source.called_ae_title) if kept.names_sender else Sender(),
                 self._conflicts.of(decision.tenant),
                 admit,
             )

@@ -110,6 +110,9 @@ class Spooling:
 class Spool:
     """The spool directory and its bounds."""
 
+    SUFFIX = ".spool"
+    """Of files that ``clear`` removes."""
+
     def __init__(self, directory: Path, memory_bytes: int, max_bytes: int) -> None:
         self.directory = directory
         self.memory_bytes = memory_bytes
@@ -127,7 +130,7 @@ class Spool:
 
     def new_path(self) -> Path:
         """Where no file is."""
-        return self.directory / f"{os.getpid()}-{os.urandom(8).hex()}.spool"
+        return self.directory / f"{os.getpid()}-{os.urandom(8).hex()}{self.SUFFIX}"
 
     def create(self, path: Path) -> BinaryIO:
         """The file at a new path, readable by us alone."""
@@ -137,5 +140,5 @@ class Spool:
     def clear(self) -> None:
         """Remove what an earlier run left; to be called before any process receives."""
         for path in self.directory.iterdir():
-            if path.suffix == ".spool":
+            if path.suffix == self.SUFFIX:
                 path.unlink(missing_ok=True)

@@ -9,7 +9,7 @@ from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 
 from gateway.errors import NotDeidentified
-from storage.archive import Archive
+from storage.archive import InstanceReader
 from storage.dicom import file_meta
 from storage.dicom.attributes import PIXEL_DATA_TAGS
 from storage.dicom.part10 import BulkItem
@@ -32,7 +32,7 @@ class Opened:
     pixels: BulkItem | None
 
 
-def opened(archive: Archive, located: Located) -> Opened:
+def opened(archive: InstanceReader, located: Located) -> Opened:
     """Read an instance. What stands behind its pixels (padding, signatures of the whole) is left out.
 
     Raises

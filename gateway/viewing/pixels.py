@@ -25,7 +25,8 @@ from gateway.imaging import encode
 from gateway.imaging.errors import ImagingError
 from gateway.imaging.pool import ImagingPool
 from gateway.services.frames import FrameReader
-from storage.archive import Archive
+from gateway.services.spool import Spool
+from storage.archive import InstanceReader
 from storage.dicom import explicit, file_meta, json_model
 from storage.dicom import identifiers as ids
 from storage.dicom.frames import FrameKind
@@ -66,7 +67,7 @@ class PixelWriter:
         A folder for what is made, until it is in its object.
     """
 
-    def __init__(self, source: Archive, pool: ImagingPool, scratch: Path) -> None:
+    def __init__(self, source: InstanceReader, pool: ImagingPool, scratch: Path) -> None:
         self._source = source
         self._pool = pool
         self._scratch = scratch
@@ -82,7 +83,7 @@ class PixelWriter:
         storage.errors.StorageUnavailable
         """
         self._scratch.mkdir(parents=True, exist_ok=True, mode=0o750)
-        with NamedTemporaryFile(dir=self._scratch, prefix="view-") as file:
+        with NamedTemporaryFile(dir=self._scratch, prefix="view-", suffix=Spool.SUFFIX) as file:
             path = Path(file.name)
             if burned.is_changed:
                 yield self._blanked(located, found.dataset, burned, path)

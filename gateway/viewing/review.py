@@ -6,8 +6,8 @@ from gateway.audit.events import AuditEvent
 from gateway.audit.trail import AuditTrail
 from gateway.context import Caller
 from gateway.errors import InvalidParameter, NotFound
-from gateway.viewing.deriving import SUSPECT
 from gateway.viewing.following import Follower, Report
+from gateway.viewing.writing import SUSPECT
 from storage.archive import Archive
 
 

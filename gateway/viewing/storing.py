@@ -48,7 +48,7 @@ class ViewIngest:
     source, shown
         The archive, and what the view shows.
     ingest
-        The archive's.
+        The archive's, for what is stored as it comes.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class ViewIngest:
         """
         if spooled.size > MAX_BYTES:
             raise PayloadTooLarge(f"more than {MAX_BYTES} bytes cannot be stored into a view")
-        extract, _ = self._ingest.read(spooled, announced)
+        extract = self._ingest.read(spooled, announced).extract
         try:
             if study_uid is not None and extract.study_uid != study_uid:
                 raise StudyMismatch("the instance is not of the study that the request names")

@@ -223,7 +223,7 @@ class Archive(InstanceReader):
             self.index.delete(target.tenant, record, body, versions)
         except StorageError:
             # Withdrawn, or the background work would delete what is acknowledged as known until then.
-            withdrawal = records.Restoration(record, keys).dumps()
+            withdrawal = records.Restoration(record, keys, withdrawal=True).dumps()
             self.objects.put(records.key(target.tenant, self._clock.next()), [withdrawal])
             raise
         return record

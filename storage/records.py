@@ -90,10 +90,14 @@ class Deletion:
 
 @dataclass(frozen=True, slots=True)
 class Restoration:
-    """A deletion, by its record, that was undone, and the object keys of what came back: it need not be everything."""
+    """A deletion, by its record, that was undone, and the object keys of what came back: it need not be everything.
+
+    It undoes the deletions before that one as well, unless it is a ``withdrawal``, of a deletion that failed.
+    """
 
     deletion: str
     objects: tuple[str, ...]
+    withdrawal: bool = False
 
     @property
     def versions(self) -> tuple[ids.Version, ...]:
@@ -102,7 +106,8 @@ class Restoration:
 
     def dumps(self) -> bytes:
         """The record's body."""
-        return json_model.dumps({"record": "restoration", "deletion": self.deletion, "objects": self.objects})
+        more = {"withdrawal": True} if self.withdrawal else {}
+        return json_model.dumps({"record": "restoration", "deletion": self.deletion, "objects": self.objects, **more})
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +160,8 @@ def loads(body: bytes) -> Record:
             _ = deletion.versions  # raises for a key that is none
             return deletion
         if found["record"] == "restoration":
-            restoration = Restoration(str(ids.version(found["deletion"])), tuple(found["objects"]))
+            undone = str(ids.version(found["deletion"])), tuple(found["objects"])
+            restoration = Restoration(*undone, withdrawal=bool(found.get("withdrawal", False)))
             _ = restoration.versions
             return restoration
         if found["record"] == "erasure":

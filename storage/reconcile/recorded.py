@@ -27,6 +27,8 @@ class Recorded:
 
     deletions: dict[str, tuple[str, bytes]] = field(default_factory=dict)
     """Object key to the deletion record, when no later record brought the object back, and its body."""
+    _before: dict[str, list[tuple[str, bytes]]] = field(default_factory=dict)
+    """Object key to its deletions before the last one, when there were several at once."""
     undone: dict[str, bytes] = field(default_factory=dict)
     """Deletion records of which nothing is left, and their bodies."""
     restorations: list[tuple[str, bytes, records.Restoration]] = field(default_factory=list)
@@ -47,18 +49,33 @@ class Recorded:
         if isinstance(record, records.Quarantine):
             self.quarantines[record.object_key] = record.reason
         elif isinstance(record, records.Restoration):
-            self.restorations.append((name, body, record))
-            for key in record.objects:
-                # One that came since stands, though its record may be older than that of the undoing.
-                if self.deletion_of(key) <= record.deletion:
-                    self.deletions.pop(key, None)
+            self._restore(name, body, record)
         elif isinstance(record, records.Erasure):
             self._erase(name, body, record)
         elif isinstance(record, records.Hold | records.Release):
             self.holds.append((name, body, record))
         else:
             self.undone[name] = body
-            self.deletions.update((key, (name, body)) for key in record.objects)
+            for key in record.objects:
+                if key in self.deletions:
+                    self._before.setdefault(key, []).append(self.deletions[key])
+                self.deletions[key] = (name, body)
+
+    def _restore(self, name: str, body: bytes, record: records.Restoration) -> None:
+        self.restorations.append((name, body, record))
+        for key in record.objects:
+            if key not in self.deletions:
+                continue
+            # One that came since stands, though its record may be older than that of the undoing.
+            stand = [
+                (deletion, its)
+                for deletion, its in (*self._before.pop(key, ()), self.deletions.pop(key))
+                if (deletion != record.deletion if record.withdrawal else deletion > record.deletion)
+            ]
+            if stand:
+                self.deletions[key] = stand.pop()
+            if stand:
+                self._before[key] = stand
 
     def _erase(self, name: str, body: bytes, record: records.Erasure) -> None:
         self.erasures.append((name, body, record))

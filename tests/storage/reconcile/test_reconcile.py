@@ -29,6 +29,7 @@ from storage.objects.base import ObjectInfo, ObjectStore, Segment
 from storage.objects.local import LocalObjectStore
 from storage.objects.memory import MemoryObjectStore
 from storage.objects.s3 import S3ObjectStore, S3Settings
+from storage.reconcile.recorded import Recorded
 from tests.instances import CT, data_set, encapsulated, encode, extract, text
 from tests.storage.reconcile.dump import dump
 
@@ -357,6 +358,40 @@ def test_what_is_acknowledged_after_a_deletion_failed_is_not_deleted_later(tmp_p
     assert rebuilt.existence(target, EVERYTHING) is Existence.LIVE
     again.close()
     rebuilt.close()
+
+
+def test_of_two_deletions_at_once_that_both_failed_none_counts() -> None:
+    clock = ids.VersionClock()
+    version, first, second, one, other = (clock.next() for _ in range(5))
+    where = ids.InstanceKey(TENANTS[0], ids.study_uid("4.4"), ids.series_uid("4.4.1"), ids.sop_uid("4.4.1.1"))
+    key = where.object_key(version)
+    found = Recorded()
+    for name in (first, second):
+        found.take(name, records.Deletion("4.4", None, None, (key,)).dumps())
+    for name, failed in ((one, first), (other, second)):
+        found.take(name, records.Restoration(failed, (key,), withdrawal=True).dumps())
+    assert found.deletion_of(key) == ""
+
+
+def test_a_deletion_holds_when_another_one_of_the_same_moment_failed(tmp_path: Path) -> None:
+    index = SqliteIndex(tmp_path / "index.sqlite", max_age_s=float("inf"))
+    archive = Archive(MemoryObjectStore(), index, Limits())
+    store(archive, StudyInstanceUID="4.4")
+    target = Target(TENANTS[0], ids.study_uid("4.4"))
+    versions = index.versions(target, EVERYTHING)
+    held = archive.delete(target, versions)
+    refusing = Refusing(tmp_path / "index.sqlite", max_age_s=float("inf"))
+    with pytest.raises(StorageUnavailable):
+        Archive(archive.objects, refusing, Limits()).delete(target, versions)
+    refusing.close()
+    later(archive)
+    rebuilt = SqliteIndex(tmp_path / "rebuilt.sqlite", max_age_s=float("inf"))
+    reconcile.reindex(Archive(archive.objects, rebuilt, Limits()))
+    assert dump(rebuilt) == dump(index)
+    for each in (index, rebuilt):
+        assert each.existence(target, EVERYTHING) is Existence.DELETED
+        assert each.restorable(TENANTS[0], held) == versions
+        each.close()
 
 
 def test_a_purge_removes_the_objects_of_old_deletions_only(archive: Archive) -> None:

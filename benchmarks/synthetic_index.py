@@ -30,6 +30,17 @@ SERIES_PER_STUDY = 2
 _SYLLABLES = tuple(consonant + vowel for consonant in "bdklmnrst" for vowel in "aeiou")
 _GIVEN = ("Anna", "Bernd", "Carla", "David", "Emma", "Felix", "Greta", "Hans", "Ida", "Jan", "Karla", "Lars", "Maria")
 _MODALITIES = ("CT", "MR", "US", "CR", "PT")
+_TABLES = (
+    "patient",
+    "study",
+    "name_key",
+    "reading_physician",
+    "series",
+    "series_source",
+    "instance",
+    "version",
+    "document",
+)
 _BATCH = 2000
 _STUDIES_AT_ONCE = 1000
 
@@ -40,6 +51,11 @@ Write = Callable[[str, Sequence[str], Sequence[tuple[object, ...]]], None]
 def study_uid(number: int) -> str:
     """The UID of a study by its number."""
     return f"1.2.3.{number}"
+
+
+def _source(data_set: dict[str, Any]) -> str:
+    """The AE title of the modality that made a series."""
+    return f"{json_model.text_of(data_set, '00080060')}_1"
 
 
 def _element(vr: str, value: Any) -> dict[str, Any]:
@@ -60,6 +76,7 @@ def _data_sets(chance: random.Random, number: int) -> Iterator[list[dict[str, An
             "00100010": _element("PN", {"Alphabetic": f"{chance.choice(families)}^{chance.choice(_GIVEN)}"}),
             "00100020": _element("LO", f"P{chance.randrange(number // 2 + 1):07}"),
             "00100030": _element("DA", f"19{chance.randrange(100):02}0101"),
+            "00081060": _element("PN", {"Alphabetic": f"{families[study % 300]}^{_GIVEN[study % 7]}"}),
             "0020000D": _element("UI", study_uid(study)),
             "00200010": _element("SH", str(study)),
         }
@@ -101,12 +118,15 @@ class _Filler:
         own = {"id": study, "tenant": MAIN, "patient": self._patients[patient_id], "live": True}
         of_study = voices.study_values(found[0], versions[0])
         self._add("study", {**own, "study_uid": study_uid(number), **of_study})
-        for attribute, key in rows.name_keys(rows.columns(found[0], Level.PATIENT, Level.STUDY)):
+        for attribute, key in rows.name_keys(found[0]):
             self._add("name_key", {"attribute": attribute, "key": key, "study": study})
+        for item, values in enumerate(rows.items(found[0], Level.STUDY)["reading_physician"]):
+            self._add("reading_physician", {"study": study, "item": item, **values})
         for place, (data_set, version) in enumerate(zip(found, versions, strict=True)):
             series = number * SERIES_PER_STUDY + place + 1
             own = {"id": series, "study": study, "live": True, "series_uid": json_model.text_of(data_set, "0020000E")}
             self._add("series", {**own, **voices.series_values(data_set, version)})
+            self._add("series_source", {"series": series, "source_ae_title": _source(data_set)})
             self._instance(study, series, version, data_set)
 
     def _instance(self, study: int, row: int, version: str, data_set: dict[str, Any]) -> None:
@@ -121,6 +141,7 @@ class _Filler:
                 "object_key": f"main/{study_uid(study - 1)}/{sop_uid}.{version}.dcm",
                 "data_offset": 400, "size": 526_000, "sha256": "0" * 64, "canonical": "0" * 64, "header": "0" * 64,
                 "transfer_syntax": "1.2.840.10008.1.2.1", "extractor": 1, "committed": row,
+                "source_ae_title": _source(data_set),
             },
         )  # fmt: skip
         body = rows.pack(json_model.dumps(data_set))
@@ -135,7 +156,7 @@ class _Filler:
 
     def flush(self) -> None:
         """Write what waits, in the order in which the tables point to each other."""
-        for table in ("patient", "study", "name_key", "series", "instance", "version", "document"):
+        for table in _TABLES:
             waiting = self._waiting.pop(table, [])
             if waiting:
                 self._write(table, list(waiting[0]), [tuple(each.values()) for each in waiting])
@@ -155,9 +176,10 @@ def _copies(series: int, copies: int, first: int, last: int) -> Iterator[str]:
     )
     yield (
         "INSERT INTO version (id, instance, version, role, object_key, data_offset, size, sha256, canonical, header,"
-        f" transfer_syntax, extractor, committed) SELECT v.id + n * {series}, v.id + n * {series},"
+        f" transfer_syntax, extractor, committed, source_ae_title) SELECT v.id + n * {series}, v.id + n * {series},"
         f" {new_version}, role, object_key,"
-        f" data_offset, size, sha256, canonical, header, transfer_syntax, extractor, v.id + n * {series}"
+        f" data_offset, size, sha256, canonical, header, transfer_syntax, extractor, v.id + n * {series},"
+        " source_ae_title"
         f" FROM version v CROSS JOIN {number} k {where.format('v')}"
     )
     yield (

@@ -27,6 +27,7 @@ _TICK_S = 5.0
 _USAGE_EVERY_S = 30.0
 _MOVING_S = 1.0
 """Objects are moved for so long before other work has its turn."""
+_LEARNING_PAUSE_S = 0.1
 _LEFT_BEHIND_S = 600.0
 """A commitment request without a result for so long has lost its worker."""
 
@@ -88,8 +89,11 @@ def _tell_view(core: assembly.Core, name: str, report: following.Report) -> None
 def _of_objects(core: assembly.Core, stop: threading.Event) -> Sequence[_Duty]:
     """What is to be done with the objects: to look after them, or to follow who does."""
     storage, metrics = core.settings.storage, core.metrics
+    learn = _Duty("learn sources", metrics, storage.reap_interval_s, partial(_learn_sources, core), _LEARNING_PAUSE_S)
+    learn.due_s = time.monotonic()
     if not storage.read_only:
         return (
+            learn,
             _Duty("purge deletions", metrics, storage.reap_interval_s, partial(_purge, core)),
             _Duty("adopt orphans", metrics, storage.reap_interval_s, partial(_adopt_orphans, core)),
             *_of_rules(core),
@@ -97,7 +101,7 @@ def _of_objects(core: assembly.Core, stop: threading.Event) -> Sequence[_Duty]:
     follower = reconcile.Follower(core.archive, storage.directory)
     follow = _Duty("follow objects", metrics, storage.follow_interval_s, partial(_follow, core, follower, stop))
     follow.due_s = time.monotonic()
-    return (follow,)
+    return follow, learn
 
 
 def _of_rules(core: assembly.Core) -> Sequence[_Duty]:
@@ -235,6 +239,12 @@ def _purge(core: assembly.Core) -> None:
     if removed:
         _log.info("%d deleted versions were removed for good", removed)
     core.metrics.background_items.labels("versions purged").inc(removed)
+
+
+def _learn_sources(core: assembly.Core) -> bool:
+    learned = reconcile.learn_sources(core.archive)
+    core.metrics.background_items.labels("sources learned").inc(learned)
+    return learned > 0
 
 
 def _follow(core: assembly.Core, follower: reconcile.Follower, stop: threading.Event) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from storage import records
@@ -177,20 +177,20 @@ class Archive(InstanceReader):
         if self.index.holds(key, extract.canonical_digest):
             return Commit(Outcome.DUPLICATE)
         admit()
-        prefix = file_meta.write(
-            file_meta.FileMeta(
-                transfer_syntax_uid=extract.transfer_syntax_uid,
-                sop_class_uid=extract.sop_class_uid,
-                sop_uid=extract.sop_uid,
-                source_ae_title=sender.sending_ae_title,
-                sending_ae_title=sender.sending_ae_title,
-                receiving_ae_title=sender.receiving_ae_title,
-            )
+        meta = file_meta.FileMeta(
+            transfer_syntax_uid=extract.transfer_syntax_uid,
+            sop_class_uid=extract.sop_class_uid,
+            sop_uid=extract.sop_uid,
+            source_ae_title=sender.sending_ae_title,
+            sending_ae_title=sender.sending_ae_title,
+            receiving_ae_title=sender.receiving_ae_title,
         )
+        prefix = file_meta.write(meta)
         object_key = key.object_key(version)
         info = self.objects.put(object_key, [prefix, *data_set])
         assert info.sha256 is not None
-        commit = self.index.commit(Arrival(key, version, extract, len(prefix), info.size, info.sha256, conflict))
+        arrival = Arrival(key, version, extract, len(prefix), info.size, info.sha256, conflict)
+        commit = self.index.commit(replace(arrival, source_ae_title=meta.source_ae_title))
         if commit.outcome in (Outcome.DUPLICATE, Outcome.REJECTED):
             self.objects.delete(object_key)
         elif commit.outcome is Outcome.MISPLACED:

@@ -5,7 +5,9 @@
     scope = { Modality = ["CT", "MR"], StudyDate = ["last 365 days"], ReferringPhysicianName = ["${person}"] }
 
 Every attribute has to have one of its values: a value as in a search (wildcards, ranges of dates), ``last N days`` for
-dates, or ``${NAME}``, which stands for what is known of the principal, taken literally.
+dates, or ``${NAME}``, which stands for what is known of the principal, taken literally. Of an attribute that may be
+there several times one suffices (NameOfPhysiciansReadingStudy), except for who sent a series: every one of its sources
+has to be known and to be among the values (SourceApplicationEntityTitle).
 """
 
 from __future__ import annotations
@@ -15,9 +17,9 @@ import re
 from collections.abc import Mapping, Sequence
 
 from gateway.context import Principal
-from storage.dicom.attributes import BY_KEYWORD, Attribute, Level
-from storage.dicom.keys import condition, single
-from storage.dicom.matching import EVERYTHING, NOTHING, AllOf, AnyOf, Condition, Range
+from storage.dicom.attributes import BY_KEYWORD, SOURCE_AE, Attribute, Level
+from storage.dicom.keys import condition, of_one_name, single
+from storage.dicom.matching import EVERYTHING, NOTHING, AllOf, AnyOf, Condition, InItem, Not, Range, Wildcard
 from storage.errors import InvalidCondition
 
 Scope = Mapping[str, Sequence[str]]
@@ -62,11 +64,21 @@ def compiled(scope: Scope, principal: Principal, today: datetime.date) -> Condit
                 # A name may have several component groups, as in "Yamada^Tarou=山田^太郎": each has to be found.
                 groups = [group for group in text.split("=") if group] if attribute.vr == "PN" else [text]
                 try:
-                    choices.append(all_of([single(attribute, group) for group in groups]) if groups else NOTHING)
+                    literally = [single(attribute, group) for group in groups]
                 except InvalidCondition:
                     continue  # what is known of the principal cannot be a value of the attribute: nothing has it
-        found.append(any_of(choices))
+                choices.append(of_one_name(attribute, literally) if literally else NOTHING)
+        found.append(_of_every_source(any_of(choices)) if attribute is SOURCE_AE else any_of(choices))
     return all_of(found)
+
+
+def _of_every_source(choice: Condition) -> Condition:
+    """That a series has sources and all of them are of a choice; what is not known is of none, not even of "*"."""
+    if choice == NOTHING:
+        return NOTHING
+    if choice == EVERYTHING:
+        choice = Wildcard(SOURCE_AE.keyword, "?*")
+    return AllOf((InItem(choice), Not(InItem(Not(choice)))))
 
 
 def _one(attribute: Attribute, value: str, today: datetime.date) -> Condition:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import tomllib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,7 +22,7 @@ from gateway.context import Principal, PrincipalKind
 from gateway.services.accounts import Explanation
 from storage.dicom import identifiers as ids
 from storage.dicom.attributes import BY_KEYWORD, Attribute
-from storage.dicom.matching import NOTHING, matches
+from storage.dicom.matching import NOTHING, Record, matches
 from storage.dicom.normal import Normal, normalise
 
 
@@ -36,7 +37,7 @@ class Expectation(BaseModel):
     attributes: dict[str, tuple[str, ...]] = {}
     action: Action
     reason: str = ""
-    study: dict[str, str] = {}
+    study: dict[str, str | tuple[str, ...]] = {}
     expect: Literal["allow", "deny"]
 
     @model_validator(mode="after")
@@ -172,14 +173,20 @@ def _allows(given: Policy, row: Expectation, where: str) -> bool:
     return found is not None and matches(found.scope, _record(row.study, where))
 
 
-def _record(study: dict[str, str], where: str) -> dict[str, Normal]:
-    """Columns of a study as the index would hold them."""
-    record: dict[str, Normal] = {}
-    for keyword, text in study.items():
+def _record(study: Mapping[str, str | tuple[str, ...]], where: str) -> Record:
+    """Columns of a study, with one series in it, as the index would hold them."""
+    record: dict[str, Normal | Sequence[Mapping[str, Normal]]] = {}
+    for keyword, given in study.items():
         attribute = BY_KEYWORD.get(keyword)
         if attribute is None or not attribute.column:
             raise InvalidSettings([f"{where}.study.{keyword}: not an attribute that policies know"])
-        record.update(_columns(attribute, text))
+        texts = (given,) if isinstance(given, str) else given
+        if attribute.items:
+            record[attribute.items] = [_columns(attribute, text) for text in texts]
+        elif len(texts) == 1:
+            record.update(_columns(attribute, texts[0]))
+        else:
+            raise InvalidSettings([f"{where}.study.{keyword}: has one value"])
     return record
 
 

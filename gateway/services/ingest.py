@@ -227,18 +227,18 @@ class IngestService:
         return Arrived.read(spooled, announced, self._limits)
 
     def _keep(self, decision: Decision, kept: Arrived) -> Stored:
-        extract = kept.extract
-        check_scope(decision, extract)
+        extract, source = kept.extract, decision.caller.source
+        sender = Sender(source.calling_ae_title, source.called_ae_title) if kept.names_sender else Sender()
+        check_scope(decision, extract, sender.sending_ae_title)
         if decision.scope != EVERYTHING:
             self._check_place(decision, extract)
-        source = decision.caller.source
         with self._room.arriving(decision.tenant, kept.spooled.size) as admit:
             commit = self._archive.store(
                 decision.tenant,
                 self._archive.new_version(),
                 extract,
                 kept.spooled.segments(kept.offset),
-                Sender(source.calling_ae_title, source.called_ae_title) if kept.names_sender else Sender(),
+                sender,
                 self._conflicts.of(decision.tenant),
                 admit,
             )
@@ -253,9 +253,9 @@ class IngestService:
         return Stored(*subject, extract.sop_class_uid, commit.outcome)
 
 
-def check_scope(decision: Decision, extract: part10.Extract) -> None:
+def check_scope(decision: Decision, extract: part10.Extract, source_ae_title: str = "") -> None:
     """Raise Forbidden for an instance that would not be seen within the scope of who stores it."""
     record = rows.record(extract.data_set, Level.PATIENT, Level.STUDY, Level.SERIES)
     uids = {"study_uid": extract.study_uid, "series_uid": extract.series_uid}
-    if not matches(decision.scope, {**record, **uids}):
+    if not matches(decision.scope, {**record, **uids, **rows.sources(source_ae_title)}):
         raise Forbidden("the instance is outside of what the caller may store")

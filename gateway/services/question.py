@@ -117,7 +117,7 @@ def _top_level(keys: dict[str, str], options: Options, found: Asked, *, strict: 
 
 def _in_item(attribute: Attribute, text: str, options: Options) -> Condition:
     """The condition of one key within the item of which all keys speak."""
-    return texts.condition(dataclasses.replace(attribute, path=attribute.path.rpartition(".")[2]), text, options)
+    return texts.condition(dataclasses.replace(attribute, items=""), text, options)
 
 
 def condition(attribute: Attribute, text: str, options: Options = texts.PLAIN) -> Condition:

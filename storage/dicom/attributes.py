@@ -48,8 +48,9 @@ class Attribute:
     ``path`` is the tag, or for an attribute in a sequence the sequence's tag and its own, as eight hexadecimal
     digits joined by dots. ``column`` is its name in the index ("" when there is none and the stored metadata have to
     be looked into); names of persons have three columns, for the alphabetic, ideographic (``_i``) and phonetic
-    (``_p``) groups. ``returned`` says that it comes back without being asked for, ``required`` that it does so even
-    when it is not known (PS3.18 Tables 10.6.3-3 to 10.6.3-5).
+    (``_p``) groups. Of what may be there several times, ``items`` names the table whose rows hold it, one row for each
+    item of a sequence or each value. ``returned`` says that it comes back without being asked for, ``required`` that
+    it does so even when it is not known (PS3.18 Tables 10.6.3-3 to 10.6.3-5).
     """
 
     keyword: str
@@ -57,6 +58,7 @@ class Attribute:
     vr: str
     level: Level
     column: str = ""
+    items: str = ""
     returned: bool = False
     required: bool = False
     computed: Computed = Computed.NO
@@ -65,11 +67,6 @@ class Attribute:
     def tag(self) -> str:
         """The top-level tag under which the attribute is returned."""
         return self.path.partition(".")[0]
-
-    @property
-    def in_item(self) -> bool:
-        """Whether it stands in the items of a sequence."""
-        return "." in self.path
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -95,13 +92,17 @@ _SPECIAL = {
 
 
 def _attributes(level: Level, text: str) -> list[Attribute]:
-    """Lines of ``Keyword[>Keyword] column mark``; "-" for no column, "*" for returned by default, "+" for required."""
+    """Lines of ``Keyword[>Keyword] [items.]column mark``.
+
+    "-" stands for no column, "*" for returned by default, "+" for required.
+    """
     found = []
     for line in text.split("\n"):
         words = line.split()
         if not words:
             continue
-        keyword, column, *mark = words
+        keyword, place, *mark = words
+        items, _, column = place.rpartition(".")
         tags = []
         for word in keyword.split(">"):
             tag = tag_for_keyword(word)
@@ -114,6 +115,7 @@ def _attributes(level: Level, text: str) -> list[Attribute]:
                 vr=vrs.of_tag(tags[-1]),
                 level=level,
                 column="" if column == "-" else column,
+                items=items,
                 returned=bool(mark),
                 required=mark == ["+"],
                 computed=_SPECIAL.get(keyword, Computed.NO),
@@ -168,7 +170,7 @@ ATTRIBUTES: tuple[Attribute, ...] = tuple(
         IssuerOfAccessionNumberSequence      -
         ConsultingPhysicianName              -
         PhysiciansOfRecord                   -
-        NameOfPhysiciansReadingStudy         -
+        NameOfPhysiciansReadingStudy         reading_physician.reading_physician_name
         RequestingService                    -
         RequestedProcedureDescription        -
         RequestedProcedureCodeSequence       -
@@ -202,8 +204,8 @@ ATTRIBUTES: tuple[Attribute, ...] = tuple(
         PerformedProcedureStepStartTime      pps_start_time *
         PerformedProcedureStepID             -
         PerformedProcedureStepDescription    -
-        RequestAttributesSequence>ScheduledProcedureStepID    scheduled_step_id *
-        RequestAttributesSequence>RequestedProcedureID        requested_procedure_id *
+        RequestAttributesSequence>ScheduledProcedureStepID    request_item.scheduled_step_id *
+        RequestAttributesSequence>RequestedProcedureID        request_item.requested_procedure_id *
         BodyPartExamined                     body_part_examined
         Laterality                           laterality
         Manufacturer                         manufacturer
@@ -280,8 +282,15 @@ def _moments() -> tuple[Moment, ...]:
 
 
 MOMENTS = _moments()
+SOURCE_AE = Attribute(
+    "SourceApplicationEntityTitle", "00020016", "AE", Level.SERIES, "source_ae_title", items="series_source"
+)
+"""Who sent the instances of a series, as our File Meta Information says (PS3.10 Table 7.1-1); for scopes alone.
+
+A series has one item for each title, and one with an empty title when that of some instance is not known.
+"""
 COLUMNS: tuple[Attribute, ...] = tuple(
-    attribute for attribute in (*ATTRIBUTES, *(moment.instant for moment in MOMENTS)) if attribute.column
+    attribute for attribute in (*ATTRIBUTES, *(moment.instant for moment in MOMENTS), SOURCE_AE) if attribute.column
 )
 """Every attribute that the index has columns for."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Sequence
 
 from storage.dicom import names
 from storage.dicom.attributes import Attribute, Moment
@@ -56,7 +57,7 @@ def condition(attribute: Attribute, text: str, options: Options = PLAIN) -> Cond
     """The condition of one key; raises InvalidCondition when the text is none of the attribute's VR."""
     if options.empty_values and text.strip(" ") == EMPTY:
         absent = Absent(attribute.keyword)
-        return Not(InItem(Not(absent))) if attribute.in_item else absent
+        return Not(InItem(Not(absent))) if attribute.items else absent
     # A NUL is padding, which the index does not keep either.
     text = text.replace("\0", "")
     if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
@@ -82,13 +83,18 @@ def _name(attribute: Attribute, text: str, options: Options) -> Condition:
     groups = [group for group in text.split("=") if group.strip(" *")]
     if len(groups) > 3:
         raise InvalidCondition(f"{attribute.keyword}: a name has at most three component groups")
-    literal = AllOf(tuple(wildcard(attribute, group) for group in groups))
     if not groups:
         return EVERYTHING
+    literal = of_one_name(attribute, [wildcard(attribute, group) for group in groups])
     words = names.fuzzy(" ".join(groups)) if options.fuzzy else ()
-    if not words:
-        return literal if len(groups) > 1 else literal.conditions[0]
-    return AnyOf((literal, Fuzzy(attribute.keyword, words)))
+    return AnyOf((literal, Fuzzy(attribute.keyword, words))) if words else literal
+
+
+def of_one_name(attribute: Attribute, groups: Sequence[Condition]) -> Condition:
+    """That one name satisfies conditions on its component groups: where there are several names, not each another."""
+    if len(groups) == 1:
+        return groups[0]
+    return InItem(AllOf(tuple(groups))) if attribute.items else AllOf(tuple(groups))
 
 
 def single(attribute: Attribute, text: str) -> Condition:

@@ -8,7 +8,7 @@ columns hold. Conditions are made of the texts of requests in ``storage.dicom.ke
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -17,11 +17,8 @@ from storage.dicom.attributes import BY_KEYWORD, Attribute
 from storage.dicom.normal import Normal
 from storage.errors import InvalidCondition
 
-ITEMS = "items"
-"""Where a record holds the items of Request Attributes Sequence, each a mapping of its own."""
-
 Record = Mapping[str, Normal | Sequence[Mapping[str, Normal]]]
-"""Columns and their normal values, and the items of sequences that are matched item by item."""
+"""Columns and their normal values; under the names of tables of items (``Attribute.items``) mappings, one an item."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +63,10 @@ class Absent:
 
 @dataclass(frozen=True, slots=True)
 class InItem:
-    """One and the same item of Request Attributes Sequence satisfies a condition (PS3.4 C.2.2.2.6)."""
+    """One and the same item of a sequence, or one of several values, satisfies a condition (PS3.4 C.2.2.2.6, C.2.2.3).
+
+    All attributes of the condition are of the same items.
+    """
 
     condition: Condition
 
@@ -108,6 +108,16 @@ def attribute_of(keyword: str) -> Attribute:
 
 
 @lru_cache(maxsize=1024)
+def items_of(condition: Condition) -> str:
+    """The table of items that a condition within one item is about; "" when it names no attribute of any."""
+    if isinstance(condition, AllOf | AnyOf):
+        return next((found for part in condition.conditions if (found := items_of(part))), "")
+    if isinstance(condition, Not | InItem):
+        return items_of(condition.condition)
+    return attribute_of(condition.keyword).items
+
+
+@lru_cache(maxsize=1024)
 def _regex(pattern: str) -> re.Pattern[str]:
     first, *rest = ["".join("." if c == "?" else re.escape(c) for c in part) for part in pattern.split("*")]
     if not rest:
@@ -129,14 +139,21 @@ def matches(condition: Condition, record: Record) -> bool:
     if isinstance(condition, Not):
         return not matches(condition.condition, record)
     if isinstance(condition, InItem):
-        items = record.get(ITEMS, ())
-        assert isinstance(items, Sequence)
-        return any(matches(condition.condition, item) for item in items if isinstance(item, Mapping))
+        return any(matches(condition.condition, item) for item in _items(record, items_of(condition)))
     attribute = attribute_of(condition.keyword)
-    if attribute.in_item and ITEMS in record:
-        return matches(InItem(condition), record)
+    if attribute.items in record:
+        if not isinstance(condition, Fuzzy):
+            return matches(InItem(condition), record)
+        every = [item.get(column) for item in _items(record, attribute.items) for column in attribute.columns]
+        return satisfied(condition, [value for value in every if isinstance(value, str)])
     values = (record.get(column) for column in attribute.columns)
     return satisfied(condition, [value for value in values if isinstance(value, str | int | float)])
+
+
+def _items(record: Record, name: str) -> Iterator[Mapping[str, Normal]]:
+    items = record.get(name, ())
+    assert isinstance(items, Sequence)
+    return (item for item in items if isinstance(item, Mapping))
 
 
 def satisfied(leaf: Leaf, present: Iterable[str | int | float]) -> bool:

@@ -61,6 +61,8 @@ class Arrival:
     conflict: Conflict = Conflict.VERSION
     deletion_record: str = ""
     """During a reindex: the record that deleted this version."""
+    source_ae_title: str = ""
+    """That of the object's File Meta Information; "" when it has none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from storage.index.stored import (
     Located,
     Placed,
     StoredVersion,
+    Unsourced,
     Usage,
 )
 
@@ -221,6 +222,14 @@ class Index(Protocol):
 
     def place(self, tenant: Tenant, study_uid: StudyUid, placed: Placed) -> None:
         """Remember the storage class that a study was moved into; ``aged`` tells it. Not archive: the objects know."""
+        ...
+
+    def unsourced(self, limit: int) -> Sequence[Unsourced]:
+        """Some versions of which nobody has looked who sent them: an index of an older schema has such."""
+        ...
+
+    def note_sources(self, found: Mapping[Version, str]) -> None:
+        """Keep the Source Application Entity Titles of versions, "" for one that has none."""
         ...
 
     def usage(self) -> Mapping[Tenant, Usage]:

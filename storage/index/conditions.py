@@ -17,11 +17,15 @@ from storage.dicom.matching import (
     OneOf,
     Wildcard,
     attribute_of,
+    items_of,
 )
 from storage.index.database import Among, Either, Matching, Piece, Sql, Text
 
+_NEVER_RARE = frozenset(("series_source",))
+"""Items that every row has: looked up row by row. Others are rarer than rows, and may be looked up first."""
+
 ALIASES = {Level.PATIENT: "s", Level.STUDY: "s", Level.SERIES: "e", Level.INSTANCE: "i"}
-"""Table aliases: study ``s`` (with its patient's attributes), series ``e``, instance ``i``; a request's item ``r``."""
+"""Table aliases: study ``s`` (with its patient's attributes), series ``e``, instance ``i``; an item ``r``."""
 
 _KEPT = 2048
 
@@ -68,16 +72,27 @@ def _made(condition: Condition, *, in_item: bool) -> Sql:
     if isinstance(condition, Not):
         return Sql().add("NOT (").extend(sql(condition.condition, in_item=in_item)).add(")")
     if isinstance(condition, InItem):
-        found = Sql().add("e.id IN (SELECT r.series FROM request_item r WHERE")
-        return found.extend(sql(condition.condition, in_item=True)).add(")")
+        return _in_item(condition)
     attribute = attribute_of(condition.keyword)
-    if attribute.in_item and not in_item:
-        return sql(InItem(condition))
     if isinstance(condition, Fuzzy):
         return _fuzzy(condition, attribute)
+    if attribute.items and not in_item:
+        return sql(InItem(condition))
     alias = "r" if in_item else ALIASES[attribute.level]
     word = "AND" if isinstance(condition, Absent) else "OR"
     return _joined(word, [_column(condition, alias, column) for column in attribute.columns], "1 = 0")
+
+
+def _in_item(condition: InItem) -> Sql:
+    table, owner = items_of(condition), level_of(condition)
+    if not table:
+        return Sql().add("1 = 0")
+    name, row = owner.name.lower(), f"{ALIASES[owner]}.id"
+    if table in _NEVER_RARE:
+        found = Sql().add(f"EXISTS (SELECT 1 FROM {table} r WHERE r.{name} = {row} AND")
+    else:
+        found = Sql().add(f"{row} IN (SELECT r.{name} FROM {table} r WHERE")
+    return found.extend(sql(condition.condition, in_item=True)).add(")")
 
 
 def _is_of_studies(condition: AnyOf) -> bool:

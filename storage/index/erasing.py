@@ -83,9 +83,11 @@ def _leave_series(series: set[int], touched: Touched, writer: Writer, change: in
                 (change, identifier),
             )
             touched.stays("series", identifier, change)
+            writer.left(identifier)
             continue
         touched.gone("series", identifier)
         db.write("DELETE FROM request_item WHERE series = ?", (identifier,))
+        writer.gone(identifier)
         db.write("DELETE FROM series WHERE id = ?", (identifier,))
 
 
@@ -103,7 +105,7 @@ def _leave_studies(studies: set[int], touched: Touched, writer: Writer, versions
             continue
         touched.gone("study", identifier)
         (patient,) = db.execute("SELECT patient FROM study WHERE id = ?", (identifier,)).fetchone()
-        for table in ("name_key", "change", "study_class"):
+        for table in ("name_key", "reading_physician", "change", "study_class"):
             db.write(f"DELETE FROM {table} WHERE study = ?", (identifier,))
         db.write("DELETE FROM study WHERE id = ?", (identifier,))
         forget_patient(writer, patient)

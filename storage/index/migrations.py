@@ -13,11 +13,13 @@ from storage.index import refilling
 from storage.index.database import Database
 from storage.index.transaction import Transaction
 
-SCHEMA_VERSION = 7
-OLDEST_COMPATIBLE = 5
+SCHEMA_VERSION = 8
+OLDEST_COMPATIBLE = 8
 """The oldest release's schema version that may still work on a database of ``SCHEMA_VERSION``."""
 _FILLED_SINCE = 2
 """Rows of an older schema lack columns that this release fills from the stored metadata."""
+_PHYSICIANS_SINCE = 8
+"""Studies of an older schema lack the names of those who read them, which their stored attributes tell."""
 
 
 def scripts(engine: str) -> dict[int, str]:
@@ -62,3 +64,5 @@ def migrate(db: Database, engine: str) -> None:
     db.write("INSERT INTO meta (key, value) VALUES ('epoch', ?) ON CONFLICT DO NOTHING", (secrets.token_hex(8),))
     if 0 < before < _FILLED_SINCE:
         refilling.refill(Transaction(db, 0))
+    if 0 < before < _PHYSICIANS_SINCE:
+        refilling.keep_names(Transaction(db, 0))

@@ -9,7 +9,18 @@ from typing import Any
 
 import psycopg
 
-_ORDER = ("study", "series", "request_item", "instance", "version", "document", "frame_chunk", "change")
+_ORDER = (
+    "study",
+    "reading_physician",
+    "series",
+    "series_source",
+    "request_item",
+    "instance",
+    "version",
+    "document",
+    "frame_chunk",
+    "change",
+)
 """The tables that rows wait for, each after those that it refers to."""
 _MOST_ROWS = 32
 """In one statement. Powers of two up to this are used, so that few statements differ and the server knows them."""

@@ -1,12 +1,19 @@
-"""Columns that a newer schema brings, filled for the rows of an older one from the stored metadata."""
+"""What a newer schema brings, filled for the rows of an older one from what is stored with them.
+
+Who sent an instance is told by its object alone: see ``storage.reconcile.sources``.
+"""
 
 from __future__ import annotations
 
 from storage.dicom import json_model
+from storage.dicom.attributes import BY_KEYWORD
 from storage.index import rows
 from storage.index.database import rows_of
 from storage.index.transaction import Transaction
 from storage.index.voices import Voices, instance_values
+
+_READING_PHYSICIAN = f'"{BY_KEYWORD["NameOfPhysiciansReadingStudy"].tag}"'.encode()
+_AT_ONCE = 1000
 
 
 def refill(transaction: Transaction) -> None:
@@ -25,3 +32,15 @@ def refill(transaction: Transaction) -> None:
         for (identifier,) in db.execute(f"SELECT id FROM {name} WHERE live").fetchall():
             # As if it had been there from the beginning: no snapshot is older than this schema.
             voices.choose(name, identifier, 0)
+
+
+def keep_names(transaction: Transaction) -> None:
+    """Write the names of the studies that name who reads them, from the attributes that stand in their rows."""
+    db, voices, after = transaction.db, Voices(transaction), 0
+    while found := db.execute(
+        "SELECT id, attributes FROM study WHERE id > ? ORDER BY id LIMIT ?", (after, _AT_ONCE)
+    ).fetchall():
+        for study, attributes in found:
+            if _READING_PHYSICIAN in bytes(attributes):
+                voices.keep_names(study, json_model.loads(bytes(attributes)))
+        after = found[-1][0]

@@ -12,7 +12,7 @@ from storage.dicom import frames
 from storage.dicom import identifiers as ids
 from storage.dicom.matching import EVERYTHING, Condition
 from storage.errors import FramesNotLocatable, StaleObject
-from storage.index import ageing, conditions, erasing, feed, holding, queries, removal, rows, searching
+from storage.index import ageing, conditions, erasing, feed, holding, queries, removal, rows, searching, sources
 from storage.index.arrivals import Arrival, Commit, Quarantined
 from storage.index.changes import Changes
 from storage.index.database import Among, Database, Found, Sql
@@ -30,6 +30,7 @@ from storage.index.stored import (
     Located,
     Placed,
     StoredVersion,
+    Unsourced,
     Usage,
 )
 from storage.index.writing import Writer
@@ -377,6 +378,14 @@ class RelationalIndex(ABC):
     def aged(self, asked: Ageing) -> Sequence[AgedStudy]:
         with self._reader() as db:
             return ageing.aged(db, asked)
+
+    def unsourced(self, limit: int) -> Sequence[Unsourced]:
+        with self._reader() as db:
+            found = sources.unknown(db, limit)
+        return [Unsourced(ids.Version(version), object_key, offset) for version, object_key, offset in found]
+
+    def note_sources(self, found: Mapping[ids.Version, str]) -> None:
+        self._write(lambda writer: sources.note(writer.transaction, found.items()))
 
     def usage(self) -> Mapping[ids.Tenant, Usage]:
         found = self._read(Sql().add("SELECT tenant, objects, bytes FROM tenant_usage"))

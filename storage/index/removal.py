@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from storage.dicom import identifiers as ids
 from storage.dicom import json_model
-from storage.index import feed, rows, voices
+from storage.index import feed, rows, sources, voices
 from storage.index.arrivals import Role
 from storage.index.changes import Action
 from storage.index.database import Among, Sql
@@ -188,8 +188,11 @@ class Touched:
         elif self._named(series_key):
             self._rows["series"].add(series)
         else:
-            for table in ("series_metadata", "request_item", "change"):
+            for table in ("series_metadata", "request_item"):
                 db.write(f"DELETE FROM {table} WHERE series = ?", (series,))
+            # By study, by which changes are found.
+            db.write("DELETE FROM change WHERE study = ? AND series = ?", (study, series))
+            self._writer.gone(series)
             db.write("DELETE FROM series WHERE id = ?", (series,))
         held = db.execute("SELECT 1 FROM instance WHERE study = ?", (study,)).fetchone()
         series_left = db.execute("SELECT 1 FROM series WHERE study = ?", (study,)).fetchone()
@@ -197,7 +200,7 @@ class Touched:
             self._rows["study"].add(study)
             return
         (patient,) = db.execute("SELECT patient FROM study WHERE id = ?", (study,)).fetchone()
-        for table in ("name_key", "change", "study_class"):
+        for table in ("name_key", "reading_physician", "change", "study_class"):
             db.write(f"DELETE FROM {table} WHERE study = ?", (study,))
         db.write("DELETE FROM study WHERE id = ?", (study,))
         forget_patient(self._writer, patient)
@@ -251,7 +254,8 @@ def purged(writer: Writer, versions: Iterable[str]) -> None:
     touched: dict[str, set[int]] = {"instance": set(), "series": set(), "study": set()}
     for version in versions:
         found = db.execute(
-            "UPDATE version SET purge = 'done' WHERE version = ? AND coalesce(purge, '') <> 'done'"
+            "UPDATE version SET purge = 'done', source_ae_title = ''"
+            " WHERE version = ? AND coalesce(purge, '') <> 'done'"
             " RETURNING id, instance, size, object_key",
             (version,),
         ).fetchone()
@@ -271,6 +275,7 @@ def purged(writer: Writer, versions: Iterable[str]) -> None:
     for series in touched["series"]:
         # The consolidated body is stale, and still holds what was deleted.
         db.write("DELETE FROM series_metadata WHERE series = ?", (series,))
+        sources.tell(writer.transaction, series)
     change = 0  # nothing begins to live by this
     for table in ("series", "study"):
         for identifier in sorted(touched[table]):
@@ -317,7 +322,7 @@ def bury(writer: Writer, key: ids.InstanceKey, version: str, record: str) -> Non
             "id": change, "instance": instance, "version": version, "role": Role.SUPERSEDED.value,
             "object_key": key.object_key(ids.Version(version)), "data_offset": 0, "size": 0, "sha256": "",
             "canonical": "", "header": "", "transfer_syntax": "", "extractor": 0, "committed": change,
-            "deleted": change, "deletion_record": record, "purge": "done",
+            "deleted": change, "deletion_record": record, "purge": "done", "source_ae_title": "",
         },
     )  # fmt: skip
     if current is None:
@@ -350,7 +355,7 @@ def withdraw(writer: Writer, tenant: str, version: str) -> None:
     change = writer.transaction.next_change()
     if current == row:
         db.write("UPDATE instance SET current_version = NULL WHERE id = ?", (instance,))
-    db.write("DELETE FROM change WHERE version = ?", (version,))
+    db.write("DELETE FROM change WHERE instance = ? AND version = ?", (instance, version))
     for table in ("document", "frame_chunk"):
         db.write(f"DELETE FROM {table} WHERE version = ?", (row,))
     db.write("DELETE FROM version WHERE id = ?", (row,))
@@ -361,5 +366,6 @@ def withdraw(writer: Writer, tenant: str, version: str) -> None:
     else:
         db.write("DELETE FROM change WHERE instance = ?", (instance,))
         db.write("DELETE FROM instance WHERE id = ?", (instance,))
+    writer.left(series)
     touched.leave(study, series, change)
     touched.revoice()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterable
 from typing import Any
 
 from storage.dicom import json_model, names
-from storage.dicom.attributes import COLUMNS, MOMENTS, STORED_TAGS, Attribute, Level
+from storage.dicom.attributes import BY_KEYWORD, COLUMNS, MOMENTS, SOURCE_AE, STORED_TAGS, Attribute, Level
 from storage.dicom.frames import FrameKind, FrameTable
 from storage.dicom.json_model import JsonDataSet, JsonElement
-from storage.dicom.matching import ITEMS, Record
+from storage.dicom.matching import Record
 from storage.dicom.normal import Normal, in_utc, instant_bound, normalise
 from storage.dicom.part10 import BulkItem, Extract
 from storage.index.stored import Layout
@@ -20,7 +21,8 @@ MAX_ATTRIBUTE_BYTES = 16_384
 _MAX_ITEMS = 1000
 _TIMEZONE_OFFSET = "00080201"
 _REQUEST_ATTRIBUTES = "00400275"
-_IN_ITEMS = tuple(attribute for attribute in COLUMNS if attribute.in_item)
+_OF_REQUESTS = tuple(attribute for attribute in COLUMNS if attribute.items == "request_item")
+_READING_PHYSICIAN = BY_KEYWORD["NameOfPhysiciansReadingStudy"]
 _COMPLEMENT = str.maketrans("0123456789", "9876543210")
 NAMES: tuple[Attribute, ...] = tuple(attribute for attribute in COLUMNS if attribute.vr == "PN")
 """Names that fuzzy matching finds; all of them are the studies'."""
@@ -29,17 +31,16 @@ NAMES: tuple[Attribute, ...] = tuple(attribute for attribute in COLUMNS if attri
 def columns(data_set: JsonDataSet, *levels: Level) -> dict[str, Normal]:
     """Attribute columns of some levels and their normal values.
 
-    The identifying UIDs are not among them, nor are attributes in sequences (``request_items``).
+    The identifying UIDs are not among them, nor is what may be there several times (``items``).
     """
     found: dict[str, Normal] = {}
     offset = json_model.text_of(data_set, _TIMEZONE_OFFSET)
     for attribute in COLUMNS:
-        if attribute.level not in levels or attribute.column in _KEYS or attribute.in_item or "+" in attribute.path:
+        if attribute.level not in levels or attribute.column in _KEYS or attribute.items or "+" in attribute.path:
             continue
         text = _value(data_set.get(attribute.tag))
         if attribute.vr == "PN":
-            groups = names.groups(text)
-            found.update(zip(attribute.columns, (group or None for group in groups), strict=True))
+            found.update(_name(attribute, text))
         elif attribute.vr == "DT":
             found[attribute.column] = instant_bound(text, high=False, offset=offset)
         else:
@@ -54,30 +55,53 @@ def columns(data_set: JsonDataSet, *levels: Level) -> dict[str, Normal]:
 
 def record(data_set: JsonDataSet, *levels: Level) -> Record:
     """What conditions on some levels are evaluated over (``storage.dicom.matching.matches``)."""
-    return {**columns(data_set, *levels), ITEMS: request_items(data_set)}
+    return {**columns(data_set, *levels), **items(data_set, *levels)}
 
 
-def request_items(data_set: JsonDataSet) -> list[dict[str, Normal]]:
-    """The items of Request Attributes Sequence, as far as they have columns and values in them."""
-    element = data_set.get(_REQUEST_ATTRIBUTES)
-    if element is None:
-        return []
-    items = json_model.loads(json_model.dumps(element)).get("Value") or []
-    found = []
-    for item in items[:_MAX_ITEMS]:
-        values = {a.column: normalise(a.vr, _value((item or {}).get(a.path.rpartition(".")[2]))) for a in _IN_ITEMS}
-        if any(value is not None for value in values.values()):
-            found.append(values)
+def items(data_set: JsonDataSet, *levels: Level) -> dict[str, list[dict[str, Normal]]]:
+    """What may be there several times on some levels: by table, the columns of each item that has a value in them."""
+    found: dict[str, list[dict[str, Normal]]] = {}
+    if Level.STUDY in levels:
+        names_ = _small(data_set.get(_READING_PHYSICIAN.tag)).get("Value") or []
+        found[_READING_PHYSICIAN.items] = _kept(_name(_READING_PHYSICIAN, _text(each)) for each in names_[:_MAX_ITEMS])
+    if Level.SERIES in levels:
+        requests = json_model.loads(json_model.dumps(data_set.get(_REQUEST_ATTRIBUTES, {}))).get("Value") or []
+        found["request_item"] = _kept(_request(item or {}) for item in requests[:_MAX_ITEMS])
     return found
 
 
-def name_keys(columns_: dict[str, Normal]) -> list[tuple[str, str]]:
+def sources(source_ae_title: str) -> dict[str, list[dict[str, Normal]]]:
+    """Who sent an instance, as an item of its series; "" is not known."""
+    return {SOURCE_AE.items: [{SOURCE_AE.column: source_ae_title}]}
+
+
+def _small(element: JsonElement | None) -> JsonElement:
+    """An element as far as ``attributes`` keep it: what is filled from those agrees with what arrives."""
+    return element if element is not None and len(json_model.dumps(element)) <= MAX_ATTRIBUTE_BYTES else {}
+
+
+def _kept(found: Iterable[dict[str, Normal]]) -> list[dict[str, Normal]]:
+    return [values for values in found if any(value is not None for value in values.values())]
+
+
+def _name(attribute: Attribute, text: str) -> dict[str, Normal]:
+    """The columns of a name."""
+    return dict(zip(attribute.columns, (group or None for group in names.groups(text)), strict=True))
+
+
+def _request(item: JsonDataSet) -> dict[str, Normal]:
+    return {each.column: normalise(each.vr, _value(item.get(each.path.rpartition(".")[2]))) for each in _OF_REQUESTS}
+
+
+def name_keys(data_set: JsonDataSet) -> list[tuple[str, str]]:
     """Keys of fuzzy matching of a study's names, as (column, key)."""
-    return [
-        (attribute.column, key)
-        for attribute in NAMES
-        for key in sorted(names.keys(str(columns_[column]) for column in attribute.columns if columns_.get(column)))
-    ]
+    levels = (Level.PATIENT, Level.STUDY)
+    of_study, several = columns(data_set, *levels), items(data_set, *levels)
+    found = []
+    for attribute in NAMES:
+        groups = [each.get(column) for each in several.get(attribute.items, [of_study]) for column in attribute.columns]
+        found += [(attribute.column, key) for key in sorted(names.keys(str(group) for group in groups if group))]
+    return found
 
 
 def study_rank(date: Normal, time: Normal) -> str:
@@ -91,15 +115,19 @@ def number_rank(number: Normal) -> int:
 
 
 def _value(element: JsonElement | None) -> str:
-    """First value as text; all groups of a name joined by "="."""
+    """First value as text."""
     values = element.get("Value") if element is not None else None
-    if not values or values[0] is None:
+    return _text(values[0]) if values else ""
+
+
+def _text(value: Any) -> str:
+    """One value as text; all groups of a name joined by "="."""
+    if value is None:
         return ""
-    first = values[0]
-    if isinstance(first, dict):
-        first = "=".join(str(first.get(group, "")) for group in ("Alphabetic", "Ideographic", "Phonetic"))
+    if isinstance(value, dict):
+        value = "=".join(str(value.get(group, "")) for group in ("Alphabetic", "Ideographic", "Phonetic"))
     # PostgreSQL keeps no NUL in a text, and within a value it is but padding gone astray.
-    return str(first).replace("\0", "")
+    return str(value).replace("\0", "")
 
 
 def attributes(data_set: JsonDataSet, *levels: Level) -> bytes:

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from storage.dicom import identifiers as ids
-from storage.index.database import Among, Database, Sql
+from storage.index.database import Among, Database, Found, Sql
 
 
 class Study(NamedTuple):
-    """A study's row, its patient, and the arrival's series in it, if there is one."""
+    """A study's row, its patient, and the arrival's series in it, if there is one, with who sent what is in that."""
 
     row: int
     live: bool
@@ -21,6 +21,7 @@ class Study(NamedTuple):
     series: int | None
     series_live: bool | None
     series_source: str | None
+    sources: frozenset[str]
 
 
 class Instance(NamedTuple):
@@ -34,12 +35,12 @@ class Instance(NamedTuple):
 
 
 _STUDY = "s.id, s.live, s.source_version, p.issuer, p.patient_id"
-_SERIES = "e.id, e.live, e.source_version"
+_SERIES = "e.id, e.live, e.source_version, x.source_ae_title"
 _INSTANCE = (
     "i.id, s.study_uid, e.series_uid, i.sop_class_uid, i.current_version FROM instance i"
     " JOIN study s ON s.id = i.study JOIN series e ON e.id = i.series WHERE i.tenant = ?"
 )
-_NO_SERIES = None, None, None
+_NO_SERIES = None, None, None, frozenset()
 
 
 class Standing:
@@ -93,15 +94,18 @@ class Standing:
                 .put(studies)
             ):
                 self._studies[tenant, uid] = tuple(row)
+            of_series: defaultdict[tuple[str, str], list[Found]] = defaultdict(list)
             for study_uid, series_uid, *row in self._db.run(
                 Sql()
                 .add(f"SELECT s.study_uid, e.series_uid, {_SERIES} FROM study s JOIN series e ON e.study = s.id")
-                .add("WHERE s.tenant = ? AND", tenant)
+                .add("LEFT JOIN series_source x ON x.series = e.id WHERE s.tenant = ? AND", tenant)
                 .put(studies)
                 .add("AND")
                 .put(series)
             ):
-                self._series[tenant, study_uid, series_uid] = tuple(row)
+                of_series[study_uid, series_uid].append(tuple(row))
+            for (study_uid, series_uid), found in of_series.items():
+                self._series[tenant, study_uid, series_uid] = _with_sources(found)
             for uid, *row in self._db.run(Sql().add(f"SELECT i.sop_uid, {_INSTANCE} AND", tenant).put(instances)):
                 self._instances[tenant, uid] = Instance(*row)
 
@@ -116,15 +120,21 @@ class Standing:
         """Ask about one arrival, both questions before either answer is waited for."""
         study = self._db.execute(
             f"SELECT {_STUDY}, {_SERIES} FROM study s JOIN patient p ON p.id = s.patient"
-            " LEFT JOIN series e ON e.study = s.id AND e.series_uid = ? WHERE s.tenant = ? AND s.study_uid = ?",
+            " LEFT JOIN series e ON e.study = s.id AND e.series_uid = ? LEFT JOIN series_source x ON x.series = e.id"
+            " WHERE s.tenant = ? AND s.study_uid = ?",
             (key.series_uid, key.tenant, key.study_uid),
         )
         instance = self._db.execute(f"SELECT {_INSTANCE} AND i.sop_uid = ?", (key.tenant, key.sop_uid))
-        of_study, of_instance = study.fetchone(), instance.fetchone()
-        there = of_study is not None
-        self._studies[key.tenant, key.study_uid] = of_study[:5] if there else None
-        self._series[_series_of(key)] = of_study[5:] if there and of_study[5] is not None else None
+        found, of_instance = study.fetchall(), instance.fetchone()
+        self._studies[key.tenant, key.study_uid] = found[0][:5] if found else None
+        there = bool(found) and found[0][5] is not None
+        self._series[_series_of(key)] = _with_sources([row[5:] for row in found]) if there else None
         self._instances[key.tenant, key.sop_uid] = Instance(*of_instance) if of_instance is not None else None
+
+
+def _with_sources(found: Sequence[Found]) -> Found:
+    """A series, of which there is a row for each source."""
+    return *found[0][:3], frozenset(row[3] for row in found if row[3] is not None)
 
 
 def _series_of(key: ids.InstanceKey) -> tuple[str, str, str]:

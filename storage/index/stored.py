@@ -19,6 +19,15 @@ class StoredVersion:
 
 
 @dataclass(frozen=True, slots=True)
+class Unsourced:
+    """A version of which nobody has looked who sent it; its object says so in the bytes before the data set."""
+
+    version: Version
+    object_key: str
+    data_offset: int
+
+
+@dataclass(frozen=True, slots=True)
 class Located:
     """The current version of an instance, as retrieval needs it."""
 

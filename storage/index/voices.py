@@ -109,7 +109,7 @@ class Voices:
     def _speak(self, table: str, identifier: int, data_set: JsonDataSet, version: str, more: dict[str, object]) -> None:
         if table == "series":
             self._in.update(table, identifier, {**series_values(data_set, version), **more})
-            self.keep_items(identifier, data_set)
+            self.keep_requests(identifier, data_set)
             return
         values = study_values(data_set, version)
         tenant, study_uid = self._db.execute(
@@ -120,18 +120,23 @@ class Voices:
         self.keep_names(identifier, data_set)
 
     def keep_names(self, study: int, data_set: JsonDataSet) -> None:
-        """Write the keys by which fuzzy matching finds a study."""
+        """Write a study's names of which there may be several, and the keys by which fuzzy matching finds it."""
         self._db.write("DELETE FROM name_key WHERE study = ?", (study,))
         self._db.write(
             "INSERT INTO name_key (attribute, key, study) VALUES (?, ?, ?)",
-            *((*each, study) for each in rows.name_keys(rows.columns(data_set, Level.PATIENT, Level.STUDY))),
+            *((*each, study) for each in rows.name_keys(data_set)),
         )
+        self._keep_items("study", study, data_set)
 
-    def keep_items(self, series: int, data_set: JsonDataSet) -> None:
+    def keep_requests(self, series: int, data_set: JsonDataSet) -> None:
         """Write the items of a series' Request Attributes Sequence."""
-        self._db.write("DELETE FROM request_item WHERE series = ?", (series,))
-        for number, item in enumerate(rows.request_items(data_set)):
-            self._in.insert("request_item", {"series": series, "item": number, **item})
+        self._keep_items("series", series, data_set)
+
+    def _keep_items(self, owner: str, identifier: int, data_set: JsonDataSet) -> None:
+        for table, found in rows.items(data_set, Level[owner.upper()]).items():
+            self._db.write(f"DELETE FROM {table} WHERE {owner} = ?", (identifier,))
+            for number, item in enumerate(found):
+                self._in.insert(table, {owner: identifier, "item": number, **item})
 
 
 def is_blank(data_set: JsonDataSet) -> bool:

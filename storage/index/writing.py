@@ -14,7 +14,7 @@ from storage.dicom import identifiers as ids
 from storage.dicom import json_model
 from storage.dicom.file_meta import NATIVE
 from storage.dicom.part10 import EXTRACTOR_VERSION
-from storage.index import feed, rows, voices
+from storage.index import feed, rows, sources, voices
 from storage.index.arrivals import Arrival, Commit, Conflict, Outcome, Role
 from storage.index.changes import Action
 from storage.index.database import rows_of
@@ -67,6 +67,7 @@ class Writer:
         self.voices = voices.Voices(transaction)
         self._standing = Standing(self.db)
         self._unheard: set[tuple[str, int]] = set()
+        self._untold: set[int] = set()
 
     def store_all(self, arrivals: Sequence[Arrival]) -> list[Commit]:
         """Give arrivals their rows in their order, or say why one gets none."""
@@ -124,9 +125,22 @@ class Writer:
         """Remember where an instance stands: what it comes to or leaves may have to speak otherwise."""
         study, series = self.db.execute("SELECT study, series FROM instance WHERE id = ?", (instance,)).fetchone()
         self._unheard |= {("study", study), ("series", series)}
+        self._untold.add(series)
+
+    def left(self, series: int) -> None:
+        """Remember a series from which versions went: it may have fewer sources."""
+        self._untold.add(series)
+
+    def gone(self, series: int) -> None:
+        """Forget the sources of a series whose row is about to go."""
+        self._untold.discard(series)
+        self.db.write("DELETE FROM series_source WHERE series = ?", (series,))
 
     def revoice(self) -> None:
         """Let studies and series that tombstones came to or left, and that hold nothing live, say what is left."""
+        for series in sorted(self._untold):
+            sources.tell(self.transaction, series)
+        self._untold.clear()
         for table, identifier in sorted(self._unheard):
             found = self.db.execute(f"SELECT live FROM {table} WHERE id = ?", (identifier,)).fetchone()
             if found is not None and not found[0]:
@@ -140,7 +154,7 @@ class Writer:
             " FROM study s JOIN patient p ON p.id = s.patient WHERE s.id = ?",
             (study,),
         ).fetchone()
-        return self._of_another(Study(*found), patient)
+        return self._of_another(Study(*found, sources=frozenset()), patient)
 
     def _of_another(self, study: Study, patient: tuple[str, str, str]) -> bool:
         """Whether a study is another patient's.
@@ -189,6 +203,7 @@ class Writer:
         series_row = self._series_row(arrival, study_row, study.series if study else None, change, live=current)
         instance_row = self._instance_row(arrival, instance, study_row, series_row, change, current=current)
         self._version_row(arrival, instance_row, change, role)
+        sent = self._keep_source(arrival, study, series_row, instance_row, moved=instance is not None)
         for identifier, other in roles.items():
             if identifier != change:
                 self.db.write("UPDATE version SET role = ? WHERE id = ?", (other.value, identifier))
@@ -197,7 +212,7 @@ class Writer:
             before = {version.version for version in versions}
             for table, speaker in _speakers(study):
                 spoke |= self.voices.heard(table, speaker, extract.data_set, arrival.version, change, before)
-        self._standing.changed(key, place=spoke or study is None or study.series is None)
+        self._standing.changed(key, place=spoke or sent or study is None or study.series is None)
         if arrival.deletion_record:
             if instance is None or instance.current is None:
                 self.settle(instance_row)
@@ -208,6 +223,18 @@ class Writer:
             return Commit(Outcome.ALTERNATIVE)
         feed.record(self.transaction, change, Action.UPDATED if versions else Action.CREATED, place)
         return Commit(Outcome.NEW_VERSION if versions else Outcome.STORED)
+
+    def _keep_source(self, arrival: Arrival, study: Study | None, series: int, instance: int, *, moved: bool) -> bool:
+        """Keep who sent an arrival with its series; whether the series did not know."""
+        if moved and arrival.deletion_record:
+            # It may be a tombstone in a series that its instance has left since.
+            self._untold.add(series)
+            self._noted(instance)
+            return False
+        if study is not None and arrival.source_ae_title in study.sources:
+            return False
+        self.transaction.insert("series_source", {"series": series, "source_ae_title": arrival.source_ae_title})
+        return True
 
     def _version_row(self, arrival: Arrival, instance: int, change: int, role: Role) -> None:
         extract = arrival.extract
@@ -229,6 +256,7 @@ class Writer:
                 "committed": change,
                 "deleted": change if arrival.deletion_record else None,
                 "deletion_record": arrival.deletion_record or None,
+                "source_ae_title": arrival.source_ae_title,
             },
         )
         self.transaction.used(arrival.key.tenant, 1, arrival.size)
@@ -275,7 +303,7 @@ class Writer:
             },
         )
         if live:
-            self.voices.keep_items(change, data_set)
+            self.voices.keep_requests(change, data_set)
         return change
 
     def _instance_row(
@@ -301,6 +329,7 @@ class Writer:
                 # A tombstone that comes back may stand elsewhere now.
                 values |= {"appeared": change, "study": study, "series": series}
                 self._noted(instance.row)
+                self._untold.add(series)
             self.transaction.update("instance", instance.row, values)
         elif not arrival.deletion_record:
             self.transaction.update("instance", instance.row, {"change": change})

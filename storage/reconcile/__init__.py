@@ -6,6 +6,7 @@ from storage.reconcile.orphans import adopt_orphans, purge
 from storage.reconcile.readers import OneReader, Readers, ReadingProcesses
 from storage.reconcile.rebuilding import reindex
 from storage.reconcile.report import Report
+from storage.reconcile.sources import learn_sources
 from storage.reconcile.verifying import Selection, Verification, find_without_row, verify
 from storage.reconcile.worklist import Worklist
 
@@ -24,6 +25,7 @@ __all__ = [
     "erase",
     "find",
     "find_without_row",
+    "learn_sources",
     "purge",
     "reindex",
     "verify",

@@ -39,7 +39,7 @@ def read(objects: ObjectStore, limits: Limits, object_key: str) -> Arrival | Unf
         return Unfit(object_key, str(error))
     if (extract.study_uid, extract.series_uid, extract.sop_uid) != (key.study_uid, key.series_uid, key.sop_uid):
         return Unfit(object_key, "the object's key is not that of the instance in it")
-    return Arrival(key, version, extract, offset, source.size, source.sha256())
+    return Arrival(key, version, extract, offset, source.size, source.sha256(), source_ae_title=meta.source_ae_title)
 
 
 class _Hashed:

@@ -75,9 +75,10 @@ STORE = st.builds(
     st.sampled_from(("one", "two")),
     st.sampled_from((CT, MR)),
 )
+SOURCES = st.sampled_from(("CT1", "CT2", ""))
 STEP = st.one_of(
-    STORE.map(lambda sent: ("store", sent)),
-    STORE.map(lambda sent: ("store", sent)),
+    st.tuples(st.just("store"), st.tuples(STORE, SOURCES)),
+    st.tuples(st.just("store"), st.tuples(STORE, SOURCES)),
     st.sampled_from(STUDIES).map(lambda study: ("delete", study)),
     st.integers(0, 9).map(lambda which: ("undo", which)),
     st.sampled_from(STUDIES).map(lambda study: ("delete at once", study)),
@@ -97,10 +98,11 @@ class History:
         self.owed: set[Sent] = set()
         self.deletions: list[tuple[ids.Version, set[Sent]]] = []
 
-    def store(self, sent: Sent) -> None:
+    def store(self, what: tuple[Sent, str]) -> None:
+        sent, source = what
         body, found = encoded(sent)
         version = self.archive.new_version()
-        commit = self.archive.store(TENANT, version, found, [body], Sender(), Conflict.VERSION)
+        commit = self.archive.store(TENANT, version, found, [body], Sender(source), Conflict.VERSION)
         if commit.outcome is Outcome.MISPLACED:
             assert self.owed, "nothing is there that it could be misplaced beside"
         else:

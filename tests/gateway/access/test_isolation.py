@@ -57,6 +57,7 @@ SCOPES = {
     "body-part": 'scope = { BodyPartExamined = ["HEART"] }',
     "date": 'scope = { StudyDate = ["20200101-20201231"] }',
     "physician": 'scope = { ReferringPhysicianName = ["${person}"] }\nperson = "Gray^Ann"',
+    "reading": 'scope = { NameOfPhysiciansReadingStudy = ["${person}"] }\nperson = "Gray^Ann=灰^安"',
     "two-values": 'scope = { Modality = ["XX", "US"], PatientID = ["O*"] }',
     "nothing": 'scope = { PatientID = ["${nothing}"] }',
     "tenant": 'tenant = "other"',
@@ -69,10 +70,12 @@ SCOPES = {
 OURS = data_set(
     PatientID="OURS", PatientName="Ours^Only", IssuerOfPatientID="CLINIC", PatientSex="F", Modality="US",
     StudyDate="20200505", ReferringPhysicianName="Gray^Ann", BodyPartExamined="HEART", AccessionNumber="A-OURS",
+    NameOfPhysiciansReadingStudy=["Black^Bob", "Gray^Ann=灰^安"], SpecificCharacterSet="ISO_IR 192",
 )  # fmt: skip
 HIDDEN = data_set(
     PatientID="HIDDEN", PatientName="Hidden^Away", IssuerOfPatientID="ELSEWHERE", PatientSex="M", Modality="MR",
     StudyDate="20190505", ReferringPhysicianName="Black^Bob", BodyPartExamined="HEAD", AccessionNumber="A-HIDDEN",
+    NameOfPhysiciansReadingStudy=["Gray^Ann=他^人", "Black^Bob=灰^安"], SpecificCharacterSet="ISO_IR 192",
 )  # fmt: skip
 DELETED = data_set(
     PatientID="HIDDEN", PatientName="Hidden^Away", IssuerOfPatientID="ELSEWHERE", PatientSex="M", Modality="MR",
@@ -186,6 +189,7 @@ def searches(target: Dataset) -> Sequence[str]:
         f"AccessionNumber={target.AccessionNumber}",
         f"StudyDate={target.StudyDate}",
         "BodyPartExamined=HEAD",
+        "NameOfPhysiciansReadingStudy=Black*",
     )
 
 

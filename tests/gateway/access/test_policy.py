@@ -20,8 +20,10 @@ from gateway.audit.trail import AuditTrail
 from gateway.config import InvalidSettings
 from gateway.context import Bounds, Caller, Principal, PrincipalKind, Source
 from gateway.errors import AuditUnavailable, Forbidden
-from storage.dicom.matching import EVERYTHING, NOTHING, OneOf, matches
+from storage.dicom.attributes import Level
+from storage.dicom.matching import EVERYTHING, NOTHING, OneOf, Record, matches
 from storage.dicom.normal import normalise
+from storage.index import rows
 
 AE = """
 [[principal]]
@@ -160,7 +162,7 @@ OLD = {"modality": "CT", "study_date": f"{TODAY - datetime.timedelta(days=400):%
 REFERRED = {"modality": "MR", "referring_physician_name": str(normalise("PN", "Gray^Ann"))}
 
 
-def may(found: Policy, principal: Principal, action: Action, record: dict[str, str], *, reason: bool = False) -> bool:
+def may(found: Policy, principal: Principal, action: Action, record: Record, *, reason: bool = False) -> bool:
     permission = found.permission(principal, action, has_reason=reason)
     return permission is not None and matches(permission.scope, record)
 
@@ -195,6 +197,72 @@ def test_a_name_is_found_in_whichever_of_its_groups(tmp_path: Path, person: str)
     assert may(found, reader("radiologist", person=person), Action.READ, record)
     assert not may(found, reader("radiologist", person=f"{person}=鈴木^一郎"), Action.READ, record)
     assert not may(found, reader("radiologist", person="=="), Action.READ, record)
+
+
+PLACES = """
+[[role]]
+name = "reader"
+
+[[role.rule]]
+name = "read by me"
+actions = ["read"]
+scope = { NameOfPhysiciansReadingStudy = ["${person}"] }
+
+[[role]]
+name = "outpost"
+
+[[role.rule]]
+name = "sent by us"
+actions = ["read"]
+scope = { SourceApplicationEntityTitle = ["OUT_*", "CT9"] }
+
+[[role]]
+name = "anywhere"
+
+[[role.rule]]
+name = "sent by somebody"
+actions = ["read"]
+scope = { SourceApplicationEntityTitle = ["*"] }
+"""
+
+
+def read_by(*names_: str) -> Record:
+    element = {
+        "vr": "PN",
+        "Value": [{"Alphabetic": a, "Ideographic": i} for a, _, i in (n.partition("=") for n in names_)],
+    }
+    return rows.record({"00081060": element}, Level.STUDY)
+
+
+def test_who_reads_a_study_is_any_one_of_those_it_names(tmp_path: Path) -> None:
+    found = load(tmp_path, PLACES)
+    ann = reader("reader", person="Gray^Ann=灰^安")
+    assert may(found, ann, Action.READ, read_by("Black^Bob", "gray^ANN=灰^安"))
+    assert not may(found, ann, Action.READ, read_by("Gray^Ann=他^人", "Black^Bob=灰^安")), "the groups of two others"
+    assert not may(found, ann, Action.READ, read_by("Black^Bob"))
+    assert not may(found, ann, Action.READ, read_by())
+    assert not may(found, reader("reader", person=""), Action.READ, read_by(""))
+
+
+@pytest.mark.parametrize(
+    ("sources", "of_outpost", "of_anybody"),
+    [
+        (["OUT_1"], True, True),
+        (["OUT_1", "CT9", "OUT_2"], True, True),
+        (["OUT_1", "CT1"], False, True),
+        (["OUT_1", ""], False, False),
+        ([""], False, False),
+        ([], False, False),
+    ],
+)
+def test_a_series_is_in_scope_if_all_of_its_sources_are_known_and_allowed(
+    tmp_path: Path, sources: list[str], of_outpost: bool, of_anybody: bool
+) -> None:
+    found = load(tmp_path, PLACES)
+    record: Record = {"series_source": [{"source_ae_title": each} for each in sources]}
+    assert may(found, reader("outpost"), Action.READ, record) is of_outpost
+    assert may(found, reader("anywhere"), Action.READ, record) is of_anybody
+    assert not may(found, reader("anywhere"), Action.READ, {}), "of which nothing is known"
 
 
 def test_obligations_take_actions_away(tmp_path: Path) -> None:

@@ -37,6 +37,14 @@ obligations = ["break_glass"]
 name = "this-machine"
 kind = "loopback"
 actions = ["search"]
+
+[[principal]]
+name = "outpost"
+kind = "ae"
+ae_title = "OUT_1"
+person = "Gray^Ann"
+actions = ["read"]
+scope = { NameOfPhysiciansReadingStudy = ["${person}"], SourceApplicationEntityTitle = ["OUT_*"] }
 """
 
 
@@ -380,16 +388,28 @@ expect = "allow"
 principal = "this-machine"
 action = "store"
 expect = "deny"
+
+[[expectation]]
+principal = "outpost"
+action = "read"
+study = { NameOfPhysiciansReadingStudy = ["Black^Bob", "Gray^Ann"], SourceApplicationEntityTitle = "OUT_1" }
+expect = "allow"
+
+[[expectation]]
+principal = "outpost"
+action = "read"
+study = { NameOfPhysiciansReadingStudy = "Gray^Ann", SourceApplicationEntityTitle = ["OUT_1", "CT1"] }
+expect = "deny"
 """
 
 
 def test_a_policy_is_compared_with_a_table_of_expectations(site: Site) -> None:
     table = site.folder / "expectations.toml"
     table.write_text(TABLE)
-    assert site.give("policy", "test", str(table)) == (0, "4 expectations, 0 differ\n", "")
+    assert site.give("policy", "test", str(table)) == (0, "6 expectations, 0 differ\n", "")
     table.write_text(TABLE.replace('"deny"', '"allow"'))
     status, out, err = site.give("policy", "test", str(table))
-    assert (status, out) == (1, "4 expectations, 2 differ\n")
+    assert (status, out) == (1, "6 expectations, 3 differ\n")
     assert (
         "row 2: clinic, read on {'Modality': 'MR', 'ReferringPhysicianName': 'Gray^Ann'}: expected allow, is denied"
         in err
@@ -414,6 +434,8 @@ def test_a_policy_is_compared_with_a_table_of_expectations(site: Site) -> None:
         ('[[expectation]]\nroles = ["nurse"]\naction = "read"\nexpect = "deny"', "expectation.0.roles: "),
         ('[[expectation]]\nroles = ["viewer"]\naction = "read"\nexpect = "deny"\nstudy = { Colour = "red" }',
          "expectation.0.study.Colour: not an attribute that policies know"),
+        ('[[expectation]]\nroles = ["viewer"]\naction = "read"\nexpect = "deny"\nstudy = { Modality = ["CT", "MR"] }',
+         "expectation.0.study.Modality: has one value"),
     ],
 )  # fmt: skip
 def test_a_table_that_could_not_fail_is_refused(site: Site, text: str, said: str) -> None:

@@ -17,7 +17,8 @@ from pydicom.dataset import Dataset
 
 from storage.dicom import identifiers as ids
 from storage.dicom import json_model, keys, names
-from storage.dicom.attributes import Computed, Level
+from storage.dicom.attributes import SOURCE_AE, Computed, Level
+from storage.dicom.keys import Options
 from storage.dicom.matching import (
     EVERYTHING,
     NOTHING,
@@ -41,12 +42,14 @@ from storage.index.arrivals import Arrival, Commit, Conflict, Outcome, Quarantin
 from storage.index.base import Index
 from storage.index.changes import Action, VersionState
 from storage.index.questions import Ageing, Cost, Position, Search, Target
+from storage.index.relational import RelationalIndex
 from storage.index.stored import AgedStudy, Commitment, Existence, Placed, StoredVersion
 from tests.instances import data_set, encapsulated, encode, extract, identity, text, uid, version_of
 
 MAIN = ids.tenant("main")
 OTHER = ids.tenant("other")
 CLOCK = ids.VersionClock()
+READING_PHYSICIAN = "NameOfPhysiciansReadingStudy"
 UIDS = (("StudyInstanceUID", "study_uid"), ("SeriesInstanceUID", "series_uid"), ("SOPInstanceUID", "sop_uid"))
 
 
@@ -660,17 +663,93 @@ class IndexContract:
     @given(data=st.data())
     def test_sql_and_python_evaluate_a_condition_alike(self, index: Index, data: st.DataObject) -> None:
         if index.count(Search(MAIN, Level.SERIES)) == 0:
-            for values in SAMPLES:
-                put(index, SpecificCharacterSet="ISO_IR 192", **values)
+            for values, senders in zip(SAMPLES, SENDERS, strict=True):
+                place = {"StudyInstanceUID": uid(), "SeriesInstanceUID": uid(), "SpecificCharacterSet": "ISO_IR 192"}
+                for sender in senders:
+                    send(index, sender, **{**place, **values})
         condition = data.draw(conditions())
         by_sql = {row.series_uid for row in index.search(Search(MAIN, Level.SERIES, (condition,)))}
         by_python = set()
         for row in index.search(Search(MAIN, Level.SERIES)):
             values = json_model.loads(row.attributes[0]) | json_model.loads(row.attributes[1])
-            record = rows.record(values, Level.PATIENT, Level.STUDY, Level.SERIES)
+            record = {**rows.record(values, Level.PATIENT, Level.STUDY, Level.SERIES), **sources(index, row.series_uid)}
             if matches(condition, record):
                 by_python.add(row.series_uid)
         assert by_sql == by_python
+
+    # What may be there several times
+
+    def test_a_study_is_found_by_any_of_those_who_read_it_and_one_name_has_all_its_groups(self, index: Index) -> None:
+        both = put(
+            index,
+            SpecificCharacterSet="ISO_IR 192",
+            NameOfPhysiciansReadingStudy=["Gray^Ann=灰^安", "Sato^Ken=佐藤^健"],
+        )
+        one = put(index, NameOfPhysiciansReadingStudy="Gray^Bob")
+        put(index)
+
+        def found(text: str, **options: bool) -> set[str]:
+            return set(found_studies(index, keys.of_keyword("NameOfPhysiciansReadingStudy", text, Options(**options))))
+
+        assert found("gray*") == {both.study_uid, one.study_uid}
+        assert found("Sato^Ken") == found("佐藤*") == found("Sato*=佐藤*") == {both.study_uid}
+        assert found("Gray*=佐藤*") == set()
+        assert found("Grey", fuzzy=True) == {both.study_uid, one.study_uid}
+        assert len(found('""', empty_values=True)) == 1
+        put(index, StudyInstanceUID=one.study_uid, SOPInstanceUID="1.9", NameOfPhysiciansReadingStudy="Late^Comer")
+        assert found("Late*") == set(), "a study speaks through its first instance"
+
+    def test_a_series_has_the_sources_of_all_that_stands_in_it_until_its_objects_are_gone(self, index: Index) -> None:
+        place = {"StudyInstanceUID": "1.5", "SeriesInstanceUID": "1.5.1"}
+        first = send(index, "CT1", SOPInstanceUID="1.1", **place)
+        send(index, "CT1", SOPInstanceUID="1.2", **place)
+        assert sources_of(index, first) == {"CT1"}
+        send(index, "", SOPInstanceUID="1.3", **place)
+        second = send(index, "CT2", SOPInstanceUID="1.1", StudyDescription="again", **place)
+        assert sources_of(index, first) == {"CT1", "CT2", ""}
+        deletion = CLOCK.next()
+        index.delete(MAIN, deletion, b"{}", index.versions(Target(MAIN, *uids_of(second)), EVERYTHING))
+        assert sources_of(index, first) == {"CT1", "CT2", ""}, "it may come back"
+        index.purged(index.purge_due(time.time() + 3600))
+        assert sources_of(index, first) == {"CT1", ""}
+
+    def test_what_is_taken_back_or_erased_leaves_no_source(self, index: Index) -> None:
+        place = {"StudyInstanceUID": "1.5", "SeriesInstanceUID": "1.5.1"}
+        first = send(index, "CT1", **place)
+        for number, take in enumerate((self._withdrawn, self._erased)):
+            body = extract(encode(data_set(InstanceNumber=number, **place)))
+            other = arrival(body, source_ae_title="CT2")
+            index.commit(other)
+            assert sources_of(index, first) == {"CT1", "CT2"}
+            take(index, other)
+            assert sources_of(index, first) == {"CT1"}
+
+    @staticmethod
+    def _withdrawn(index: Index, other: Arrival) -> None:
+        index.withdraw(other.key, other.version)
+
+    @staticmethod
+    def _erased(index: Index, other: Arrival) -> None:
+        index.erase(MAIN, CLOCK.next(), b"{}", [other.version])
+
+    def test_what_comes_back_elsewhere_takes_its_sources_along(self, index: Index) -> None:
+        there = {"StudyInstanceUID": "1.5", "SeriesInstanceUID": "1.5.1", "PatientID": "A"}
+        stays = send(index, "CT1", **there)
+        gone = send(index, "CT2", SOPInstanceUID="1.1", **there)
+        index.delete(MAIN, CLOCK.next(), b"{}", index.versions(Target(MAIN, *uids_of(gone)), EVERYTHING))
+        back = send(
+            index, "CT3", SOPInstanceUID="1.1", StudyInstanceUID="1.6", SeriesInstanceUID="1.6.1", PatientID="A"
+        )
+        assert sources_of(index, stays) == {"CT1"}
+        assert sources_of(index, back) == {"CT2", "CT3"}
+
+    def test_nothing_is_unsourced_that_arrived_here(self, index: Index) -> None:
+        one = send(index, "CT1")
+        send(index, "")
+        assert index.unsourced(10) == []
+        (version,) = index.versions(study(one), EVERYTHING)
+        index.note_sources({version.version: "CT9"})
+        assert sources_of(index, one) == {"CT1"}, "what is known is not told otherwise"
 
     # Undoing and purging
 
@@ -1048,6 +1127,33 @@ class IndexContract:
         index.ping()
 
 
+def send(index: Index, source: str, **attributes: Any) -> Extract:
+    """Commit an instance that somebody sent."""
+    extracted = extract(encode(data_set(**attributes)))
+    index.commit(arrival(extracted, source_ae_title=source))
+    return extracted
+
+
+def uids_of(one: Extract) -> tuple[ids.StudyUid, ids.SeriesUid, ids.SopUid]:
+    return one.study_uid, one.series_uid, one.sop_uid
+
+
+def sources_of(index: Index, one: Extract) -> set[object]:
+    """The sources of an instance's series."""
+    return {item["source_ae_title"] for item in sources(index, one.series_uid)["series_source"]}
+
+
+def sources(index: Index, series_uid: str | None) -> dict[str, list[dict[str, Any]]]:
+    """The sources of a series, as the engine keeps them, in the form of a record."""
+    assert isinstance(index, RelationalIndex)
+    with index._reader() as db:
+        found = db.execute(
+            "SELECT x.source_ae_title FROM series_source x JOIN series e ON e.id = x.series WHERE e.series_uid = ?",
+            (series_uid,),
+        )
+        return {"series_source": [{"source_ae_title": title} for (title,) in found.fetchall()]}
+
+
 def request_item(**values: str) -> Dataset:
     item = Dataset()
     for keyword, value in values.items():
@@ -1076,13 +1182,22 @@ SAMPLES += [
     {"PatientName": "Maier^Anna-Maria", "RequestAttributesSequence": [request_item(RequestedProcedureID="b")]},
 ]
 
+SAMPLES[0] |= {"NameOfPhysiciansReadingStudy": ["Müller^Zoë", "a^b=山田^太郎"]}
+SAMPLES[1] |= {"NameOfPhysiciansReadingStudy": ["", "x"]}
+SAMPLES[2] |= {"NameOfPhysiciansReadingStudy": "x=山田^太郎"}
+
+SENDERS = (("CT",), ("CT", "MR"), ("",), ("x", ""), ("MR",), ("x", "a^b", "CT"))
+"""Who sends each of the samples, or several instances of its series."""
+
 _TEXTS = st.sampled_from(["CT", "MR", "müller^zoë", "a^b", "ABC abc", "a[b]*", "?*[", "x", "山田^太郎"])
 _PATTERNS = st.text(alphabet="aAbBmC?*[]^-山 ", min_size=1, max_size=5)
 
 
 def conditions() -> st.SearchStrategy[Condition]:
     """Conditions of every kind, in normal form."""
-    keyword = st.sampled_from(["PatientName", "PatientID", "Modality", "StudyDescription"])
+    keyword = st.sampled_from(
+        ["PatientName", "PatientID", "Modality", "StudyDescription", READING_PHYSICIAN, SOURCE_AE.keyword]
+    )
     step, procedure = "ScheduledProcedureStepID", "RequestedProcedureID"
     in_item = st.builds(
         lambda first, second, word: InItem(word((first, second))),
@@ -1090,10 +1205,28 @@ def conditions() -> st.SearchStrategy[Condition]:
         st.one_of(st.just(Absent(procedure)), st.builds(lambda v: Not(OneOf(procedure, (v,))), st.sampled_from("abc"))),
         st.sampled_from([AllOf, AnyOf]),
     )
+    of_values = st.builds(
+        lambda keyword, texts, pattern, word, one, other: InItem(
+            word((one(OneOf(keyword, texts)), other(Wildcard(keyword, pattern))))
+        ),
+        st.sampled_from([READING_PHYSICIAN, SOURCE_AE.keyword]),
+        st.lists(_TEXTS, max_size=2).map(tuple),
+        _PATTERNS,
+        st.sampled_from([AllOf, AnyOf]),
+        st.sampled_from([Not, lambda condition: condition]),
+        st.sampled_from([Not, lambda condition: condition]),
+    )
     leaves = st.one_of(
         in_item,
+        of_values,
+        st.builds(
+            lambda name: Fuzzy(READING_PHYSICIAN, names.fuzzy(name)), st.sampled_from(["Mueller", "x", "a 山田"])
+        ),
         st.builds(lambda v: OneOf(procedure, (v,)), st.sampled_from("abc")),
-        st.builds(Absent, st.sampled_from(["PatientName", "StudyDate", "SeriesNumber", "StudyDate+StudyTime"])),
+        st.builds(
+            Absent,
+            st.sampled_from(["PatientName", "StudyDate", "SeriesNumber", "StudyDate+StudyTime", READING_PHYSICIAN]),
+        ),
         st.builds(
             lambda name: Fuzzy("PatientName", names.fuzzy(name)),
             st.sampled_from(["Müller", "Meyer A", "anna", "J", "Mai*", "山田", "tarou yamada", "a b", "*x*", "zoe m"]),

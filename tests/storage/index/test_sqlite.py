@@ -55,7 +55,7 @@ def test_the_schema_has_exactly_the_registrys_columns(tmp_path: Path) -> None:
         ("instance", (Level.INSTANCE,)),
     ):
         present = {row[1] for row in database.execute(f"PRAGMA table_info({table})")}
-        registered = {c for a in COLUMNS if a.level in levels and not a.in_item for c in a.columns}
+        registered = {c for a in COLUMNS if a.level in levels and not a.items for c in a.columns}
         own = {
             "id", "tenant", "patient", "live", "source_version", "attributes", "rank", "appeared",
             "study", "series", "current_version", "change", "blank_patient",
@@ -73,25 +73,33 @@ def test_what_was_committed_is_there_after_reopening(tmp_path: Path) -> None:
     index.close()
 
 
-def test_a_database_of_the_first_schema_is_filled_up_and_answers_alike(tmp_path: Path) -> None:
+@pytest.mark.parametrize("before", [1, 7])
+def test_a_database_of_an_earlier_schema_is_filled_up_and_answers_alike(tmp_path: Path, before: int) -> None:
     index = SqliteIndex(tmp_path / "new.sqlite")
     for values in SAMPLES:
         put(index, SpecificCharacterSet="ISO_IR 192", AcquisitionNumber=3, **values)
     expected = _answers(index)
     index.close()
     old = sqlite3.connect(tmp_path / "old.sqlite")
-    old.executescript(migrations.scripts("sqlite")[1])
+    for number, script in migrations.scripts("sqlite").items():
+        if number <= before:
+            old.executescript(script)
     old.execute("ATTACH ? AS new", (str(tmp_path / "new.sqlite"),))
     for (table,) in old.execute("SELECT name FROM main.sqlite_master WHERE type = 'table'").fetchall():
         both = [{row[1] for row in old.execute(f"PRAGMA {schema}.table_info({table})")} for schema in ("main", "new")]
         columns = ", ".join(sorted(both[0] & both[1]))
         old.execute(f"DELETE FROM main.{table}")
         old.execute(f"INSERT INTO main.{table} ({columns}) SELECT {columns} FROM new.{table}")
-    old.execute("UPDATE main.meta SET value = '1' WHERE key != 'epoch'")
+    old.execute("UPDATE main.meta SET value = ? WHERE key != 'epoch'", (str(before),))
+    if before > 1:
+        old.execute("DELETE FROM main.name_key WHERE attribute = 'reading_physician_name'")
     old.commit()
     old.close()
     index = SqliteIndex(tmp_path / "old.sqlite")
     assert _answers(index) == expected
+    assert [each.object_key for each in index.unsourced(99)] == sorted(
+        (each.object_key for each in index.holdings("", 99)), key=lambda key: key[-30:]
+    )
     change = index.state().change
     put(index)
     assert len(index.search(Search(MAIN, Level.STUDY, snapshot=change))) == len(SAMPLES)
@@ -102,6 +110,8 @@ def _answers(index: Index) -> list[object]:
     conditions = [
         matching.EVERYTHING,
         keys.of_keyword("PatientName", "Meyer", Options(fuzzy=True)),
+        keys.of_keyword("NameOfPhysiciansReadingStudy", "A*=山田*"),
+        keys.of_keyword("NameOfPhysiciansReadingStudy", "Zoe", Options(fuzzy=True)),
         keys.of_keyword("ScheduledProcedureStepID", "c"),
         keys.of_keyword("AcquisitionNumber", "3"),
         matching.Range("StudyDate+StudyTime", "2026", "2027"),

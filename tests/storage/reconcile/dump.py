@@ -40,6 +40,9 @@ _JOINED = {
     "frame_chunk": "SELECT v.version AS ulid, f.chunk, f.body FROM frame_chunk f JOIN version v ON v.id = f.version",
     "request_item": "SELECT s.tenant, s.study_uid, e.series_uid, r.* FROM request_item r"
     " JOIN series e ON e.id = r.series JOIN study s ON s.id = e.study",
+    "reading_physician": "SELECT s.tenant, s.study_uid, r.* FROM reading_physician r JOIN study s ON s.id = r.study",
+    "series_source": "SELECT s.tenant, s.study_uid, e.series_uid, x.source_ae_title FROM series_source x"
+    " JOIN series e ON e.id = x.series JOIN study s ON s.id = e.study",
     "name_key": "SELECT s.tenant, s.study_uid, n.* FROM name_key n JOIN study s ON s.id = n.study",
 }
 

@@ -19,9 +19,9 @@ from typing import Any
 from benchmarks.synthetic_index import MAIN, SERIES_PER_STUDY, fill_postgres, fill_sqlite, study_uid
 from storage.dicom import identifiers as ids
 from storage.dicom import json_model, keys
-from storage.dicom.attributes import Computed, Level
+from storage.dicom.attributes import SOURCE_AE, Computed, Level
 from storage.dicom.keys import Options
-from storage.dicom.matching import EVERYTHING
+from storage.dicom.matching import EVERYTHING, AllOf, Condition, InItem, Not, OneOf
 from storage.dicom.metadata import Step, Value
 from storage.errors import SearchTooBroad
 from storage.index.base import Index
@@ -49,10 +49,17 @@ class Some:
         self.family = self.name.partition("^")[0]
         self.patient_id = json_model.text_of(found, "00100020")
         self.accession_number = json_model.text_of(found, "00080050")
+        self.reader = json_model.text_of(found, "00081060") or "nobody"
         self.date = json_model.text_of(found, "00080020")
         self.month = f"{self.date[:6]}01-{self.date[:6]}31"
         self.year = f"{self.date[:4]}0101-{self.date[:4]}1231"
         self.modality = chance.choice(("CT", "MR", "US", "CR", "PT"))
+
+
+def of_source(title: str) -> Condition:
+    """That every source of a series is one AE, as a scope of the policy says it."""
+    this = OneOf(SOURCE_AE.keyword, (title,))
+    return AllOf((InItem(this), Not(InItem(Not(this)))))
 
 
 def questions() -> dict[str, Callable[[Some], Search]]:
@@ -87,6 +94,17 @@ def questions() -> dict[str, Callable[[Some], Search]]:
         "studies by name, of nobody": lambda s: ask(Level.STUDY, of("PatientName", f"*{s.family}xyz*")),
         "studies by name, fuzzy": lambda s: ask(Level.STUDY, of("PatientName", s.name, _FUZZY)),
         "studies by name, fuzzy as OHIF": lambda s: ask(Level.STUDY, of("PatientName", f"*{s.family}*", _FUZZY)),
+        "studies by PatientID, two letters inside": lambda s: ask(
+            Level.STUDY, of("PatientID", f"*{s.patient_id[4:6]}*")
+        ),
+        "studies by reading physician": lambda s: ask(Level.STUDY, of("NameOfPhysiciansReadingStudy", s.reader)),
+        "studies by reading physician, prefix": lambda s: ask(
+            Level.STUDY, of("NameOfPhysiciansReadingStudy", f"{s.reader[:3]}*")
+        ),
+        "studies in the scope of a reading physician": lambda s: ask(
+            Level.STUDY, scope=of("NameOfPhysiciansReadingStudy", s.reader)
+        ),
+        "studies in the scope of a source": lambda s: ask(Level.STUDY, scope=of_source(f"{s.modality}_1")),
         "studies by ModalitiesInStudy": lambda s: ask(Level.STUDY, in_study=(of("Modality", s.modality),)),
         "studies of a month by modality": lambda s: ask(
             Level.STUDY, of("StudyDate", s.month), in_study=(of("Modality", s.modality),)
@@ -114,6 +132,8 @@ def questions() -> dict[str, Callable[[Some], Search]]:
         "patients by PatientID": lambda s: ask(Level.PATIENT, of("PatientID", s.patient_id)),
         "patients by name, prefix": lambda s: ask(Level.PATIENT, of("PatientName", f"{s.family}*")),
         "patients by name, inside": lambda s: ask(Level.PATIENT, of("PatientName", f"*{s.name[2:8]}*")),
+        "patients of a day": lambda s: ask(Level.PATIENT, of("StudyDate", s.date)),
+        "patients of a month": lambda s: ask(Level.PATIENT, of("StudyDate", s.month)),
         "patients since a year (most)": lambda _: ask(Level.PATIENT, of("StudyDate", "20150101-")),
         "studies of a day by KVP (metadata)": lambda s: ask(Level.STUDY, of("StudyDate", s.date), metadata=kvp(s)),
     }

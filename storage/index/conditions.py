@@ -90,8 +90,9 @@ def _in_item(condition: InItem) -> Sql:
     name, row = owner.name.lower(), f"{ALIASES[owner]}.id"
     if table in _NEVER_RARE:
         found = Sql().add(f"EXISTS (SELECT 1 FROM {table} r WHERE r.{name} = {row} AND")
-    else:
-        found = Sql().add(f"{row} IN (SELECT r.{name} FROM {table} r WHERE")
+        # The limit says nothing new, but keeps a planner from joining all items of all rows before it looks at any.
+        return found.extend(sql(condition.condition, in_item=True)).add("LIMIT 1 OFFSET 0)")
+    found = Sql().add(f"{row} IN (SELECT r.{name} FROM {table} r WHERE")
     return found.extend(sql(condition.condition, in_item=True)).add(")")
 
 
@@ -107,11 +108,13 @@ def _fuzzy(condition: Fuzzy, attribute: Attribute) -> Sql:
     for word in condition.words:
         keys = [key for key in word if not key.endswith("*")]
         begins = [key[:-1] for key in word if key.endswith("*")]
-        found = Sql().add("s.id IN (SELECT k.study FROM name_key k WHERE k.attribute = ? AND (", attribute.column)
+        found = Sql().add("s.id IN (SELECT k.study FROM name_key k WHERE k.attribute = ? AND", attribute.column)
         found.put(Among("k.key", keys))
+        # Not joined by an OR: so each is a piece of the index, which has the study too.
         for start in begins:
-            found.add("OR (k.key >= ? AND k.key < ?)", start, start + "\U0010ffff")
-        words.append(found.add("))"))
+            found.add("UNION ALL SELECT k.study FROM name_key k WHERE k.attribute = ?", attribute.column)
+            found.add("AND k.key >= ? AND k.key < ?", start, start + "\U0010ffff")
+        words.append(found.add(")"))
     return _joined("AND", words, "1 = 1")
 
 

@@ -58,13 +58,29 @@ class Either:
     conditions: tuple[Sql, ...]
 
 
-Piece = Text | Matching | Among | Listed | Either
+@dataclass(frozen=True, slots=True)
+class OfPatient:
+    """That a patient ``p`` has a study ``s`` that satisfies a condition."""
+
+    condition: Sql
+
+
+@dataclass(frozen=True, slots=True)
+class Unordered:
+    """A column whose index is not to decide in which order rows are read."""
+
+    column: str
+
+
+Special = Matching | Among | Listed | Either | OfPatient | Unordered
+"""What the engines do not spell alike."""
+Piece = Text | Special
 
 
 class Dialect(Protocol):
     """How an engine spells what the engines do not spell alike."""
 
-    def spell(self, piece: Matching | Among | Listed | Either) -> Text:
+    def spell(self, piece: Special) -> Text:
         """A piece in the engine's SQL."""
         ...
 

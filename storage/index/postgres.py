@@ -153,6 +153,8 @@ class PostgresIndex(RelationalIndex):
                     "idle_in_transaction_session_timeout": milliseconds,
                     # A pattern or a range decides which index is right; a plan made without it would not know.
                     "plan_cache_mode": "force_custom_plan",
+                    # To start them takes longer than nearly any search.
+                    "max_parallel_workers_per_gather": 0,
                 }
             )
         )

@@ -8,7 +8,7 @@ from storage.dicom.attributes import Computed, Level
 from storage.dicom.matching import AllOf, Condition, OneOf, Range
 from storage.index.changes import Action
 from storage.index.conditions import level_of, sql
-from storage.index.database import Among, Listed, Piece, Sql, Text
+from storage.index.database import Among, Listed, OfPatient, Piece, Sql, Text, Unordered
 from storage.index.questions import Search, Target
 from storage.index.rows import study_rank
 
@@ -220,7 +220,7 @@ def _patients(search: Search, among: Sequence[int] | None) -> Sql:
         .add("AS study_row FROM patient p WHERE p.tenant = ?", search.tenant)
     )
     if search.conditions or among is not None:
-        found.add("AND p.id IN (SELECT s.patient FROM study s WHERE").extend(_where(search, among)).add(")")
+        found.add("AND").put(OfPatient(_where(search, among)))
     else:
         # Nearly every patient: looked at in their order, until the page is full.
         found.add("AND EXISTS (SELECT 1 FROM study s WHERE s.patient = p.id AND")
@@ -230,8 +230,12 @@ def _patients(search: Search, among: Sequence[int] | None) -> Sql:
 
 def count(search: Search, among: Sequence[int] | None = None, at_most: int | None = None) -> Sql:
     """The number of rows without limit and offset; counting stops at ``at_most``."""
-    what = "DISTINCT s.patient" if search.level is Level.PATIENT else "1"
-    rows = Sql().add(f"SELECT {what} FROM {_FROM[max(search.level, Level.STUDY)]} WHERE").extend(_where(search, among))
+    rows = (
+        Sql().add("SELECT DISTINCT").put(Unordered("s.patient"))
+        if search.level is Level.PATIENT
+        else Sql().add("SELECT 1")
+    )
+    rows.add(f"FROM {_FROM[max(search.level, Level.STUDY)]} WHERE").extend(_where(search, among))
     if at_most is not None:
         rows.add("LIMIT ?", at_most)
     return Sql().add("SELECT count(*) FROM (").extend(rows).add(") counted")

@@ -12,6 +12,9 @@ from collections.abc import Iterable
 from storage.index.database import Database
 from storage.index.transaction import Transaction
 
+UNKNOWN = "SELECT v.version, v.object_key, v.data_offset FROM version v WHERE v.source_ae_title IS NULL ORDER BY v.id"
+"""Versions of which nobody has looked who sent them."""
+
 
 def tell(transaction: Transaction, series: int) -> None:
     """Write anew who sent what stands in a series."""
@@ -27,11 +30,8 @@ def tell(transaction: Transaction, series: int) -> None:
 
 def unknown(db: Database, limit: int) -> list[tuple[str, str, int]]:
     """Versions, their objects' keys, and where their data sets begin, of which nobody has looked who sent them."""
-    found = db.execute(
-        "SELECT version, object_key, data_offset FROM version WHERE source_ae_title IS NULL ORDER BY id LIMIT ?",
-        (limit,),
-    )
-    return [(str(version), str(object_key), int(offset)) for version, object_key, offset in found.fetchall()]
+    found = db.execute(f"{UNKNOWN} LIMIT ?", (limit,)).fetchall()
+    return [(str(version), str(object_key), int(offset)) for version, object_key, offset in found]
 
 
 def note(transaction: Transaction, found: Iterable[tuple[str, str]]) -> None:

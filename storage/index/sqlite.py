@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -13,7 +13,8 @@ from storage.dicom import json_model
 from storage.errors import SearchTooBroad, StorageFull, StorageUnavailable
 from storage.index import migrations, searching
 from storage.index.connections import Connections
-from storage.index.database import Among, Either, Found, Listed, Matching, Sql, Text
+from storage.index.database import Among, Either, Found, Listed, Matching, OfPatient, Special, Sql, Text, Unordered
+from storage.index.lookups import Lookups
 from storage.index.relational import Change, RelationalIndex
 from storage.index.transaction import LAST, Transaction
 from storage.index.turnstile import Turnstile
@@ -32,23 +33,19 @@ _TENANTS = (
     " SELECT (SELECT min(s.tenant) FROM study s WHERE s.tenant > f.tenant) FROM found f WHERE f.tenant IS NOT NULL)"
     " SELECT tenant FROM found WHERE tenant IS NOT NULL"
 )
-_FEW_STUDIES = 2000
-"""So many studies are looked up one by one; of more, a page's are met soon on the way through all in their order."""
-
-Studies = Callable[[str, str], Sequence[int] | None]
-"""The ids of studies whose column matches a GLOB pattern; None when they are many."""
 
 
 class SqliteDialect:
     """SQLite's way to say it.
 
-    Its planner does not know how many studies match a pattern, so that is looked at before the statement is spelled.
+    Its planner does not know how many rows satisfy a condition, so that is looked at before a statement is spelled.
     """
 
-    def __init__(self, studies: Studies) -> None:
-        self._studies = studies
+    def __init__(self, db: SqliteDatabase, lookups: Lookups) -> None:
+        self._db = db
+        self._lookups = lookups
 
-    def spell(self, piece: Matching | Among | Listed | Either) -> Text:
+    def spell(self, piece: Special) -> Text:
         """See Dialect."""
         if isinstance(piece, Either):
             parts = [condition.spelled(self) for condition in piece.conditions]
@@ -59,15 +56,43 @@ class SqliteDialect:
             return Text(f"{piece.column} IN (SELECT value FROM json_each(?))", (listed,))
         if isinstance(piece, Listed):
             return Text(f"json_group_array(DISTINCT {piece.expression})")
-        # GLOB means the same by * and ?; [ has to be quoted.
-        pattern = piece.pattern.replace("[", "[[]")
+        if isinstance(piece, Unordered):
+            return Text(f"+{piece.column}")
+        if isinstance(piece, OfPatient):
+            return self._of_patient(piece)
+        return self._matching(piece)
+
+    def _of_patient(self, piece: OfPatient) -> Text:
+        condition = piece.condition.spelled(self)
+        patients = Text(f"SELECT DISTINCT +s.patient FROM study s WHERE {condition.text}", condition.parameters)
+        found = self._lookups.few(patients)
+        if found is not None:
+            return self.spell(Among("p.id", found))
+        return Text(f"EXISTS (SELECT 1 FROM study s WHERE s.patient = p.id AND {condition.text})", condition.parameters)
+
+    def _matching(self, piece: Matching) -> Text:
+        column = f"{piece.alias}.{piece.column}"
         if not piece.of_study:
-            return Text(f"{piece.alias}.{piece.column} GLOB ?", (pattern,))
-        found = self._studies(piece.column, pattern)
+            return _matches(column, piece.pattern)
+        # Every tenant's, within the column's own index: a statement's other conditions choose among them.
+        match = _matches(f"n.{piece.column}", piece.pattern)
+        where = f"n.tenant = ? AND n.{piece.column} IS NOT NULL AND {match.text}"
+        tenants = self._db.execute(_TENANTS).fetchall()
+        statements = [Text(f"SELECT n.id FROM study n WHERE {where}", (each, *match.parameters)) for (each,) in tenants]
+        found = self._lookups.few(*statements)
         if found is not None:
             return self.spell(Among("s.id", found))
         # By the sign the column's index is left alone: it is not in the order that is asked for.
-        return Text(f"+s.{piece.column} GLOB ?", (pattern,))
+        return _matches(f"+{column}", piece.pattern)
+
+
+def _matches(expression: str, pattern: str) -> Text:
+    inside = pattern[1:-1]
+    if len(pattern) > 2 and pattern[0] == pattern[-1] == "*" and "*" not in inside and "?" not in inside:
+        # A little quicker than a pattern.
+        return Text(f"instr({expression}, ?)", (inside,))
+    # GLOB means the same by * and ?; [ has to be quoted.
+    return Text(f"{expression} GLOB ?", (pattern.replace("[", "[[]"),))
 
 
 class SqliteDatabase:
@@ -75,8 +100,8 @@ class SqliteDatabase:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
-        self._dialect = SqliteDialect(self._studies)
-        self._looked_up: dict[tuple[str, str], Sequence[int] | None] | None = None
+        self._lookups = Lookups(lambda text, parameters: connection.execute(text, parameters).fetchall())
+        self._dialect = SqliteDialect(self, self._lookups)
 
     def execute(self, text: str, parameters: Sequence[object] = ()) -> sqlite3.Cursor:
         """See Database."""
@@ -113,36 +138,20 @@ class SqliteDatabase:
         """A statement as SQLite takes it."""
         return statement.spelled(self._dialect)
 
-    def _studies(self, column: str, pattern: str) -> Sequence[int] | None:
-        """See Studies. Within one ``reading`` a pattern is looked for once: page and total ask the same."""
-        known = self._looked_up if self._looked_up is not None else {}
-        asked = column, pattern
-        if asked not in known:
-            # Every tenant's, within the column's own index: a statement's other conditions choose among them.
-            found: list[Found] = []
-            for (tenant,) in self.connection.execute(_TENANTS).fetchall():
-                where = f"n.tenant = ? AND n.{column} IS NOT NULL AND n.{column} GLOB ?"
-                statement = f"SELECT n.id FROM study n WHERE {where} LIMIT ?"
-                more = _FEW_STUDIES + 1 - len(found)
-                found += self.connection.execute(statement, (tenant, pattern, more)).fetchall()
-            known[asked] = [row[0] for row in found] if len(found) <= _FEW_STUDIES else None
-        return known[asked]
-
     @contextmanager
     def reading(self, timeout_s: float) -> Iterator[float]:
         """See Database."""
         deadline_s = time.monotonic() + timeout_s
-        self._looked_up = {}
         self.connection.execute("BEGIN")
         self.connection.set_progress_handler(lambda: time.monotonic() > deadline_s, _OPERATIONS_BETWEEN_LOOKS)
         try:
-            yield deadline_s
+            with self._lookups.remembered():
+                yield deadline_s
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
                 raise SearchTooBroad(searching.too_long(timeout_s)) from error
             raise
         finally:
-            self._looked_up = None
             self.connection.set_progress_handler(None, 0)
             self.connection.execute("ROLLBACK")
 

@@ -40,7 +40,7 @@ _INSTANCE = (
     "i.id, s.study_uid, e.series_uid, i.sop_class_uid, i.current_version FROM instance i"
     " JOIN study s ON s.id = i.study JOIN series e ON e.id = i.series WHERE i.tenant = ?"
 )
-_NO_SERIES = None, None, None, frozenset()
+_NO_SERIES: Found = None, None, None, frozenset()
 
 
 class Standing:

@@ -150,11 +150,13 @@ class Writer:
     def of_another(self, study: int, patient: tuple[str, str, str]) -> bool:
         """Whether a study is another patient's."""
         found = self.db.execute(
-            "SELECT s.id, s.live, s.source_version, p.issuer, p.patient_id, NULL, NULL, NULL"
+            "SELECT s.id, s.live, s.source_version, p.issuer, p.patient_id"
             " FROM study s JOIN patient p ON p.id = s.patient WHERE s.id = ?",
             (study,),
         ).fetchone()
-        return self._of_another(Study(*found, sources=frozenset()), patient)
+        row, live, source, issuer, patient_id = found
+        there = Study(row, live, source, issuer, patient_id, None, None, None, frozenset())
+        return self._of_another(there, patient)
 
     def _of_another(self, study: Study, patient: tuple[str, str, str]) -> bool:
         """Whether a study is another patient's.

@@ -76,8 +76,8 @@ def seen(core: Core) -> set[str]:
     nurse = core.door.policy.by_loopback("127.0.0.1")
     assert nurse is not None
     query = Query(Level.SERIES)
-    decision = core.query.enter(Caller(nurse, Source("test", "127.0.0.1")), query)
-    return {result["0020000E"]["Value"][0] for result in core.query.search(decision, query).results}
+    decision = core.projections.stored.query.enter(Caller(nurse, Source("test", "127.0.0.1")), query)
+    return {result["0020000E"]["Value"][0] for result in core.projections.stored.query.search(decision, query).results}
 
 
 def test_a_series_is_the_outposts_as_long_as_nobody_else_has_sent_of_it(scoped: Core, serve: Serve) -> None:

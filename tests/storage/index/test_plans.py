@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,13 +16,14 @@ from benchmarks import search as benchmark
 from benchmarks.synthetic_index import MAIN, fill_postgres, fill_sqlite
 from storage.dicom.attributes import Level
 from storage.dicom.keys import of_keyword
-from storage.index import ageing, queries
-from storage.index.database import Sql
+from storage.index import ageing, queries, removal, sources
+from storage.index.database import Database, Sql
 from storage.index.postgres import PostgresIndex
-from storage.index.postgres_database import PostgresDatabase, PostgresDialect
+from storage.index.postgres_database import PostgresDatabase
 from storage.index.questions import Ageing, Search
 from storage.index.relational import RelationalIndex
 from storage.index.sqlite import SqliteDatabase, SqliteIndex
+from storage.index.writing import Writer
 from tests.postgres import drop_schema, new_schema
 
 STUDIES, INSTANCES = 3000, 10
@@ -45,7 +46,7 @@ class Filled:
                 scans = [str(line[3]) for line in plan if re.match(r"SCAN [seivdp]\b", line[3])]
                 return [scan for scan in scans if "INDEX" not in scan]
             assert isinstance(db, PostgresDatabase)
-            text = statement.spelled(PostgresDialect())
+            text = db.spelled(statement)
             ((plan,),) = db.execute(f"EXPLAIN (FORMAT JSON) {text.text}", text.parameters).fetchall()
             return [f"{node['Node Type']} on {node['Relation Name']}" for node in _nodes(plan[0]["Plan"])]
 
@@ -104,3 +105,44 @@ def test_old_studies_come_through_the_index_of_arrivals(filled: Filled, dated_be
 def test_a_question_without_an_index_would_be_noticed(filled: Filled) -> None:
     search = Search(MAIN, Level.STUDY, (of_keyword("InstitutionName", "*nowhere*"),))
     assert filled.whole_tables(queries.count(search, None, search.cost.max_counted)) != []
+
+
+class _Undone(Exception):
+    """Takes a change back."""
+
+
+def test_what_is_taken_back_is_found_through_an_index(filled: Filled, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All versions of a study, so that series and study go as well: also what refers to them is not read whole."""
+    kind = SqliteDatabase if isinstance(filled.index, SqliteIndex) else PostgresDatabase
+    noted: list[tuple[str, Sequence[object]]] = []
+
+    def write(db: Database, text: str, *rows: Sequence[object], really: Any = kind.write) -> None:
+        noted.extend((text, row) for row in rows[:1])
+        really(db, text, *rows)
+
+    def change(writer: Writer) -> None:
+        db = writer.db
+        found = db.execute(
+            "SELECT i.tenant, v.version FROM version v JOIN instance i ON i.id = v.instance WHERE i.study = 1"
+        ).fetchall()
+        with monkeypatch.context() as patched:
+            patched.setattr(kind, "write", write)
+            for tenant, version in found:
+                removal.withdraw(writer, tenant, version)
+        if kind is PostgresDatabase:
+            # What is small would be read whole even so.
+            db.script("SET LOCAL enable_seqscan = off")
+        for text, row in noted:
+            explain = "EXPLAIN QUERY PLAN" if kind is SqliteDatabase else "EXPLAIN"
+            plan = [str(line[-1]) for line in db.execute(f"{explain} {text}", row).fetchall()]
+            whole = [line for line in plan if re.search(r"^SCAN (?!.*INDEX)|Seq Scan", line)]
+            assert not whole, (text, plan)
+        assert any("FROM change" in text for text, _ in noted)
+        raise _Undone
+
+    with pytest.raises(_Undone):
+        filled.index._write(change)
+
+
+def test_versions_without_a_source_are_found_through_an_index(filled: Filled) -> None:
+    assert filled.whole_tables(Sql().add(f"{sources.UNKNOWN} LIMIT ?", 9)) == []

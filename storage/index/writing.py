@@ -111,6 +111,7 @@ class Writer:
             " WHERE s.tenant = ? AND s.study_uid = ? AND e.series_uid = ?) WHERE id = ?",
             (key.tenant, key.study_uid, key.series_uid, instance),
         )
+        self._noted(instance)
 
     def settle(self, instance: int) -> None:
         """Let a tombstone stand where its latest version did, and speak so, whatever happened in which order."""
@@ -119,7 +120,6 @@ class Writer:
         ).fetchone()
         self.move(instance, object_key)
         self.voices.choose_instance(instance)
-        self._noted(instance)
 
     def _noted(self, instance: int) -> None:
         """Remember where an instance stands: what it comes to or leaves may have to speak otherwise."""

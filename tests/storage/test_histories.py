@@ -98,8 +98,7 @@ class History:
         self.owed: set[Sent] = set()
         self.deletions: list[tuple[ids.Version, set[Sent]]] = []
 
-    def store(self, what: tuple[Sent, str]) -> None:
-        sent, source = what
+    def store(self, sent: Sent, source: str = "CT1") -> None:
         body, found = encoded(sent)
         version = self.archive.new_version()
         commit = self.archive.store(TENANT, version, found, [body], Sender(source), Conflict.VERSION)
@@ -167,7 +166,7 @@ class History:
 
     def run(self, steps: list[tuple[str, Any]]) -> None:
         actions: dict[str, Callable[[Any], None]] = {
-            "store": self.store,
+            "store": lambda what: self.store(*what),
             "delete": self.delete,
             "delete at once": lambda study: self.delete(study, 2),
             "undo": self.undo,

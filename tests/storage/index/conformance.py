@@ -743,6 +743,17 @@ class IndexContract:
         assert sources_of(index, stays) == {"CT1"}
         assert sources_of(index, back) == {"CT2", "CT3"}
 
+    def test_what_an_undoing_brings_back_takes_its_sources_along(self, index: Index) -> None:
+        same = {"SOPInstanceUID": "1.1", "PatientID": "A"}
+        first = send(index, "CT1", StudyInstanceUID="1.5", SeriesInstanceUID="1.5.1", **same)
+        deletion = CLOCK.next()
+        index.delete(MAIN, deletion, b"{}", index.versions(study(first), EVERYTHING))
+        second = send(index, "CT2", StudyInstanceUID="1.6", SeriesInstanceUID="1.6.1", **same)
+        index.delete(MAIN, CLOCK.next(), b"{}", index.versions(study(second), EVERYTHING))
+        assert (sources_of(index, first), sources_of(index, second)) == (set(), {"CT1", "CT2"})
+        assert undo(index, deletion) == 1
+        assert (sources_of(index, first), sources_of(index, second)) == ({"CT1", "CT2"}, set())
+
     def test_nothing_is_unsourced_that_arrived_here(self, index: Index) -> None:
         one = send(index, "CT1")
         send(index, "")

@@ -61,7 +61,7 @@ class Followed:
 
     def do(self, name: str, what: Any) -> None:
         actions: dict[str, Callable[[Any], None]] = {
-            "store": self.history.store,
+            "store": lambda what: self.history.store(*what),
             "delete": self.history.delete,
             "delete at once": lambda study: self.history.delete(study, 2),
             "undo": self.history.undo,
@@ -95,8 +95,8 @@ def sent(study: str = STUDIES[0], sop: str = "1", patient: str = "A") -> Sent:
 # It hears of the first of two deletions at once, then that the second is undone.
 @example(
     [
-        ("store", sent(STUDIES[1])),
-        ("store", sent(STUDIES[0])),
+        ("store", (sent(STUDIES[1]), "CT1")),
+        ("store", (sent(STUDIES[0]), "CT1")),
         ("delete at once", STUDIES[1]),
         ("undo", 1),
     ],

@@ -101,7 +101,8 @@ def fill(archive: Archive) -> None:
     store(archive, StudyInstanceUID="5.5")
     delete(archive, Target(TENANTS[0], ids.study_uid("5.5")))
     reconcile.purge(archive, 0.0, time.time() + 60)
-    store(archive, StudyInstanceUID="8.8.8", PatientName="Back^Again")
+    readers = ["Gray^Ann", "Sato^Ken"]
+    store(archive, StudyInstanceUID="8.8.8", PatientName="Back^Again", NameOfPhysiciansReadingStudy=readers)
     archive.restore(TENANTS[0], delete(archive, Target(TENANTS[0], ids.study_uid("8.8.8"))))
     store(archive, StudyInstanceUID="7.7")
     delete(archive, Target(TENANTS[0], ids.study_uid("7.7")))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from gateway import assembly, config
+from gateway import assembly, config, views
 from gateway.audit import reading, report
 from gateway.audit.events import AuditEvent
 from gateway.audit.reading import Record, Wanted
@@ -167,29 +167,41 @@ def _studies_of(settings: Settings, tenant: str, issuer: str, patient_id: str) -
         return list(index.studies_of(ids.tenant(tenant), issuer, patient_id))
 
 
+def _names(settings: Settings, tenant: str, studies: Sequence[str]) -> dict[str, str]:
+    """The studies by every name that they have in records: their UIDs, and their pseudonyms in the tenant's views."""
+    names = {study: study for study in studies}
+    for view, given in settings.views.items():
+        if given.tenant == tenant:
+            definition = views.definition(settings, view)
+            names |= {definition.uid(study): study for study in studies}
+    return names
+
+
 def _patient(options: argparse.Namespace) -> int:
     settings = config.load(options.config)
     studies = sorted({*_studies_of(settings, options.tenant, options.issuer, options.patient_id), *options.study})
     if not studies:
         terminal.error("the index knows no study of this patient; name erased ones by --study")
         return terminal.FAILED
+    names = _names(settings, options.tenant, studies)
     wanted = Wanted(
         since=_time(options.since),
         until=_time(options.until),
         actions=report.SEEING,
-        studies=frozenset(studies),
+        studies=frozenset(names),
         tenant=options.tenant,
     )
     with terminal.interruptible():
         _record_use(settings, options.tenant, studies, "patient")
-        found = report.seen(reading.search(directories(settings, options), wanted), frozenset(studies))
+        found = report.seen(reading.search(directories(settings, options), wanted), names)
     if options.json:
         terminal.report({"studies": studies, "seen": [dataclasses.asdict(each) for each in found]})
         return terminal.OK
     terminal.answer(f"{len(studies)} studies")
     for each in found:
         counts = f"{each.requests} requests, {each.instances} instances, {each.frames} frames, {each.size} bytes"
-        who = f"{each.principal} ({each.kind}) from {', '.join(each.addresses)}"
+        through = f" through {each.view}" if each.view else ""
+        who = f"{each.principal} ({each.kind}) from {', '.join(each.addresses)}{through}"
         terminal.answer(
             terminal.safe(f"{each.first[:19]}Z to {each.last[:19]}Z  {who}  {each.action} {each.study}: {counts}")
         )

@@ -7,8 +7,10 @@ import threading
 from pathlib import Path
 
 from gateway import background
+from gateway.context import Caller, Source
 from storage.dicom.attributes import Level
 from storage.index.questions import Search
+from tests.callers import THIS_MACHINE
 from tests.gateway.commands.conftest import MAIN, Site
 from tests.instances import data_set, part10_file
 
@@ -95,3 +97,17 @@ def test_a_file_that_would_be_withheld_is_told_by_the_exit_status(site: Site, tm
     status, _, err = site.command("deid", "check", str(tmp_path / "nothing.dcm"))
     assert status == 1
     assert "nothing.dcm" in err
+
+
+def test_who_saw_a_patients_images_through_a_view_is_in_the_patients_report(site: Site) -> None:
+    site.store()
+    site.command("view", "fill", "--view", "research")
+    shown = site.core.projections.views["research"]
+    (row,) = site.core.views["research"].index.search(Search(MAIN, Level.STUDY))
+    caller = Caller(THIS_MACHINE, Source("DICOMweb", "127.0.0.1"))
+    shown.retrieve.locate(caller, row.study_uid)
+    site.core.trail.close()
+    (seen,) = json.loads(site.command("audit", "patient", "MRN-4711", "--json")[1])["seen"]
+    assert (seen["action"], seen["view"]) == ("read_deidentified", "research")
+    assert seen["study"] != row.study_uid
+    assert "through research  read_deidentified" in site.command("audit", "patient", "MRN-4711")[1]

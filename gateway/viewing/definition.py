@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 
 from pydicom.dataset import Dataset
 
+from gateway.deid import burned_in
 from gateway.deid.identifiers import DictionaryCleaner, Identifiers
 from gateway.deid.profile import Option, Profile
 from gateway.deid.pseudonyms import Pseudonyms
@@ -14,11 +16,14 @@ from gateway.deid.table import Action
 from storage.dicom import identifiers as ids
 from storage.dicom.matching import Condition
 
+MAKING_VERSION = 1
+"""Counts up whenever something else is made of the same instance for another reason than the engine's."""
+
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _TIME_CHARACTERS = 10
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Definition:
     """One view. ``scope`` is over the archive's studies and series as they are stored."""
 
@@ -28,11 +33,16 @@ class Definition:
     profile: Profile
     pseudonyms: Pseudonyms
 
-    @property
+    @cached_property
     def version(self) -> str:
         """Changes with all that decides how the view speaks, and tells nothing of its secret."""
-        digest = hashlib.sha256(f"{self.profile.version} {self.pseudonyms.label('view', self.name)}".encode())
-        return digest.hexdigest()[:16]
+        decides = (
+            str(MAKING_VERSION),
+            self.profile.version,
+            burned_in.identity(),
+            self.pseudonyms.label("view", self.name),
+        )
+        return hashlib.sha256("\n".join(decides).encode()).hexdigest()[:16]
 
     def uid(self, stored: str) -> str:
         """The UID that the view shows in the place of a stored one."""

@@ -25,6 +25,7 @@ _log = logging.getLogger("gateway.background")
 
 _TICK_S = 5.0
 _USAGE_EVERY_S = 30.0
+_AFTER_DEFECT_S = 60.0
 _MOVING_S = 1.0
 """Objects are moved for so long before other work has its turn."""
 _LEARNING_PAUSE_S = 0.1
@@ -61,6 +62,7 @@ def _views_followed(core: assembly.Core, stop: threading.Event) -> Iterator[None
     try:
         yield
     finally:
+        stop.set()  # also when a duty failed and the process ends: nobody would
         for each in followers:
             each.join()
 
@@ -75,7 +77,11 @@ def _follow_view(core: assembly.Core, name: str, stop: threading.Event) -> None:
     )
     duty.due_s = time.monotonic()
     while not stop.wait(max(0.0, duty.due_s - time.monotonic())):
-        duty.run_if_due()
+        try:
+            duty.run_if_due()
+        except Exception:  # the boundary of the thread: a view that stands still would go unnoticed
+            _log.exception("view %s: a defect; it is tried again in %g s", name, _AFTER_DEFECT_S)
+            duty.due_s = time.monotonic() + _AFTER_DEFECT_S
 
 
 def _tell_view(core: assembly.Core, name: str, report: following.Report) -> None:

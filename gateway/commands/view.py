@@ -7,14 +7,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
-from gateway import assembly, config
+from gateway import assembly, config, views
 from gateway.access.door import Door
 from gateway.commands import terminal
 from gateway.commands.administration import administrator, opened
 from gateway.commands.arguments import Commands, with_config, with_json
 from gateway.config import InvalidSettings, Settings
 from gateway.imaging.pool import ImagingPool
-from gateway.viewing.following import Follower, Report
+from gateway.viewing.following import Follower, Report, is_being_filled
 from gateway.viewing.reidentifying import Reidentification
 from gateway.viewing.review import Review
 from storage.archive import Archive
@@ -87,6 +87,9 @@ def _list(options: argparse.Namespace) -> int:
                         "studies": shown.index.count(Search(tenant, Level.STUDY)),
                         "instances": shown.index.count(Search(tenant, Level.INSTANCE)),
                         "withheld": len(shown.index.quarantined(tenant)),
+                        "being_filled": is_being_filled(
+                            assembly.view_notes(views.definition(settings, name), archive.objects)
+                        ),
                     }
                 )
     if options.json:
@@ -97,7 +100,7 @@ def _list(options: argparse.Namespace) -> int:
     for each in found:
         terminal.answer(
             f"{each['view']}  tenant {each['tenant']}  {each['studies']} studies, {each['instances']} instances, "
-            f"{each['withheld']} withheld"
+            f"{each['withheld']} withheld{', being filled' if each['being_filled'] else ''}"
         )
     return terminal.OK
 

@@ -35,6 +35,12 @@ _PLACE = "place"
 """The note of how far a view has come."""
 
 
+def is_being_filled(notes: Notes) -> bool:
+    """Whether a view has not yet been through every study there is."""
+    note, _ = notes.read(_PLACE)
+    return not note or "filled" in note
+
+
 @dataclass(slots=True)
 class Report:
     """What a round did, in instances; ``studies`` are those that were looked at."""

@@ -6,8 +6,11 @@ import json
 import threading
 from pathlib import Path
 
+import pytest
+
 from gateway import background
 from gateway.context import Caller, Source
+from gateway.viewing.following import Follower
 from storage.dicom.attributes import Level
 from storage.index.questions import Search
 from tests.callers import THIS_MACHINE
@@ -18,8 +21,8 @@ from tests.instances import data_set, part10_file
 def test_a_view_is_listed_filled_and_reviewed(site: Site) -> None:
     plain, picture = site.store(), site.store(Modality="US")
     assert site.command("view", "list")[1].splitlines() == [
-        "research  tenant main  0 studies, 0 instances, 0 withheld",
-        "teaching  tenant main  0 studies, 0 instances, 0 withheld",
+        "research  tenant main  0 studies, 0 instances, 0 withheld, being filled",
+        "teaching  tenant main  0 studies, 0 instances, 0 withheld, being filled",
     ]
     status, out, _ = site.command("view", "fill", "--view", "research")
     assert (status, out) == (0, "2 studies looked at: 1 instances made, 0 gone, 1 withheld\n")
@@ -33,6 +36,7 @@ def test_a_view_is_listed_filled_and_reviewed(site: Site) -> None:
     site.command("view", "release", "--view", "research", picture.SOPInstanceUID, "--reason", "looked at it")
     (found, _) = json.loads(site.command("view", "list", "--json")[1])["views"]
     assert (found["studies"], found["instances"], found["withheld"]) == (2, 2, 0)
+    assert not found["being_filled"]
 
 
 def test_whose_a_pseudonym_is_is_told(site: Site) -> None:
@@ -111,3 +115,25 @@ def test_who_saw_a_patients_images_through_a_view_is_in_the_patients_report(site
     assert (seen["action"], seen["view"]) == ("read_deidentified", "research")
     assert seen["study"] != row.study_uid
     assert "through research  read_deidentified" in site.command("audit", "patient", "MRN-4711")[1]
+
+
+def test_a_defect_does_not_end_the_keeping_up_and_the_work_ends_when_a_duty_fails(
+    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A thread that is left behind would keep the process from ending, and its supervisor from starting another."""
+    tried = threading.Event()
+
+    def defect(*_: object) -> None:
+        tried.set()
+        raise ZeroDivisionError
+
+    def failing(*_: object) -> None:
+        assert tried.wait(10)
+        raise KeyError("a duty's defect")
+
+    monkeypatch.setattr(Follower, "follow", defect)
+    monkeypatch.setattr(background, "_complete_studies", failing)
+    monkeypatch.setattr(background, "_TICK_S", 0.1)
+    with pytest.raises(KeyError):
+        background.run(site.core, threading.Event())
+    assert "it is tried again in 60 s" in caplog.text

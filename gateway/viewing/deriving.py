@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 
 from gateway.deid.identifiers import DictionaryCleaner
@@ -20,10 +19,6 @@ from storage.index.base import Index
 from storage.index.stored import Located
 from storage.objects.base import ObjectInfo
 from storage.objects.spliced import Reference, SplicedObjectStore
-
-_log = logging.getLogger("gateway.viewing")
-
-_BLOCK_BYTES = 1 << 20
 
 
 def released(made: str) -> str:

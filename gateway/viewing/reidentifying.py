@@ -13,9 +13,9 @@ from gateway.errors import InvalidParameter, NotFound
 from storage.archive import Archive
 from storage.dicom import identifiers as ids
 from storage.dicom import json_model
-from storage.dicom.attributes import Level
-from storage.dicom.keys import of_keyword
-from storage.dicom.matching import EVERYTHING, Condition
+from storage.dicom.attributes import BY_KEYWORD, Level
+from storage.dicom.keys import single
+from storage.dicom.matching import EVERYTHING
 from storage.index.base import Index
 from storage.index.questions import Search, Target
 from storage.objects.spliced import SplicedObjectStore
@@ -109,7 +109,8 @@ class Reidentification:
         self, tenant: ids.Tenant, shown: Archive, key: str, value: str
     ) -> Iterator[tuple[ids.StudyUid, ids.SopUid | None]]:
         """The studies, or the one instance, of a view that a pseudonym names."""
-        condition: Condition = of_keyword(key, value)
+        # As it stands: a wildcard would tell of everybody at once.
+        condition = single(BY_KEYWORD[key], value)
         level = Level.INSTANCE if key in _LEVELS[1:] else Level.STUDY
         limit = 1 if level is Level.INSTANCE else _MOST
         for row in shown.index.search(Search(tenant, level, (condition,), limit=limit, versions=False)):

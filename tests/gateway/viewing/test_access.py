@@ -231,7 +231,13 @@ async def test_whose_a_pseudonym_is_is_told_to_a_role_of_its_own_and_recorded(
     study = value(found[0], "0020000D")
     _, (original,) = await answered(client, f"/admin/reidentification/research?StudyInstanceUID={study}", EVE)
     assert original["StudyInstanceUID"] == stored.StudyInstanceUID
-    for wrong, status in (("PatientID=nobody", 404), ("PatientName=Gray", 400), ("", 400)):
+    for wrong, status in (
+        ("PatientID=nobody", 404),
+        ("PatientID=*", 404),
+        ("StudyInstanceUID=*", 404),
+        ("PatientName=Gray", 400),
+        ("", 400),
+    ):
         assert (await answered(client, f"/admin/reidentification/research?{wrong}", EVE))[0] == status
     assert (await answered(client, "/admin/reidentification/none?PatientID=1", EVE))[0] == 404
     core.trail.close()

@@ -39,6 +39,17 @@ def with_rules(parser: argparse.ArgumentParser, applying: str) -> None:
     parser.add_argument("--list", action="store_true", help="name each study")
 
 
+def with_bucket(parser: argparse.ArgumentParser) -> None:
+    """Where a bucket of others is, and by whose credentials."""
+    parser.add_argument("--endpoint-url", metavar="URL", help="of s3://BUCKET, when it is not s3.endpoint_url")
+    parser.add_argument(
+        "--credentials",
+        choices=("settings", "boto3"),
+        default="settings",
+        help="for s3://BUCKET: those of the settings, or those that boto3 finds (environment, profile, role)",
+    )
+
+
 def with_workers(parser: argparse.ArgumentParser, what: str = "processes that read at the same time") -> None:
     """``--workers``: as many as there are processors unless told otherwise."""
     count = len(os.sched_getaffinity(0))

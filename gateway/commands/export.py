@@ -13,7 +13,7 @@ from pathlib import Path
 from gateway import assembly, config, stores
 from gateway.commands import terminal
 from gateway.commands.administration import administrator, opened
-from gateway.commands.arguments import Commands, checked, with_config, with_json
+from gateway.commands.arguments import Commands, checked, with_bucket, with_config, with_json
 from gateway.commands.view import imaging_pool, shown_by
 from gateway.config import InvalidSettings, Settings
 from gateway.dimse.sending import SCHEME, Address, StoragePeer
@@ -58,13 +58,7 @@ def add(commands: Commands) -> None:
         "as QIDO-RS has it, finds; may be given again",
     )  # fmt: skip
     parser.add_argument("--manifest", type=Path, metavar="FILE", help="of what a peer got; without it, it is printed")
-    parser.add_argument("--endpoint-url", metavar="URL", help="of s3://BUCKET, when it is not s3.endpoint_url")
-    parser.add_argument(
-        "--credentials",
-        choices=("settings", "boto3"),
-        default="settings",
-        help="for s3://BUCKET: those of the settings, or those that boto3 finds (environment, profile, role)",
-    )
+    with_bucket(parser)
     with_json(parser)
     with_config(parser, run, "give the command again to go on; what is there in a directory or bucket is left")
 

@@ -13,7 +13,7 @@ from typing import TextIO
 
 from gateway import assembly, config, stores
 from gateway.commands import terminal
-from gateway.commands.arguments import Commands, checked, with_config, with_json, with_workers
+from gateway.commands.arguments import Commands, checked, with_bucket, with_config, with_json, with_workers
 from gateway.config import InvalidSettings, Settings
 from gateway.importing import journal as journals
 from gateway.importing import storing
@@ -56,13 +56,7 @@ def add(commands: Commands) -> None:
     parser.add_argument("--journal", type=Path, metavar="FILE", help="note here what is done, and keep it")
     parser.add_argument("--anew", action="store_true", help="do not go on with what an interrupted import left")
     parser.add_argument("--report", type=Path, metavar="FILE", help="write a JSON line for each file not stored")
-    parser.add_argument("--endpoint-url", metavar="URL", help="of s3://BUCKET, when it is not s3.endpoint_url")
-    parser.add_argument(
-        "--credentials",
-        choices=("settings", "boto3"),
-        default="settings",
-        help="for s3://BUCKET: those of the settings, or those that boto3 finds (environment, profile, role)",
-    )
+    with_bucket(parser)
     with_json(parser)
     with_config(parser, run, "give the command again to go on")
 

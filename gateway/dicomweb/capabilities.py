@@ -20,7 +20,10 @@ from storage.dicom import json_model
 WADL = "application/vnd.sun.wadl+xml"
 JSON = "application/json"
 OPENAPI = "application/vnd.oai.openapi+json"
-_ABOUT = "DICOMweb (PS3.18): search, retrieve, store, commitment; deletion and a change feed."
+_ABOUT = (
+    "DICOMweb (PS3.18): search, retrieve, store, commitment; deletion and a change feed. Below /views/NAME the same "
+    "paths search, retrieve and store through a de-identified view; below /share/TOKEN they show what a link shares."
+)
 
 
 def routes(described: Sequence[Route]) -> list[Route]:

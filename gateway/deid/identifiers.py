@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from pydicom.dataset import Dataset
@@ -18,6 +18,7 @@ from pydicom.dataset import Dataset
 from gateway.deid import spellings
 from gateway.deid.spellings import Folded
 from gateway.deid.values import codecs_of, items, texts
+from gateway.errors import NotDeidentified
 from storage.dicom import charsets
 from storage.dicom import vr as vrs
 
@@ -56,6 +57,8 @@ _DATES = frozenset((0x00080012, 0x00080020, 0x00080021, 0x00080022, 0x00080023, 
 
 _HARVESTED = _NUMBERS | _PLACES | _DATES
 _MAX_DEPTH = 32
+_MOST = 2000
+"""Of a kind in one instance: each is looked for in every text."""
 _KEPT_CHARACTERS, _KEPT_TEXTS = 1024, 4096
 
 
@@ -76,13 +79,16 @@ class Identifiers:
     def harvested(cls, data_set: Dataset, is_shown: Callable[[int], bool] = lambda _: False) -> Identifiers:
         """What a data set says of its patient, at any depth; what is no text of its VR is passed over.
 
-        What ``is_shown`` by its attribute, since a profile keeps it, need not be looked for elsewhere.
+        What ``is_shown`` by its attribute, since a profile keeps it, need not be looked for elsewhere. Raises
+        NotDeidentified for more of a kind than can be looked for.
         """
         found: dict[str, set[str]] = {kind.value: set() for kind in Kind}
         for tag, vr, values in _texts(data_set, charsets.DEFAULT, _MAX_DEPTH):
             if values and not is_shown(tag):
                 for kind, value in _of(tag, vr, values):
                     found[kind.value].add(value)
+                    if len(found[kind.value]) > _MOST:
+                        raise NotDeidentified(f"more than {_MOST} {kind} in one instance")
         return cls(**{name: frozenset(values) for name, values in found.items()})
 
     def joined(self, other: Identifiers) -> Identifiers:
@@ -103,28 +109,30 @@ class Identifiers:
         return cls(**{each.name: frozenset(kept[each.name]) for each in fields(cls)})
 
     @cached_property
-    def _patterns(self) -> tuple[re.Pattern[str], ...]:
-        return tuple(
-            pattern
-            for pattern in (
-                spellings.of_names(self.names),
-                spellings.of_numbers(self.numbers),
-                spellings.of_places(self.places),
-                spellings.of_dates(self.dates),
-            )
-            if pattern is not None
+    def _finders(self) -> tuple[Callable[[str], Iterator[tuple[int, int]]], ...]:
+        """What finds all that is known in a folded text."""
+        patterns = (
+            spellings.of_numbers(self.numbers),
+            spellings.of_places(self.places),
+            spellings.of_dates(self.dates),
         )
+        found = [partial(_spans, pattern) for pattern in patterns if pattern is not None]
+        return (spellings.NameFinder(self.names), *found) if self.names else tuple(found)
 
     def places_in(self, text: str) -> list[tuple[int, int]]:
         """Where in a text something stands that identifies the patient: begin and end, in no order."""
         folded = Folded(text)
-        return [folded.span(*found.span()) for pattern in self._patterns for found in pattern.finditer(folded.text)]
+        return [folded.span(*span) for find in self._finders for span in find(folded.text)]
 
     def found_in(self, text: str | bytes) -> bool:
         """Whether a text, or bytes taken as UTF-8, say something that identifies the patient."""
         read = text if isinstance(text, str) else text.decode("utf-8", "replace")
         folded = Folded(read).text
-        return any(pattern.search(folded) for pattern in self._patterns)
+        return any(next(find(folded), None) is not None for find in self._finders)
+
+
+def _spans(pattern: re.Pattern[str], text: str) -> Iterator[tuple[int, int]]:
+    return (found.span() for found in pattern.finditer(text))
 
 
 class DictionaryCleaner:

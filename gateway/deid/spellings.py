@@ -25,6 +25,9 @@ _TITLES = frozenset(
 """Words in names that name nobody."""
 
 _WORDS = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*|\d+")
+_WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*")
+_RUN = re.compile(r"[^\W\d_]+")
+_LONGEST_WORD, _KEPT_WORDS = 128, 10_000
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _LETTERS = {
     "’": "'",
@@ -41,7 +44,7 @@ _LETTERS = {
 }
 _UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa"})
 
-_BETWEEN = r"[\s\-./_,^]*"
+_BETWEEN = r"[\s\-./_,^]{0,8}"
 _NO_LETTER_BEFORE, _NO_LETTER_AFTER = r"(?<![^\W\d_])", r"(?![^\W\d_])"
 
 
@@ -95,16 +98,49 @@ def parts(name: str) -> Iterator[str]:
                     yield together
 
 
-def of_names(names: Collection[str]) -> re.Pattern[str] | None:
-    """Finds names as words of their own, or run together with each other; such of no spaces, anywhere."""
-    if not names:
-        return None
-    anywhere = [name for name in names if _CJK.search(name)]
-    words = [re.escape(name) for name in sorted(names, key=len, reverse=True) if not _CJK.search(name)]
-    found = [re.escape(name) for name in sorted(anywhere, key=len, reverse=True)]
-    if words:
-        found.insert(0, f"{_NO_LETTER_BEFORE}(?:{'|'.join(words)})+{_NO_LETTER_AFTER}")
-    return re.compile("|".join(found))
+class NameFinder:
+    """Finds names as words of their own, or run together with each other; those written without spaces, anywhere.
+
+    A word is taken apart once, so that the time is that of the text's length, whatever names and text are.
+    """
+
+    def __init__(self, names: Collection[str]) -> None:
+        self._words = frozenset(name for name in names if not _CJK.search(name))
+        self._lengths = sorted({len(word) for word in self._words})
+        anywhere = sorted((re.escape(name) for name in names if _CJK.search(name)), key=len, reverse=True)
+        self._anywhere = re.compile("|".join(anywhere)) if anywhere else None
+        self._known: dict[str, bool] = {}
+
+    def __call__(self, text: str) -> Iterator[tuple[int, int]]:
+        """Where in a folded text names stand: begin and end."""
+        if self._words:
+            for found in _WORD.finditer(text):
+                yield from self._in_word(found[0], found.start())
+        if self._anywhere is not None:
+            yield from (found.span() for found in self._anywhere.finditer(text))
+
+    def _in_word(self, word: str, begin: int) -> Iterator[tuple[int, int]]:
+        if self._is_of_names(word) or ("'" in word and self._is_of_names(word.replace("'", ""))):
+            yield begin, begin + len(word)
+        elif "'" in word:
+            for part in _RUN.finditer(word):
+                if self._is_of_names(part[0]):
+                    yield begin + part.start(), begin + part.end()
+
+    def _is_of_names(self, word: str) -> bool:
+        """Whether a word is a name, or nothing but names."""
+        if len(word) > _LONGEST_WORD:
+            return False
+        found = self._known.get(word)
+        if found is None:
+            ends = {0}
+            for begin in range(len(word)):
+                if begin in ends:
+                    ends |= {begin + length for length in self._lengths if word[begin : begin + length] in self._words}
+            found = len(word) in ends
+            if len(self._known) < _KEPT_WORDS:
+                self._known[word] = found
+        return found
 
 
 # Numbers
@@ -150,7 +186,8 @@ def of_places(found: Collection[str]) -> re.Pattern[str] | None:
     if not found:
         return None
     spelled = (
-        r"[\W_]+".join(re.escape(word) for word in place.split(" ")) for place in sorted(found, key=len, reverse=True)
+        r"[\W_]{1,8}".join(re.escape(word) for word in place.split(" "))
+        for place in sorted(found, key=len, reverse=True)
     )
     return re.compile("|".join(rf"(?<![^\W_]){each}(?![^\W_])" for each in spelled))
 
@@ -178,15 +215,17 @@ _ANY_DATE = re.compile(
     rf"|{_YEAR}[-./]{_MONTH}[-./]{_DAY}(?!\d)"
     rf"|{_DAY}[-./]{_MONTH}[-./](?:{_YEAR}|\d\d)(?![\d.])"
     rf"|{_MONTH}[-./]{_DAY}[-./](?:{_YEAR}|\d\d)(?![\d.])"
-    rf"|{_DAY}(?:st|nd|rd|th|\.)?[\s\-]*(?:{_ANY_MONTH})\.?,?[\s\-]*(?:{_YEAR}|'?\d\d)(?!\d))"
-    rf"|{_NO_LETTER_BEFORE}(?:{_ANY_MONTH})\.?\s*{_DAY}(?:st|nd|rd|th)?,?\s+{_YEAR}(?!\d)"
+    rf"|{_DAY}(?:st|nd|rd|th|\.)?[\s\-]{{0,8}}(?:{_ANY_MONTH})\.?,?[\s\-]{{0,8}}(?:{_YEAR}|'?\d\d)(?!\d))"
+    rf"|{_NO_LETTER_BEFORE}(?:{_ANY_MONTH})\.?\s{{0,8}}{_DAY}(?:st|nd|rd|th)?,?\s{{1,8}}{_YEAR}(?!\d)"
 )
-_MAIL = re.compile(r"[\w.+\-]+@[\w\-]+(?:\.[\w\-]+)+")
+# Every repetition is bounded or begins where the one before it cannot go on: none looks at a long text again and again.
+_MAIL = re.compile(r"[\w.+\-]{1,64}@[\w\-]{1,63}(?:\.[\w\-]{1,63}){1,8}")
 _WEB = re.compile(r"(?:https?|ftp)://[^\s<>\"]+")
 _PHONE = re.compile(
-    r"(?<![\w.])(?:\+\d{1,3}[\s\-./()]*)(?:\d[\s\-./()]*){6,12}\d(?!\d)|(?<![\w.])\(?\d{3}\)?[\s\-]\d{3}[\s\-]\d{4}(?![\w.])"
+    r"(?<![\w.])(?:\+\d{1,3}[\s\-./()]{0,4})(?:\d[\s\-./()]{0,4}){6,12}\d(?!\d)"
+    r"|(?<![\w.])\(?\d{3}\)?[\s\-]\d{3}[\s\-]\d{4}(?![\w.])"
 )
-_UID = re.compile(r"(?<![\d.])[0-2](?:\.\d+){5,}(?![\d.])")
+_UID = re.compile(r"(?<![\d.])[0-2](?:\.\d{1,64}){5,62}(?![\d.])")
 
 
 def date(value: str) -> str | None:
@@ -207,15 +246,15 @@ def of_dates(dates: Collection[str]) -> re.Pattern[str] | None:
 
 def _spelled(value: str) -> Iterator[str]:
     year, short, month, day = value[:4], value[2:4], int(value[4:6]), int(value[6:])
-    m, d, between = f"0?{month}", f"0?{day}", r"[\s\-./_]+"
+    m, d, between = f"0?{month}", f"0?{day}", r"[\s\-./_]{1,8}"
     yield rf"(?<!\d){value}"
     years = f"(?:{year}|{short})"
     yield rf"(?<!\d){years}{between}{m}{between}{d}(?!\d)"
     yield rf"(?<!\d){d}{between}{m}{between}{years}(?!\d)"
     yield rf"(?<!\d){m}{between}{d}{between}{years}(?!\d)"
     names = "|".join(sorted(_MONTHS[month - 1], key=len, reverse=True))
-    yield rf"(?<!\d){d}(?:st|nd|rd|th|\.)?[\s\-.]*(?:{names})\.?,?[\s\-.]*'?{years}(?!\d)"
-    yield rf"{_NO_LETTER_BEFORE}(?:{names})\.?\s*{d}(?:st|nd|rd|th)?,?\s*'?{years}(?!\d)"
+    yield rf"(?<!\d){d}(?:st|nd|rd|th|\.)?[\s\-.]{{0,8}}(?:{names})\.?,?[\s\-.]{{0,8}}'?{years}(?!\d)"
+    yield rf"{_NO_LETTER_BEFORE}(?:{names})\.?\s{{0,8}}{d}(?:st|nd|rd|th)?,?\s{{0,8}}'?{years}(?!\d)"
     yield rf"(?<!\d){day:02}{month:02}(?:{year})(?!\d)"
     yield rf"(?<!\d){month:02}{day:02}(?:{year})(?!\d)"
 
@@ -223,5 +262,5 @@ def _spelled(value: str) -> Iterator[str]:
 def suspicious(text: str, *, dates: bool) -> list[tuple[int, int]]:
     """Where something stands that identifies by its form: dates, telephone numbers, mail and web addresses, UIDs."""
     folded = Folded(text)
-    patterns = (_MAIL, _WEB, _PHONE, _UID, *((_ANY_DATE,) if dates else ()))
+    patterns = (*((_MAIL,) if "@" in text else ()), _WEB, _PHONE, _UID, *((_ANY_DATE,) if dates else ()))
     return [folded.span(*found.span()) for pattern in patterns for found in pattern.finditer(folded.text)]

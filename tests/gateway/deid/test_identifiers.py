@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
+from itertools import islice, product
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
 from gateway.deid.identifiers import REPLACEMENT, DictionaryCleaner, Identifiers
+from gateway.errors import NotDeidentified
 
 
 def known(**attributes: object) -> Identifiers:
@@ -161,3 +165,40 @@ def _named(name: str) -> Dataset:
     data_set = Dataset()
     data_set.add_new(0x00100010, "PN", name.replace("\\", " "))
     return data_set
+
+
+HOSTILE = [
+    "x" * 500_000,
+    "x@" * 100_000,
+    "1" + " " * 400_000,
+    "1 " * 200_000,
+    "1." * 200_000,
+    "+1" * 200_000,
+    "aa" * 60 + "b",
+    ("aa" * 60 + "b ") * 3000,
+    "'a" * 100_000,
+    "jan " * 100_000,
+    "\u0301" * 200_000,
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+def test_no_text_and_no_name_takes_more_than_its_length(text: str) -> None:
+    """A deadline as for liveness: each of these once took minutes, or would have for ever."""
+    found = Identifiers(
+        names=frozenset("a" * length for length in range(2, 60)),
+        numbers=frozenset(("11111", "1111111x")),
+        places=frozenset(("x x x x", "jan jan jan")),
+        dates=frozenset(("19610703",)),
+    )
+    begun_s = time.process_time()
+    DictionaryCleaner(found).clean(text)
+    found.found_in(text)
+    assert time.process_time() - begun_s < 20
+
+
+def test_more_names_than_can_be_looked_for_are_refused() -> None:
+    data_set = Dataset()
+    data_set.OtherPatientNames = ["".join(letters) for letters in islice(product("abcdefghijklmnop", repeat=4), 2500)]
+    with pytest.raises(NotDeidentified):
+        Identifiers.harvested(data_set)

@@ -69,7 +69,7 @@ class Contents:
     def clear(self) -> None:
         """Take out everything: what was made by another profile or key is not to be shown a moment longer."""
         tenant = self._definition.tenant
-        for row in list(studies_of(self._shown, tenant, EVERYTHING)):
+        for row in studies_of(self._shown, tenant, EVERYTHING):
             self.replace(self._shown.index.everything_of(tenant, row.study_uid))
 
     def take_out_all_but(self, studies: Iterator[ids.StudyUid]) -> int:

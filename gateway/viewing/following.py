@@ -18,7 +18,7 @@ from gateway.viewing.contents import Contents, studies_of
 from gateway.viewing.definition import Definition, made_of
 from gateway.viewing.deriving import Deriver, released
 from gateway.viewing.notes import Note, Notes
-from gateway.viewing.opening import Opened, opened
+from gateway.viewing.opening import opened
 from gateway.viewing.patients import KnownPatients, Patient
 from storage.archive import Archive
 from storage.dicom import identifiers as ids
@@ -163,34 +163,55 @@ class Follower:
         return ()
 
     def update(self, study_uid: ids.StudyUid, report: Report) -> None:
-        """Bring one study up with the archive."""
+        """Bring one study up with the archive; an instance at a time is in memory."""
         definition, index = self.definition, self._source.index
         report.studies += 1
-        located = index.locate(Target(definition.tenant, study_uid), definition.scope)
-        work = self._work(study_uid, located)
-        self._contents.replace(work.replaced)
-        self._contents.take_out(work.gone)
-        report.gone += len(work.gone)
+        work = self._taken_out(study_uid, report)
         if not work.new:
             return
         (metadata,) = index.metadata([work.new[0].version_id])
         patient = Patient.of(metadata, study_uid)
-        ready: list[tuple[Located, Opened]] = []
         learned = Identifiers()
         for each in work.new:
             with self._withholding(each, report):
-                found = opened(self._source, each)
-                learned = learned.joined(self.definition.harvested(found.data_set))
-                ready.append((each, found))
+                learned = learned.joined(definition.harvested(opened(self._source, each).data_set))
         known = self._patients.learn(patient, learned)
-        if known.new != Identifiers() and patient.patient_id:
-            for other in index.studies_of(definition.tenant, patient.issuer, patient.patient_id):
-                self._clean_again(other, known.new, report)
+        unclean = self._unclean(patient, study_uid, known.new)
+        if study_uid in unclean:
+            work = self._work(study_uid)
         pseudonym, cleaner = patient.pseudonymous(definition), definition.cleaner(known.identifiers)
-        for each, found in ready:
+        for each in work.new:
+            if made_of(definition.version_of(each.version, 0)) in self._contents.withheld(study_uid):
+                continue
             with self._withholding(each, report):
-                self._deriver.derive(each, found, pseudonym, cleaner, known.revision)
+                self._deriver.derive(each, opened(self._source, each), pseudonym, cleaner, known.revision)
                 report.made += 1
+        for other in unclean:
+            if other != study_uid:
+                self.update(other, report)
+
+    def _taken_out(self, study_uid: ids.StudyUid, report: Report) -> _Work:
+        """What there is to do in a study, once what is gone or replaced there is no more in the view."""
+        work = self._work(study_uid)
+        self._contents.replace(work.replaced)
+        self._contents.take_out(work.gone)
+        report.gone += len(work.gone)
+        return work
+
+    def _unclean(self, patient: Patient, study_uid: ids.StudyUid, learned: Identifiers) -> list[ids.StudyUid]:
+        """Studies of a patient that showed something that was learned, once what did is no more in the view."""
+        if learned == Identifiers():
+            return []
+        of_patient: Sequence[ids.StudyUid] = [study_uid]
+        if patient.patient_id:
+            of_patient = self._source.index.studies_of(self.definition.tenant, patient.issuer, patient.patient_id)
+        found = []
+        for each in of_patient:
+            showing = {version for version, text in self._contents.texts(each) if learned.found_in(text)}
+            if showing:
+                self._contents.replace([one for one in self._contents.of(each) if one.version in showing])
+                found.append(each)
+        return found
 
     def release(self, withheld: Quarantined, report: Report) -> None:
         """Show an instance that was withheld since text may be burned in; somebody answers for it."""
@@ -199,9 +220,10 @@ class Follower:
         self._contents.forget_withheld(withheld.key.study_uid, [made_of(withheld.version)])
         self.update(withheld.key.study_uid, report)
 
-    def _work(self, study_uid: ids.StudyUid, located: Sequence[Located]) -> _Work:
+    def _work(self, study_uid: ids.StudyUid) -> _Work:
         """What is to be made, and what is here of instances that are replaced, or gone there."""
         definition = self.definition
+        located = self._source.index.locate(Target(definition.tenant, study_uid), definition.scope)
         here, withheld = self._contents.of(study_uid), self._contents.withheld(study_uid)
         made = {made_of(each.version) for each in here if not each.deleted} | withheld.keys()
         wanted = {made_of(definition.version_of(each.version, 0)): each for each in located}
@@ -230,10 +252,3 @@ class Follower:
             report.withheld += 1
             _log.exception("view %s: a defect while an instance was de-identified", self.definition.name)
             self._contents.withhold(located, f"a defect: {type(error).__name__}")
-
-    def _clean_again(self, study_uid: ids.StudyUid, learned: Identifiers, report: Report) -> None:
-        """Make anew what shows something that was learned."""
-        showing = {version for version, text in self._contents.texts(study_uid) if learned.found_in(text)}
-        if showing:
-            self._contents.replace([each for each in self._contents.of(study_uid) if each.version in showing])
-            self.update(study_uid, report)

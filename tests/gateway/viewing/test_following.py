@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import io
 import json
+import tracemalloc
 from typing import Any
 
 import pydicom
@@ -268,3 +269,35 @@ async def test_a_round_that_is_broken_off_is_gone_on_with(client: Client, core: 
     assert first.made == 2
     assert follower.follow().made == 2
     assert len(await search(client, "studies")) == 4
+
+
+@pytest.mark.parametrize("patient_id", ["MRN-4711", ""])
+async def test_what_a_later_instance_of_a_study_teaches_cleans_the_earlier_ones_of_it_once(
+    client: Client, core: Core, follower: Follower, patient_id: str
+) -> None:
+    first = of_person(PatientID=patient_id, SeriesDescription="compare with Smith")
+    await put(client, first)
+    follower.follow()
+    later = of_person(
+        PatientID=patient_id, StudyInstanceUID=first.StudyInstanceUID, PerformingPhysicianName="Smith^Joan"
+    )
+    await put(client, later)
+    report = follower.follow()
+    assert report.made == 2
+    texts = {value(each, "0008103E") for each in await search(client, "series") if "Value" in each.get("0008103E", {})}
+    assert texts == {"compare with ***"}
+    assert len(list(core.views["research"].objects.list(""))) == 2
+
+
+async def test_a_study_is_not_held_in_memory(client: Client, follower: Follower) -> None:
+    """Its headers come one after the other, however many and however long they are."""
+    study = instances.uid()
+    for number in range(12):
+        comment = f"{number} " + "x" * 500_000
+        await put(client, of_person(StudyInstanceUID=study, MultienergyAcquisitionDescription=comment))
+    tracemalloc.start()
+    try:
+        assert follower.follow().made == 12
+        assert tracemalloc.get_traced_memory()[1] < 6_000_000
+    finally:
+        tracemalloc.stop()

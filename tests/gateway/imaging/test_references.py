@@ -82,7 +82,7 @@ def test_what_dcmtk_can_read_it_shows_within_one_grey_level_of_us(tmp_path: Path
         if ours.shape != theirs.shape or np.abs(ours - theirs).max() > 1:
             different.append(path.name)
     assert different == []
-    assert compared >= (90 if SHARED.exists() else 50)
+    assert compared >= (90 if SHARED.exists() else 40)
 
 
 @pytest.mark.parametrize(

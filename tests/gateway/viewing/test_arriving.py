@@ -42,7 +42,8 @@ PERSON = {
     "AccessionNumber": "ACC-99",
     "StudyDescription": "CT thorax of Zelda Quimby",
 }
-SAID = (b"Quimby", b"Zelda", b"4711", b"19610703", b"ACC-99", b"RAW_SCU")
+# Nothing so short that a random or hashed number could have it in it.
+SAID = (b"Quimby", b"Zelda", b"MRN-4711", b"19610703", b"ACC-99", b"RAW_SCU")
 OPTIONS = ("clean_descriptors", "clean_pixel_data", "retain_longitudinal_modified_dates")
 
 

@@ -66,7 +66,7 @@ async def test_what_is_stored_appears_in_the_view_in_pseudonyms_only(client: Cli
     assert (report.made, report.gone, report.withheld) == (1, 0, 0)
     (found,) = await search(client, "studies", includefield="StudyDescription")
     text = json.dumps(found)
-    for each in ("Gray", "Ann", "4711", "19610703", "ACC-99", "House", "Princeton", stored.StudyInstanceUID):
+    for each in ("Gray", "Ann", "MRN-4711", "19610703", "ACC-99", "House", "Princeton", stored.StudyInstanceUID):
         assert each not in text
     assert value(found, "00081030") == "CT thorax of ***"
     assert value(found, "00080020") != "20260101"

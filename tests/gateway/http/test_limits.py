@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -116,7 +117,11 @@ async def test_requests_without_a_key_are_refused_and_audited_up_to_a_rate(clien
 
 @pytest.mark.parametrize("http", [{"principal_rate": 0.5}, {"source_rate": 0.5}], ids=["principal", "source"])
 async def test_requests_of_one_principal_or_address_are_held_to_a_rate(client: Client) -> None:
-    assert [await status(client, GOOD) for _ in range(7)] == [204] * 5 + [429] * 2
+    began_s = time.monotonic()
+    found = [await status(client, GOOD) for _ in range(12)]
+    assert found[:5] == [204] * 5, "ten seconds' worth at once"
+    assert 429 in found
+    assert found.count(204) <= 5 + 1 + 0.5 * (time.monotonic() - began_s)
 
 
 async def test_principals_have_no_rate_unless_one_is_set(client: Client) -> None:

@@ -69,7 +69,8 @@ faults: $(STAMP) ## ROUNDS faults for each pair of engines while it ingests, the
 
 grid: $(STAMP) ## the interop suite on every pair of engines, with one and with three workers a face
 	for workers in 1 3; do \
-		$(BIN)/python -m pytest -n 3 --dist worksteal tests/interop --face-workers $$workers || exit 1; \
+		$(BIN)/python -m pytest -n 3 --dist worksteal tests/interop --face-workers $$workers \
+			--engines local+sqlite,s3+sqlite,s3+postgres || exit 1; \
 	done
 
 advisories: $(STAMP) ## compare what is installed with the advisory database (needs the internet)

@@ -24,17 +24,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Options of the grid: which engines, and how many workers."""
     parser.addoption(
         "--engines",
-        default=",".join(engine_pairs.PAIRS),
-        help="the pairs of engines that the interop suite runs on, with commas between (all of them)",
+        help="the pairs of engines that the interop suite runs on, with commas between; without it all of them, but what"
+        " is marked `dealt` only those that it is dealt to",
     )
     parser.addoption("--face-workers", default="2", help="worker processes of each face in the interop suite (2)")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """What asks for engines runs on every pair."""
+    """What asks for engines runs on every pair, or on those that it is dealt to."""
+    chosen = metafunc.config.getoption("--engines")
+    dealt = metafunc.definition.get_closest_marker("dealt")
+    pairs = chosen.split(",") if chosen else dealt.args if dealt else engine_pairs.PAIRS
     for fixture, scope in (("engines", "module"), ("own_engines", "function")):
         if fixture in metafunc.fixturenames:
-            pairs = metafunc.config.getoption("--engines").split(",")
             metafunc.parametrize(fixture, pairs, indirect=True, scope=scope)
 
 

@@ -21,7 +21,11 @@ from tests.instances import part10_file
 from tests.programs import need_program
 from tests.serving import Gateway
 
-pytestmark = [need_program("dcmp2pgm", "dcmtk"), pytest.mark.xdist_group("dcmtk states")]
+pytestmark = [
+    pytest.mark.dealt("s3+sqlite"),
+    need_program("dcmp2pgm", "dcmtk"),
+    pytest.mark.xdist_group("dcmtk states"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -33,6 +33,8 @@ from tests.raw_scu import RawScu
 from tests.serving import Gateway
 
 EXPLICIT, DEFLATED = file_meta.EXPLICIT_VR_LITTLE_ENDIAN, file_meta.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
+pytestmark = pytest.mark.dealt("s3+sqlite")
+
 MARK = "Zyxwvut"
 EMPTY_ITEM = b"\xfe\xff\x00\xe0\0\0\0\0"
 

@@ -7,10 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import requests
 
 from tests.instances import data_set, part10_file
 from tests.serving import Gateway
+
+pytestmark = pytest.mark.dealt("local+sqlite", "s3+postgres")
 
 COUNT = 120
 

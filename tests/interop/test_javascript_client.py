@@ -13,6 +13,8 @@ import pytest
 from tests.programs import in_ci, need_program
 from tests.serving import Gateway
 
+pytestmark = pytest.mark.dealt("s3+postgres")
+
 PROGRAM = Path(__file__).parent / "javascript" / "client.cjs"
 MODULES = Path(sys.prefix) / "node_modules"
 """Where ``make test`` puts what package.json beside the program names."""

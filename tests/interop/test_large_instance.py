@@ -19,7 +19,7 @@ from storage.dicom import file_meta
 from tests.instances import CT, data_set, encapsulated, encode, text, uid
 from tests.serving import Gateway, title
 
-pytestmark = pytest.mark.xdist_group("large")
+pytestmark = [pytest.mark.dealt("local+sqlite", "s3+postgres"), pytest.mark.xdist_group("large")]
 
 PEAK_KIB = 256 << 10
 IMAGING_BYTES = 2 << 30

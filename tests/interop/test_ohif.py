@@ -24,7 +24,12 @@ from tests.interop.ohif import DIST, Viewer
 from tests.programs import in_ci, need_program
 from tests.serving import Gateway
 
-pytestmark = [need_program("chromium", "chromium"), pytest.mark.xdist_group("browser"), pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.dealt("s3+postgres"),
+    need_program("chromium", "chromium"),
+    pytest.mark.xdist_group("browser"),
+    pytest.mark.timeout(600),
+]
 
 SAMPLES = Path(__file__).parents[2] / "sample_dicom" / "studies"
 _ARGUMENTS = [

@@ -15,6 +15,7 @@ from tests.instances import SHARED, extract_file
 from tests.serving import Gateway
 
 pytestmark = [
+    pytest.mark.dealt("local+sqlite"),
     pytest.mark.skipif(not SHARED.exists(), reason="needs ../shared/dicom"),
     pytest.mark.xdist_group("rendered files"),
 ]

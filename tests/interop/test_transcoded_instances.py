@@ -12,6 +12,8 @@ from gateway.imaging.encode import ENCODERS
 from tests.programs import need_program
 from tests.serving import Gateway
 
+pytestmark = pytest.mark.dealt("s3+sqlite")
+
 SAMPLES = Path(__file__).parents[2] / "sample_dicom" / "studies"
 KNOWN = sorted(uid for uid in {*ENCODERS, "1.2.840.10008.1.2.1"} if ".4.20" not in uid)
 """Debian's dciodvfy is older than HTJ2K."""

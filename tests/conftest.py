@@ -24,7 +24,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Options of the grid: which engines, and how many workers."""
     parser.addoption(
         "--engines",
-        help="the pairs of engines that the interop suite runs on, with commas between; without it all of them, but what"
+        help="the pairs of engines that the interop suite runs on, with commas between; without it all, but what"
         " is marked `dealt` only those that it is dealt to",
     )
     parser.addoption("--face-workers", default="2", help="worker processes of each face in the interop suite (2)")

@@ -15,8 +15,9 @@ from gateway.deid.profile import Profile
 from gateway.deid.pseudonyms import DateShift, Pseudonyms
 from gateway.deid.recipe import Recipe
 from gateway.deid.safe_private import SafePrivate
+from gateway.imaging import lettering
 from gateway.stores import KEY_BYTES, key_in_file, key_of
-from gateway.viewing.definition import Definition
+from gateway.viewing.definition import Definition, Lettering
 from storage.dicom import identifiers as ids
 from storage.dicom.matching import EVERYTHING, Condition
 
@@ -38,6 +39,7 @@ def definition(settings: Settings, name: str) -> Definition:
             _key(given, f"views.{name}", directory(settings) / f"{name}.key"),
             DateShift(given.min_shift_days, given.max_shift_days),
         ),
+        Lettering(given.find_text),
     )
 
 
@@ -50,15 +52,25 @@ def check(settings: Settings, named: frozenset[str]) -> None:
         raise InvalidSettings(["views: not with storage.read_only: a view keeps objects of its own"])
     for name, given in settings.views.items():
         _scope(settings, name)
-        _profile(given, f"views.{name}")
-        _given_key(given, f"views.{name}")
+        _check(settings, given, f"views.{name}")
     for name, section in settings.deidentification.items():
-        _profile(section, f"deidentification.{name}")
-        _given_key(section, f"deidentification.{name}")
+        _check(settings, section, f"deidentification.{name}")
     if unknown := sorted(named - settings.views.keys()):
         raise InvalidSettings(
             [f"access.policy_file: a rule names the view {unknown[0]!r}, but there is no [views.{unknown[0]}]"]
         )
+
+
+def _check(settings: Settings, given: DeidentificationSettings, where: str) -> None:
+    _profile(given, where)
+    _given_key(given, where)
+    if given.find_text == "no":
+        return
+    if not lettering.is_installed():
+        raise InvalidSettings([f"{where}.find_text: needs the extra ocr: pip install 'dicomweb-gateway[ocr]'"])
+    if settings.imaging.memory_bytes < lettering.MIN_MEMORY_BYTES:
+        least = lettering.MIN_MEMORY_BYTES
+        raise InvalidSettings([f"{where}.find_text: needs imaging.memory_bytes of at least {least}"])
 
 
 def profile(settings: Settings, name: str) -> Profile:
@@ -74,7 +86,8 @@ def arriving(settings: Settings, name: str) -> Definition:
     given, where = settings.deidentification[name], f"deidentification.{name}"
     key = _key(given, where, settings.storage.directory / "deidentification" / f"{name}.key")
     pseudonyms = Pseudonyms(key, DateShift(given.min_shift_days, given.max_shift_days))
-    return Definition(name, ids.Tenant("main"), EVERYTHING, _profile(given, where), pseudonyms)
+    rules = _profile(given, where)
+    return Definition(name, ids.Tenant("main"), EVERYTHING, rules, pseudonyms, Lettering(given.find_text))
 
 
 def _profile(given: DeidentificationSettings, where: str) -> Profile:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, model_validator
 
@@ -25,6 +25,9 @@ class DeidentificationSettings(Section):
     """Rules of one's own for single attributes, each with its reason; see docs/deidentification.md."""
     safe_private_file: Path | None = None
     """A file of private attributes that are safe, for the option ``retain_safe_private``."""
+    find_text: Literal["no", "withhold", "blank"] = "no"
+    """Whether frames are looked through for text that is burned in, by the extra ``ocr``: what has some is withheld,
+    or the text is blanked (needs ``clean_pixel_data``). What is suspect without a look is withheld all the same."""
     min_shift_days: int = Field(default=-3650, ge=-_CENTURY_DAYS, le=_CENTURY_DAYS)
     """Dates of a patient are all shifted by so many days at least; negative is into the past."""
     max_shift_days: int = Field(default=-31, ge=-_CENTURY_DAYS, le=_CENTURY_DAYS)
@@ -40,6 +43,8 @@ class DeidentificationSettings(Section):
     def _makes_sense(self) -> DeidentificationSettings:
         if self.key_file and self.key.get_secret_value():
             raise ValueError("key: not together with key_file")
+        if self.find_text == "blank" and "clean_pixel_data" not in self.options:
+            raise ValueError('find_text: "blank" needs the option clean_pixel_data')
         if self.min_shift_days > self.max_shift_days or self.min_shift_days == self.max_shift_days == 0:
             raise ValueError("max_shift_days: not less than min_shift_days, and not both 0")
         return self

@@ -21,6 +21,7 @@ from gateway.imaging.decode import EncodedFrame, decode, decoded_description, na
 from gateway.imaging.description import PixelDescription
 from gateway.imaging.encode import encode as encode_frame
 from gateway.imaging.errors import FrameDamaged, ImagingError
+from gateway.imaging.lettering import lettering
 from gateway.imaging.native import Pixels
 from gateway.imaging.picture import RenderedImage, encode
 from gateway.imaging.presentation import Presentation
@@ -64,6 +65,13 @@ class BlankJob:
 
 
 @dataclass(frozen=True, slots=True)
+class LetteringJob:
+    """Decode a frame and say where something looks like writing, as a JSON array of rectangles."""
+
+    frame: EncodedFrame
+
+
+@dataclass(frozen=True, slots=True)
 class RenderJob:
     """Decode and render a frame."""
 
@@ -81,7 +89,7 @@ class AnimationJob:
     request: RenderRequest
 
 
-Job: TypeAlias = DecodeJob | EncodeJob | BlankJob | RenderJob | AnimationJob
+Job: TypeAlias = DecodeJob | EncodeJob | BlankJob | LetteringJob | RenderJob | AnimationJob
 Answer: TypeAlias = bytes | RenderedImage
 
 
@@ -106,6 +114,8 @@ def perform(job: Job, following: Callable[[], Job]) -> Answer:
         picture, profile = _picture(job)
         return encode(picture, job.request.media_type, job.request.quality, profile)
     pixels, description = _decoded(job.frame)
+    if isinstance(job, LetteringJob):
+        return json.dumps(lettering(pixels)).encode()
     if isinstance(job, BlankJob):
         pixels = blanked(pixels, description, job.blank, job.keep)
         if job.transfer_syntax_uid == EXPLICIT_VR_LITTLE_ENDIAN:

@@ -4,6 +4,7 @@ Decoders are large C libraries fed with other people's bytes. Each job runs in a
 may be killed at any time; the callers see a domain error and the next job a fresh process.
 """
 
+import json
 import os
 import queue
 import socket
@@ -29,6 +30,7 @@ from gateway.imaging.jobs import (
     DecodeJob,
     EncodeJob,
     Job,
+    LetteringJob,
     RenderJob,
     receive_answer,
     send_job,
@@ -50,6 +52,7 @@ _KINDS: dict[type[Job], str] = {
     DecodeJob: "decode",
     EncodeJob: "encode",
     BlankJob: "encode",
+    LetteringJob: "letter",
     RenderJob: "render",
     AnimationJob: "animate",
 }
@@ -138,6 +141,16 @@ class ImagingPool:
         if not isinstance(answer, bytes):
             raise FrameDamaged("the worker answered with another kind of result")
         return answer
+
+    def lettering(self, frame: EncodedFrame) -> tuple[Rectangle, ...]:
+        """Where in the frame something looks like writing; raises as `decode`. Needs the extra ``ocr``."""
+        answer = self._run(LetteringJob(frame))
+        if not isinstance(answer, bytes):
+            raise FrameDamaged("the worker answered with another kind of result")
+        try:
+            return tuple((int(x0), int(y0), int(x1), int(y1)) for x0, y0, x1, y1 in json.loads(answer))
+        except (ValueError, TypeError) as error:
+            raise FrameDamaged("the worker answered with something else than rectangles") from error
 
     def render(self, frame: EncodedFrame, presentation: Presentation, request: RenderRequest) -> RenderedImage:
         """Return a picture of the frame; raises as `decode`, and InvalidRendering."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from enum import Enum
 from functools import cached_property
 
 from pydicom.dataset import Dataset
@@ -13,6 +14,7 @@ from gateway.deid.identifiers import DictionaryCleaner, Identifiers
 from gateway.deid.profile import Option, Profile
 from gateway.deid.pseudonyms import Pseudonyms
 from gateway.deid.table import Action
+from gateway.imaging import lettering
 from storage.dicom import identifiers as ids
 from storage.dicom.matching import Condition
 
@@ -21,6 +23,15 @@ MAKING_VERSION = 1
 
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _TIME_CHARACTERS = 10
+
+
+class Lettering(Enum):
+    """What becomes of text that is found in pixels."""
+
+    UNSEEN = "no"
+    """Nobody looks for any."""
+    WITHHELD = "withhold"
+    BLANKED = "blank"
 
 
 @dataclass(frozen=True)
@@ -32,16 +43,19 @@ class Definition:
     scope: Condition
     profile: Profile
     pseudonyms: Pseudonyms
+    lettering: Lettering = Lettering.UNSEEN
 
     @cached_property
     def version(self) -> str:
         """Changes with all that decides how the view speaks, and tells nothing of its secret."""
-        decides = (
+        decides: tuple[str, ...] = (
             str(MAKING_VERSION),
             self.profile.version,
             burned_in.identity(),
             self.pseudonyms.label("view", self.name),
         )
+        if self.lettering is not Lettering.UNSEEN:
+            decides += (self.lettering.value, lettering.identity())
         return hashlib.sha256("\n".join(decides).encode()).hexdigest()[:16]
 
     def uid(self, stored: str) -> str:

@@ -20,8 +20,9 @@ from gateway.deid.burned_in import BurnedIn
 from gateway.deid.engine import Deidentified
 from gateway.deid.pixel_data import PixelFindings
 from gateway.deid.values import made
-from gateway.errors import NotDeidentified
+from gateway.errors import NotAcceptable, NotDeidentified, NotFound
 from gateway.imaging import encode
+from gateway.imaging.blanking import Rectangle
 from gateway.imaging.errors import ImagingError
 from gateway.imaging.pool import ImagingPool
 from gateway.services.frames import FrameReader
@@ -43,6 +44,10 @@ _TAGS = {"7FE00008": 0x7FE00008, "7FE00009": 0x7FE00009, "7FE00010": 0x7FE00010}
 _PLAIN = (file_meta.EXPLICIT_VR_BIG_ENDIAN, file_meta.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN)
 _WRITERS = frozenset(encode.ENCODERS) - frozenset(encode.LOSSY_METHODS)
 _PHOTOMETRIC, _PLANAR = 0x00280004, 0x00280006
+
+
+_LOOKED_AT = 100
+"""So many frames are looked through for text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +96,27 @@ class PixelWriter:
                 yield self._native(located, pixels, found, path)
             else:
                 yield self._encapsulated(located, pixels, found.pixels, path)
+
+    def lettering(self, located: Located) -> Iterator[tuple[int, Rectangle]]:
+        """Where something looks like writing, frame by frame: its number and a rectangle.
+
+        Of very many frames some are looked at, the first and the last among them: what a device burns in, it burns
+        into all of them.
+
+        Raises
+        ------
+        NotDeidentified
+            Nobody can look.
+        """
+        reader = self._reader(located)
+        try:
+            numbers = _spread(reader.count, _LOOKED_AT)
+            reader.check(numbers)
+            for number in numbers:
+                for found in self._pool.lettering(reader.encoded(number)):
+                    yield number, found
+        except (ImagingError, NotAcceptable, NotFound) as error:
+            raise NotDeidentified(f"its pixels cannot be looked through for text: {error}") from error
 
     # As stored, as far as possible
 
@@ -153,9 +179,7 @@ class PixelWriter:
 
     def _blanked(self, located: Located, data_set: Dataset, burned: BurnedIn, path: Path) -> Written:
         """Every frame with its parts made black, in its own syntax where that is lossless, else as native pixels."""
-        reader = FrameReader(
-            self._source, self._pool, located, lambda: json_model.loads(next(iter(self._metadata(located))))
-        )
+        reader = self._reader(located)
         stored = plain(located.transfer_syntax_uid)
         syntax = stored if stored in _WRITERS else ids.TransferSyntaxUid(file_meta.EXPLICIT_VR_LITTLE_ENDIAN)
         try:
@@ -172,8 +196,14 @@ class PixelWriter:
         markers.pixels_cleaned(data_set)
         return Written(syntax, _element(sizes, syntax, description.bits_allocated, path))
 
-    def _metadata(self, located: Located) -> Iterator[bytes]:
-        return self._source.index.metadata([located.version_id])
+    def _reader(self, located: Located) -> FrameReader:
+        def metadata() -> json_model.JsonDataSet:
+            found: json_model.JsonDataSet = json_model.loads(
+                next(iter(self._source.index.metadata([located.version_id])))
+            )
+            return found
+
+        return FrameReader(self._source, self._pool, located, metadata)
 
     def _write_frames(self, reader: FrameReader, burned: BurnedIn, syntax: str, path: Path) -> list[int]:
         sizes = []
@@ -185,6 +215,13 @@ class PixelWriter:
                 if syntax in _WRITERS and len(frame) % 2:
                     file.write(b"\0")
         return sizes
+
+
+def _spread(count: int, most: int) -> Sequence[int]:
+    """Numbers of frames, counted from 1: all of them, or so many evenly spread, the first and the last among them."""
+    if count <= most:
+        return range(1, count + 1)
+    return [1 + each * (count - 1) // (most - 1) for each in range(most)]
 
 
 def _element(sizes: Sequence[int], syntax: str, bits_allocated: int, path: Path) -> list[Piece]:

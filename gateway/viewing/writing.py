@@ -6,20 +6,20 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 
-from gateway.deid.burned_in import BurnedIn, assess
+from gateway.deid.burned_in import BurnedIn, Region, assess
 from gateway.deid.engine import deidentify
 from gateway.deid.identifiers import DictionaryCleaner
 from gateway.deid.profile import Option
 from gateway.deid.pseudonyms import PseudonymousPatient
 from gateway.deid.verification import residues
 from gateway.errors import NotDeidentified
-from gateway.viewing.definition import Definition
+from gateway.viewing.definition import Definition, Lettering
 from gateway.viewing.opening import Opened
 from gateway.viewing.pixels import Piece, PixelWriter, Written, plain
 from storage.archive import InstanceReader
@@ -87,7 +87,7 @@ class InstanceWriter:
         storage.errors.StorageUnavailable
         """
         definition = self._definition
-        burned = self._burned(opened, answered_for)
+        burned = self._burned(located, opened, answered_for)
         found = deidentify(
             opened.data_set,
             definition.profile,
@@ -106,11 +106,19 @@ class InstanceWriter:
         with element as pixels:
             yield self._verified(found.dataset, pixels, cleaner)
 
-    def _burned(self, opened: Opened, answered_for: Callable[[], bool]) -> BurnedIn:
+    def _burned(self, located: Located, opened: Opened, answered_for: Callable[[], bool]) -> BurnedIn:
         """What is to be done with the pixels. Raises NotDeidentified where nobody knows."""
-        burned = assess(opened.data_set) if opened.pixels is not None else BurnedIn()
+        if opened.pixels is None:
+            return BurnedIn()
+        burned = assess(opened.data_set)
         if burned.suspect and not answered_for():
             raise NotDeidentified(f"{SUSPECT}: {burned.suspect}")
+        if self._definition.lettering is Lettering.BLANKED:
+            found = (Region(*each) for _, each in self._pixels.lettering(located))
+            burned = replace(burned, blank=tuple(dict.fromkeys((*burned.blank, *found))))
+        elif self._definition.lettering is Lettering.WITHHELD and not answered_for():
+            for number, _ in self._pixels.lettering(located):
+                raise NotDeidentified(f"{SUSPECT}: something looks like writing in frame {number}")
         if burned.is_changed and Option.CLEAN_PIXEL_DATA not in self._definition.profile.options:
             raise NotDeidentified("text is known to be burned in, and clean_pixel_data is not among the options")
         return burned

@@ -36,11 +36,22 @@ def definition(settings: Settings, name: str) -> Definition:
         _scope(settings, name),
         profile(settings, name),
         Pseudonyms(
-            _key(given, f"views.{name}", directory(settings) / f"{name}.key"),
+            _key(given, f"views.{name}", _made_key(settings, "views", name)),
             DateShift(given.min_shift_days, given.max_shift_days),
         ),
         Lettering(given.find_text),
     )
+
+
+def key_files(settings: Settings) -> dict[str, Path]:
+    """Where the keys are that are in files, by ``views/NAME.key`` and ``deidentification/NAME.key``."""
+    sections = (("views", settings.views), ("deidentification", settings.deidentification))
+    return {
+        f"{kind}/{name}.key": given.key_file or _made_key(settings, kind, name)
+        for kind, section in sections
+        for name, given in section.items()
+        if not given.key.get_secret_value()
+    }
 
 
 def check(settings: Settings, named: frozenset[str]) -> None:
@@ -84,7 +95,7 @@ def arriving(settings: Settings, name: str) -> Definition:
     Raises InvalidSettings.
     """
     given, where = settings.deidentification[name], f"deidentification.{name}"
-    key = _key(given, where, settings.storage.directory / "deidentification" / f"{name}.key")
+    key = _key(given, where, _made_key(settings, "deidentification", name))
     pseudonyms = Pseudonyms(key, DateShift(given.min_shift_days, given.max_shift_days))
     rules = _profile(given, where)
     return Definition(name, ids.Tenant("main"), EVERYTHING, rules, pseudonyms, Lettering(given.find_text))
@@ -111,6 +122,11 @@ def _scope(settings: Settings, name: str) -> Condition:
         raise InvalidSettings([f"views.{name}.scope: may not depend on who asks or when"])
     today = datetime.datetime.now(datetime.UTC).date()
     return scopes.compiled(scope, of_the_gateway("view").principal, today)
+
+
+def _made_key(settings: Settings, kind: str, name: str) -> Path:
+    """Where a key is made when the settings name none."""
+    return settings.storage.directory / kind / f"{name}.key"
 
 
 def _given_key(given: DeidentificationSettings, where: str) -> bytes | None:

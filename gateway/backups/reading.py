@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from gateway import assembly
+from gateway import assembly, views
 from gateway.backups import control
 from gateway.backups import manifest as manifests
 from gateway.backups.manifest import BackupDamaged, BackupRefused, Manifest
@@ -161,6 +161,7 @@ def backup_has_none(backup: Backup) -> bool:
 
 def _places(manifest: Manifest, settings: Settings) -> dict[str, Path]:
     found: dict[str, Path | None] = {}
+    pseudonym_keys = views.key_files(settings)
     for name in manifest.parts:
         if name.startswith(manifests.AUDIT):
             found[name] = assembly.audit_directory(settings) / name.removeprefix(manifests.AUDIT)
@@ -169,6 +170,8 @@ def _places(manifest: Manifest, settings: Settings) -> dict[str, Path]:
         elif name.startswith(manifests.KEYS):
             keys = settings.encryption.keys_directory
             found[name] = keys / name.removeprefix(manifests.KEYS) if keys else None
+        elif name.startswith(manifests.PSEUDONYM_KEYS):
+            found[name] = pseudonym_keys.get(name)
         elif name == manifests.POLICY:
             found[name] = settings.access.policy_file
         elif name == manifests.CUSTOMER_KEY:

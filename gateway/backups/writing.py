@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from gateway import assembly, config
+from gateway import assembly, config, views
 from gateway.backups import control
 from gateway.backups import manifest as manifests
 from gateway.backups.manifest import BackupRefused, Manifest, Part
@@ -51,7 +51,7 @@ def write(
         if target.suffix == ".tar":
             _pack(partial, target)
         else:
-            folders = (manifests.AUDIT, manifests.CERTIFICATES, manifests.KEYS, ".")
+            folders = (manifests.AUDIT, manifests.CERTIFICATES, manifests.KEYS, *manifests.PSEUDONYM_KEYS, ".")
             for folder in (partial / name for name in folders):
                 if folder.is_dir():
                     _sync(folder)
@@ -77,6 +77,7 @@ def _files(settings: Settings, settings_file: Path | None, with_keys: bool) -> I
             yield manifests.CUSTOMER_KEY, settings.s3.customer_key_file
         if (audit_key := assembly.audit_key_file(settings)) is not None and audit_key.exists():
             yield manifests.AUDIT_KEY, audit_key
+        yield from ((name, path) for name, path in views.key_files(settings).items() if path.exists())
 
 
 def _write_audit(directory: Path, partial: Path) -> None:

@@ -6,7 +6,7 @@ import argparse
 from contextlib import closing
 from pathlib import Path
 
-from gateway import assembly, config
+from gateway import assembly, config, views
 from gateway.audit.events import AuditEvent
 from gateway.backups import writing
 from gateway.commands import terminal
@@ -24,7 +24,9 @@ def add(commands: Commands) -> None:
         "The objects need a backup of their own.",
     )
     parser.add_argument("target", type=Path, metavar="DIR|FILE.tar", help="a new directory, or a new tar file")
-    parser.add_argument("--with-keys", action="store_true", help="with the keys of encryption at rest, and of sse-c")
+    parser.add_argument(
+        "--with-keys", action="store_true", help="with the keys: encryption at rest, sse-c, audit, views"
+    )
     parser.add_argument("--with-index", action="store_true", help="with the index, when it is in SQLite")
     with_json(parser)
     with_config(parser, run)
@@ -47,5 +49,7 @@ def run(options: argparse.Namespace) -> int:
         terminal.note(f"set in the environment, and not in the backup: {', '.join(made.variables)}")
     if not options.with_keys and (settings.encryption.keys_directory or settings.s3.customer_key_file):
         terminal.note("the keys are not in the backup: keep them elsewhere, for without them nothing can be read")
+    if not options.with_keys and views.key_files(settings):
+        terminal.note("the keys of views are not in the backup: without them everybody gets another pseudonym")
     terminal.answer(f"{len(made.parts)} files of {size / 1e6:.1f} MB in {options.target}")
     return terminal.OK

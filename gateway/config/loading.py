@@ -6,9 +6,10 @@ import os
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from gateway.config.settings import Settings
 
@@ -49,50 +50,34 @@ def load(path: Path | None) -> Settings:
             raise InvalidSettings([f"{path}: {error.strerror or error}"]) from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise InvalidSettings([f"{path}: not TOML: {error}"]) from error
-        _resolve(found, path.parent)
+        found = _resolved(found, Settings, path.parent)
     try:
         return Settings(**found)
     except ValidationError as error:
         raise InvalidSettings([_fault(each) for each in error.errors()]) from error
 
 
-def _resolve(found: dict[str, Any], folder: Path) -> None:
-    for section, name in (
-        ("storage", "directory"),
-        ("storage", "archive_directory"),
-        ("access", "policy_file"),
-        ("http", "tls_certificate_file"),
-        ("http", "tls_key_file"),
-        ("http", "tls_client_ca_file"),
-        ("audit", "directory"),
-        ("audit", "key_file"),
-        ("syslog", "ca_bundle"),
-        ("syslog", "client_certificate"),
-        ("syslog", "client_key"),
-        ("audit", "old_key_files"),
-        ("s3", "ca_bundle"),
-        ("index", "password_file"),
-        ("s3", "customer_key_file"),
-        ("encryption", "keys_directory"),
-        ("s3", "web_identity_token_file"),
-    ):
-        values = found.get(section)
-        _resolve_in(values, name, folder)
-    access = found.get("access")
-    issuers = access.get("issuers") if isinstance(access, dict) else None
-    for values in issuers if isinstance(issuers, list) else ():
-        for name in ("ca_bundle", "client_secret_file"):
-            _resolve_in(values, name, folder)
-    tenants = found.get("tenants")
-    for values in tenants.values() if isinstance(tenants, dict) else ():
-        _resolve_in(values, "archive_directory", folder)
-
-
-def _resolve_in(values: object, name: str, folder: Path) -> None:
-    if isinstance(values, dict) and isinstance(values.get(name), str):
-        values[name] = str(folder / values[name])
-    if isinstance(values, dict) and isinstance(values.get(name), list):
-        values[name] = [str(folder / each) if isinstance(each, str) else each for each in values[name]]
+def _resolved(value: Any, kind: Any, folder: Path) -> Any:
+    """A value of the file, whatever is a path by its type in it taken from the folder; what does not fit as it is."""
+    if kind is Path:
+        return str(folder / value) if isinstance(value, str) else value
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        if not isinstance(value, dict):
+            return value
+        fields = kind.model_fields
+        return {
+            name: _resolved(each, fields[name].annotation, folder) if name in fields else each
+            for name, each in value.items()
+        }
+    parts = [each for each in get_args(kind) if each is not Ellipsis]
+    if get_origin(kind) is dict and isinstance(value, dict):
+        return {name: _resolved(each, parts[1], folder) for name, each in value.items()}
+    if get_origin(kind) is tuple and isinstance(value, list):
+        return [_resolved(each, parts[0], folder) for each in value]
+    if get_origin(kind) in (Union, UnionType, Annotated):
+        for part in parts:
+            value = _resolved(value, part, folder)
+    return value
 
 
 _FORMS = {

@@ -97,12 +97,22 @@ def test_other_stores_than_aws_may_have_classes_of_their_own(tmp_path: Path) -> 
     assert config.load(tmp_path / "gateway.toml").transition[0].storage_class == "cold-2"
 
 
-def test_paths_in_a_file_are_relative_to_it(tmp_path: Path) -> None:
-    (tmp_path / "gateway.toml").write_text("[storage]\ndirectory = 'kept'")
-    assert config.load(tmp_path / "gateway.toml").storage.directory == tmp_path / "kept"
-    (tmp_path / "gateway.toml").write_text("[audit]\nkey_file = 'new'\nold_key_files = ['a', '/b']")
-    found = config.load(tmp_path / "gateway.toml").audit
-    assert (found.key_file, found.old_key_files) == (tmp_path / "new", (tmp_path / "a", Path("/b")))
+def test_paths_in_a_file_are_relative_to_it_wherever_they_stand(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text(
+        "[storage]\ndirectory = 'kept'\n[audit]\nkey_file = 'new'\nold_key_files = ['one.key', '/etc/two.key']\n"
+        "[[access.issuers]]\nissuer = 'https://id.example.org'\naudience = 'a'\nca_bundle = 'ca.pem'\n"
+        "[tenants.east]\narchive_directory = 'east'\n"
+        "[views.research]\nkey_file = 'view.key'\nrecipe_file = 'keep.toml'\n"
+    )
+    found = config.load(file)
+    assert found.storage.directory == tmp_path / "kept"
+    assert found.audit.key_file == tmp_path / "new"
+    assert found.audit.old_key_files == (tmp_path / "one.key", Path("/etc/two.key"))
+    assert found.access.issuers[0].ca_bundle == tmp_path / "ca.pem"
+    assert found.tenants["east"].archive_directory == tmp_path / "east"
+    assert found.views["research"].key_file == tmp_path / "view.key"
+    assert found.views["research"].recipe_file == tmp_path / "keep.toml"
 
 
 def test_secrets_are_never_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,7 +141,10 @@ def test_check_config_answers_by_exit_status_and_text(tmp_path: Path, capsys: py
     [
         ("[audit]\nkey_file = 'none.key'", "audit.key_file"),
         ("[audit]\nkey = 'abc'", "audit.key: not a key of 32 bytes"),
-        ("[audit]\nold_key_files = ['none.key']", "audit.old_key_files"),
+        (
+            "[audit]\nold_key_files = ['none.key']",
+            "audit.old_key_files",
+        ),
         ("[syslog]\nhost = 'x'\nca_bundle = 'none.pem'", "syslog.ca_bundle"),
     ],
 )

@@ -14,7 +14,7 @@ from pathlib import Path
 import pyotp
 import pytest
 
-from gateway import assembly, cli, config
+from gateway import assembly, cli, config, views
 from gateway.access import keys, sessions, users
 from gateway.access.authentication import Credential, Scheme
 from gateway.access.shares import LOOKING, Shares
@@ -230,6 +230,32 @@ def test_keys_are_in_a_backup_only_when_asked_for(
     assert stat.S_IMODE(audit_key.stat().st_mode) == 0o600
     assert not any(signed_with in path.read_bytes() for path in (tmp_path / "without").rglob("*") if path.is_file())
     assert cli.main(["audit", "verify", "-c", str(place)]) == 0
+
+
+def test_pseudonyms_stay_the_same_after_a_restore_with_keys(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "etc" / "own.key"
+    own.write_text("cd" * 32)
+    place.write_text(
+        place.read_text() + '[views.research]\n[views.teaching]\nkey_file = "own.key"\n[deidentification.trial]\n'
+    )
+    settings = config.load(place)
+
+    def pseudonyms() -> list[str]:
+        made = [views.definition(settings, name) for name in ("research", "teaching")]
+        return [each.uid("1.2.3") for each in (*made, views.arriving(settings, "trial"))]
+
+    before = pseudonyms()
+    assert cli.main(["backup", "-c", str(place), str(tmp_path / "without")]) == 0
+    assert "the keys of views are not in the backup" in capsys.readouterr().err
+    assert not list((tmp_path / "without").rglob("*.key"))
+    assert cli.main(["backup", "-c", str(place), "--with-keys", str(tmp_path / "with")]) == 0
+    assert "views" not in capsys.readouterr().err
+    for path in (own, *tmp_path.glob("data/*/*.key")):
+        path.unlink()
+    assert cli.main(["restore", "-c", str(place), str(tmp_path / "with")]) == 0
+    assert pseudonyms() == before
 
 
 def test_what_is_there_is_neither_written_over_by_a_backup_nor_by_a_restore(

@@ -9,12 +9,15 @@ from __future__ import annotations
 import base64
 import re
 import struct
+import zlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from pydicom.charset import convert_encodings, default_encoding, encode_string, python_encoding
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset
 from pydicom.sequence import Sequence
 from pydicom.tag import Tag
 from pydicom.valuerep import format_number_as_ds
@@ -51,9 +54,10 @@ class Answers:
     def __init__(self, identifier: Identifier, transfer_syntax_uid: str, ae_title: str) -> None:
         self._identifier = identifier
         self._encoding = file_meta.encoding_of(transfer_syntax_uid)
+        self._deflated = transfer_syntax_uid == file_meta.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
         self._ae_title = ae_title
 
-    def answer(self, result: JsonDataSet) -> Dataset:
+    def answer(self, result: JsonDataSet) -> bytes:
         """One response: the keys that were asked for, in the requestor's character set where everything fits it."""
         found = {key.tag: _selected(result.get(key.tag), key) for key in self._identifier.keys}
         # A relative URL means nothing over DIMSE.
@@ -63,9 +67,21 @@ class Answers:
         found[RETRIEVE_AE_TITLE] = {"vr": "AE", "Value": [self._ae_title]}
         found[INSTANCE_AVAILABILITY] = {"vr": "CS", "Value": ["ONLINE"]}
         try:
-            return self._encoded(found, self._identifier.character_sets)
+            data_set = self._encoded(found, self._identifier.character_sets)
         except _NotEncodable:
-            return self._encoded(found, UTF_8)
+            data_set = self._encoded(found, UTF_8)
+        return self._written(data_set)
+
+    def _written(self, data_set: Dataset) -> bytes:
+        file = DicomBytesIO()
+        file.is_implicit_VR, file.is_little_endian = self._encoding.implicit, not self._encoding.big_endian
+        write_dataset(file, data_set)
+        written = file.getvalue()
+        if not self._deflated:
+            return written
+        packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+        packed = packer.compress(written) + packer.flush()
+        return packed + b"\0" * (len(packed) % 2)
 
     def _encoded(self, found: JsonDataSet, sets: tuple[str, ...]) -> Dataset:
         if any(sets):

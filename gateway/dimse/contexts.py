@@ -2,7 +2,7 @@
 
 References
 ----------
-PS3.8 7.1.1.13 "Presentation Context Definition List", PS3.7 D.3.3.6 "SOP Class Common Extended Negotiation".
+PS3.8 7.1.1.13 "Presentation Context Definition List".
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from collections.abc import Iterable
 
 from pydicom.uid import UID
 from pynetdicom import ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts
-from pynetdicom.pdu_primitives import SOPClassCommonExtendedNegotiation
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.service_class import ServiceClass
 from pynetdicom.sop_class import uid_to_service_class
 
+from gateway.dimse.commands import Field
 from storage.dicom import file_meta
 
 VERIFICATION = "1.2.840.10008.1.1"
 PATIENT_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.1.1"
 STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 _MESSAGES = (VERIFICATION, PATIENT_ROOT_FIND, STUDY_ROOT_FIND)
-_STORAGE_SERVICE = UID("1.2.840.10008.4.2")
+_ECHO, _STORE, _FIND = (frozenset((field,)) for field in (Field.C_ECHO_RQ, Field.C_STORE_RQ, Field.C_FIND_RQ))
 _STANDARD = "1.2.840.10008."
 _STORAGE_ROOT = "1.2.840.10008.5.1.4.1.1."
 
@@ -57,6 +57,13 @@ def _known(sop_class_uid: str) -> bool:
     return uid_to_service_class(sop_class_uid) is not ServiceClass
 
 
+def operations(sop_class_uid: str) -> frozenset[int]:
+    """The requests that are served in a presentation context of a SOP class, by Command Field."""
+    if sop_class_uid == VERIFICATION:
+        return _ECHO
+    return _STORE if is_storage(sop_class_uid) else _FIND
+
+
 def supported(proposed: Iterable[PresentationContext]) -> list[PresentationContext]:
     """Contexts to negotiate with, for what one peer proposes.
 
@@ -82,16 +89,3 @@ def context(abstract: str, syntaxes: Iterable[str]) -> PresentationContext:
     made.abstract_syntax = UID(abstract)
     made.transfer_syntax = [UID(uid) for uid in syntaxes]
     return made
-
-
-def as_storage(proposed: Iterable[PresentationContext]) -> dict[UID, SOPClassCommonExtendedNegotiation]:
-    """Says of the storage classes that pynetdicom does not know that they belong to the Storage Service Class."""
-    found = {}
-    for each in proposed:
-        abstract = UID(str(each.abstract_syntax))
-        if is_storage(abstract) and abstract not in _STORAGE_CLASSES:
-            item = SOPClassCommonExtendedNegotiation()
-            item.sop_class_uid = abstract
-            item.service_class_uid = _STORAGE_SERVICE
-            found[abstract] = item
-    return found

@@ -3,35 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-
-from pydicom.dataset import Dataset
-from pynetdicom import evt
-from pynetdicom.dimse_primitives import C_FIND
+from collections.abc import Generator
 
 from gateway.access.actions import Action
 from gateway.assembly import Core
 from gateway.dimse import identifiers, status
 from gateway.dimse.answers import Answers
-from gateway.dimse.peers import Peer, Peers
-from gateway.errors import PayloadTooLarge
+from gateway.dimse.association import Association
+from gateway.dimse.ending import Ended
+from gateway.dimse.messages import Message
+from gateway.dimse.status import Response
+from gateway.errors import InvalidQuery, PayloadTooLarge
 
 _BLOCK = 500
-_Response = tuple[int | Dataset, Dataset | None]
 
 
 class FindHandler:
     """Answers C-FIND requests."""
 
-    def __init__(self, core: Core, peers: Peers) -> None:
+    def __init__(self, core: Core) -> None:
         self._core = core
-        self._peers = peers
 
-    def __call__(self, event: evt.Event) -> Iterator[_Response]:
-        """The responses of one request; pynetdicom adds the final 0x0000.
+    def __call__(self, association: Association, message: Message) -> Generator[Response, None, None]:
+        """The responses of one request.
 
         *Status*
 
+        | ``0x0000`` Matching is complete
         | ``0xFF00``, ``0xFF01`` A match; the second when a key was not supported
         | ``0xFE00`` Cancelled
         | ``0x0124`` Refused: not authorized
@@ -39,36 +37,37 @@ class FindHandler:
         | ``0xA900`` Identifier does not match SOP Class
         | ``0xC000``, ``0xC001`` Unable to process; the identifier cannot be read
         """
-        peer = self._peers.of(event.assoc)
         try:
-            yield from self._find(event, peer)
+            yield from self._find(association, message)
+        except Ended:
+            raise
         except Exception as error:
-            yield status.of_find(error, peer.caller.source.request_id), None
+            yield status.of_find(error, association.peer.caller.source.request_id)
 
-    def _find(self, event: evt.Event, peer: Peer) -> Iterator[_Response]:
-        syntax = str(event.context.transfer_syntax)
-        request = event.request
-        assert isinstance(request, C_FIND)
-        assert request.Identifier is not None
-        encoded = request.Identifier.getvalue()
-        identifier = identifiers.parse(encoded, syntax, str(event.context.abstract_syntax), self._core.limits)
+    def _find(self, association: Association, message: Message) -> Generator[Response, None, None]:
+        syntax, encoded = message.context.transfer_syntax, message.data_set
+        if not isinstance(encoded, bytes):
+            raise InvalidQuery("a C-FIND request without an Identifier")
+        identifier = identifiers.parse(encoded, syntax, message.context.abstract_syntax, self._core.limits)
         settings = self._core.settings.dimse
         answers = Answers(identifier, syntax, settings.ae_title)
         query = dataclasses.replace(
             identifier.query(), limit=min(_BLOCK, settings.max_matches), counted=settings.max_matches + 2
         )
-        shown = self._core.projections.of(peer.caller, Action.SEARCH)
-        decision = shown.query.enter(peer.caller, query)
+        caller = association.peer.caller
+        shown = self._core.projections.of(caller, Action.SEARCH)
+        decision = shown.query.enter(caller, query)
         while True:
             found = shown.query.search(decision, query)
             if query.offset + len(found.results) + found.remaining > settings.max_matches:
                 raise PayloadTooLarge(f"more than {settings.max_matches} matches")
             pending = status.PENDING_WARNING if found.unmatched or identifier.unsupported else status.PENDING
             for result in found.results:
-                if event.is_cancelled:
-                    yield status.CANCEL.code, None
+                if association.is_cancelled(message.command.message_id):
+                    yield status.response(status.CANCEL)
                     return
-                yield pending.code, answers.answer(result)
+                yield Response(pending.code, data_set=answers.answer(result))
             if not found.remaining or not found.results:
+                yield status.response(status.SUCCESS)
                 return
             query = dataclasses.replace(query, offset=query.offset + len(found.results))

@@ -9,8 +9,8 @@ import dataclasses
 import io
 from dataclasses import dataclass
 
-from gateway.dimse.bounds import MAX_IDENTIFIER_BYTES
 from gateway.dimse.contexts import PATIENT_ROOT_FIND
+from gateway.dimse.reader import MAX_IDENTIFIER_BYTES
 from gateway.errors import InvalidQuery, PayloadTooLarge
 from gateway.services.question import Query
 from storage.dicom import charsets, file_meta, json_model

@@ -12,7 +12,6 @@ def configure() -> None:
     _config.LOG_HANDLER_LEVEL = "none"
     _config.LOG_REQUEST_IDENTIFIERS = False
     _config.LOG_RESPONSE_IDENTIFIERS = False
-    _config.STORE_RECV_CHUNKED_DATASET = True
     _config.STORE_SEND_CHUNKED_DATASET = True
     # Below, it prints messages.
     logging.getLogger("pynetdicom").setLevel(logging.WARNING)

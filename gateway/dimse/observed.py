@@ -3,50 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-
-from pydicom.dataset import Dataset
-from pynetdicom import evt
+from collections.abc import Callable, Generator
 
 from gateway.assembly import Core
-from gateway.dimse import status
-from gateway.telemetry.tracing import Span
+from gateway.dimse.association import Association
+from gateway.dimse.messages import Message
+from gateway.dimse.status import Response
 
-Single = Callable[[evt.Event], Dataset]
-_Response = tuple[int | Dataset, Dataset | None]
-Several = Callable[[evt.Event], Iterator[_Response]]
+_Handler = Callable[[Association, Message], Generator[Response, None, None]]
 
 
-def single(core: Core, operation: str, handler: Single) -> Single:
-    """A handler that gives one response."""
+def handler(core: Core, operation: str, answers: _Handler) -> _Handler:
+    """A handler that is observed. The last response, the one that is not pending, is the request's."""
 
-    def observed(event: evt.Event) -> Dataset:
+    def observed(association: Association, message: Message) -> Generator[Response, None, None]:
         started_s = time.monotonic()
         with core.tracer.request(operation, {}) as span:
-            response = handler(event)
-            _over(core, operation, int(response.Status), started_s, span)
-        return response
+            for response in answers(association, message):
+                if not response.is_pending:
+                    # Before it is sent: whoever has the answer finds it counted.
+                    span.set(**{"dicom.status": f"0x{response.status:04X}"})
+                    core.metrics.responded(operation, response.status, time.monotonic() - started_s)
+                yield response
 
     return observed
-
-
-def several(core: Core, operation: str, handler: Several) -> Several:
-    """A handler that gives responses one by one; the last one that is not pending is the request's."""
-
-    def observed(event: evt.Event) -> Iterator[_Response]:
-        started_s = time.monotonic()
-        final = status.SUCCESS.code
-        with core.tracer.request(operation, {}) as span:
-            for found, identifier in handler(event):
-                code = found if isinstance(found, int) else int(found.Status)
-                if code not in (status.PENDING.code, status.PENDING_WARNING.code):
-                    final = code
-                yield found, identifier
-            _over(core, operation, final, started_s, span)
-
-    return observed
-
-
-def _over(core: Core, operation: str, code: int, started_s: float, span: Span) -> None:
-    span.set(**{"dicom.status": f"0x{code:04X}"})
-    core.metrics.responded(operation, code, time.monotonic() - started_s)

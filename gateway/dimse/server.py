@@ -1,34 +1,35 @@
-"""The acceptor: a pynetdicom server on a socket that several processes share."""
+"""The acceptor: connections of a socket that several processes share, each on a thread of its own."""
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import socket
-import socketserver
 import threading
-import time
-from typing import Any
-
-from pynetdicom import AE, dimse_messages
-from pynetdicom.association import Association
-from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
+import traceback
+from collections.abc import Mapping
 
 from gateway.assembly import Core
-from gateway.dimse import contexts, library
-from gateway.dimse.handlers import Handlers
-from gateway.dimse.peers import Peers
-from gateway.dimse.received import ReceivedFile
-from storage.dicom.file_meta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from gateway.context import PrincipalKind
+from gateway.dimse import library, pdus, requested
+from gateway.dimse.association import Association
+from gateway.dimse.connections import Connections
+from gateway.dimse.ending import Aborted, Ended
+from gateway.dimse.handlers import Handler, handler_of, handlers
+from gateway.dimse.messages import Message, Terms
+from gateway.dimse.negotiation import Negotiation, Request
+from gateway.dimse.requested import Refused
+from gateway.dimse.wire import Late, Lost, Wire
+
+LOGGER = logging.getLogger(__name__)
 
 _POLL_S = 0.1
 _ABORT_S = 5.0
-# 128 contexts with every transfer syntax that there is.
-_MAX_ASSOCIATE_BYTES = 262_144
+_LINGER_S = 1.0
 
 
 class DimseServer:
     """Serves associations of one process.
-
-    pynetdicom is configured by module globals, of which the place to receive into is one: one server in a process.
 
     Parameters
     ----------
@@ -37,144 +38,149 @@ class DimseServer:
     """
 
     def __init__(self, core: Core, listening: socket.socket) -> None:
-        settings = core.settings.dimse
         library.configure()
-        application_entity = AE(ae_title=settings.ae_title)
-        application_entity.maximum_associations = settings.max_associations
-        application_entity.maximum_pdu_size = settings.max_pdu_bytes
-        application_entity.network_timeout = settings.network_timeout_s
-        application_entity.acse_timeout = settings.acse_timeout_s
-        application_entity.dimse_timeout = settings.dimse_timeout_s
-        application_entity.require_called_aet = True
-        application_entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
-        application_entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-        self._spool = core.spool
-        self._peers = Peers(core.metrics.connections_active.inc)
         self.address: tuple[str, int] = listening.getsockname()[:2]
-        self._server = application_entity.make_server(
-            listening.getsockname(),
-            contexts=contexts.supported(()),
-            evt_handlers=Handlers(core, self._peers).bound(),
-            server_class=_Server,
-            listening=listening,
-            peers=self._peers,
-        )
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(_POLL_S,), name="dimse-accept")
+        self._listening = listening
+        # Another process may take the connection that this one was woken for.
+        listening.settimeout(_POLL_S)
+        settings = core.settings.dimse
+        self._connections = Connections(settings.max_associations, core.metrics.connections_active.inc)
+        self._service = _Service(core, self._connections)
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._accept, name="dimse-accept")
 
     def start(self) -> None:
         """Begin to accept."""
-        dimse_messages.NamedTemporaryFile = lambda **_: ReceivedFile(self._spool)  # type: ignore[attr-defined, assignment]
         self._thread.start()
 
     @property
-    def associations(self) -> tuple[Association, ...]:
-        """Associations, and connections that may become one, that are there now."""
-        return self._peers.all()
-
-    @property
     def active(self) -> int:
-        """How many associations there are."""
-        return len(self._peers.all())
+        """How many connections there are."""
+        return self._connections.active
 
     def stop(self, drain_s: float) -> None:
         """Stop accepting, let associations end by themselves for so long, then abort those that are left.
 
-        Idempotent.
+        A message that is whole is answered first. Idempotent.
         """
-        self._server.shutdown()
+        self._stopping.set()
         self._thread.join()
-        if not self._peers.wait_until_none(drain_s):
-            for association in self._peers.all():
-                _end(association)
-            self._peers.wait_until_none(_ABORT_S)
-        self._server.server_close()
-
-
-def _end(association: Association) -> None:
-    if association.is_established:
-        association.abort(block=False)
-    elif association.dul.socket is not None:
-        # Nobody asked for an association on it, so there is none to abort.
-        association.dul.socket.close()
-
-
-class _Connection(RequestHandler):
-    """One connection; its thread stays until the association is over and then clears up after it."""
-
-    server: _Server
-
-    def _create_association(self) -> Association:
-        association = super()._create_association()
-        association.dul.event_queue.get_nowait()  # what the socket that is replaced announced
-        association.dul.socket = _BoundedSocket(association, client_socket=self.request)
-        self._association = association
-        self.server.peers.open(association)
-        return association
-
-    def finish(self) -> None:
-        for thread in (self._association, self._association.dul):
-            if thread.is_alive():
-                thread.join()
-        self.server.peers.close(self._association)
-
-
-class _BoundedSocket(AssociationSocket):
-    """Reads PDUs up to a length and within a time; pynetdicom itself takes any, in steps of 4,096 bytes."""
-
-    def recv(self, nr_bytes: int) -> bytearray:
-        """Exactly so many bytes, or fewer at the end of the stream. Raises OSError, which closes the connection."""
-        entity = self.assoc.ae
-        if nr_bytes > max(entity.maximum_pdu_size, _MAX_ASSOCIATE_BYTES):
-            raise OSError("a PDU longer than any that was agreed on")
-        assert self.socket is not None
-        deadline = time.monotonic() + (entity.dimse_timeout or 0)
-        found = bytearray(nr_bytes)
-        taken = 0
-        while taken < nr_bytes:
-            count = self.socket.recv_into(memoryview(found)[taken:])
-            if not count:
-                return found[:taken]
-            taken += count
-            if taken < nr_bytes and time.monotonic() > deadline:
-                raise TimeoutError("a PDU that does not come to its end")
-        return found
-
-
-class _Server(ThreadedAssociationServer):
-    """Accepts on a socket that was bound by somebody else and that other processes accept on too."""
-
-    # Threads of connections end by themselves; ``DimseServer.stop`` waits for them in its own time.
-    block_on_close = False
-
-    def __init__(self, *args: Any, listening: socket.socket, peers: Peers, **kwargs: Any) -> None:
-        self._listening = listening
-        self.peers = peers
-        kwargs["request_handler"] = _Connection
-        super().__init__(*args, **kwargs)
-
-    def server_bind(self) -> None:
-        """Take the given socket in place of the one that socketserver made."""
-        assert self.socket is not None
-        self.socket.close()
-        # Non-blocking: another process may take the connection between select and accept.
-        self._listening.setblocking(False)
-        self.socket = self._listening
-
-    def server_activate(self) -> None:
-        """The socket listens already."""
-
-    def get_request(self) -> tuple[socket.socket, Any]:
-        """Accept; raises BlockingIOError, which socketserver passes over, when another process was faster."""
-        connection, address = super().get_request()
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # pynetdicom reads to the end of a PDU without looking at any clock.
-        connection.settimeout(self.ae.network_timeout)
-        return connection, address
-
-    def shutdown(self) -> None:
-        """Stop accepting; associations go on."""
-        socketserver.BaseServer.shutdown(self)
-
-    def server_close(self) -> None:
-        """Close our handle; shutting the socket down would silence the other processes too."""
+        if not self._connections.wait_until_none(drain_s):
+            self._connections.stop()
+            self._connections.wait_until_none(_ABORT_S)
+        # Our handle; shutting the socket down would silence the other processes too.
         self._listening.close()
+
+    def _accept(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                accepted, address = self._listening.accept()
+            except TimeoutError:
+                continue
+            except OSError as error:
+                # The peer is gone already, or there are no descriptors.
+                LOGGER.warning("a connection was not accepted: %s", error.strerror)
+                self._stopping.wait(_POLL_S)
+                continue
+            connection = _Connection(self._service, accepted, address[0])
+            self._connections.open(connection)
+            try:
+                threading.Thread(target=connection.run, name=f"dimse-{address[0]}", daemon=True).start()
+            except RuntimeError:
+                LOGGER.warning("a connection was not served: no thread can be started")
+                accepted.close()
+                self._connections.close(connection)
+
+
+class _Service:
+    """What every connection needs."""
+
+    def __init__(self, core: Core, connections: Connections) -> None:
+        self.core = core
+        self.connections = connections
+        self.negotiation = Negotiation(core)
+        self.handlers: Mapping[int, Handler] = handlers(core)
+
+
+class _Connection:
+    """One connection, from its first byte to its end."""
+
+    def __init__(self, service: _Service, accepted: socket.socket, host: str) -> None:
+        self.host = host
+        self._service = service
+        self._settings = service.core.settings.dimse
+        accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._wire = Wire(accepted, min(self._settings.acse_timeout_s, self._settings.dimse_timeout_s))
+
+    def stop(self) -> None:
+        """Wake its thread, which ends it. From any thread."""
+        self._wire.stop()
+
+    def run(self) -> None:
+        """Serve it; whatever happens, it is closed and its place given back."""
+        linger_s = 0.0
+        try:
+            self._serve()
+        except Refused as refused:
+            linger_s = self._tell(refused.encode())
+        except Aborted as aborted:
+            if aborted.abort:
+                LOGGER.warning("from %s: association aborted: %s", self.host, aborted)
+                linger_s = self._tell(aborted.abort.encode())
+        except Ended:
+            linger_s = _LINGER_S
+        except Exception as error:
+            # The frames alone: the message of a foreign error may quote the data set.
+            frames = "".join(traceback.format_tb(error.__traceback__))
+            LOGGER.error("from %s: association aborted (%s): %s", self.host, type(error).__name__, frames)
+            linger_s = self._tell(pdus.BY_USER.encode())
+        finally:
+            self._wire.close(linger_s)
+            self._service.connections.close(self)
+
+    def _serve(self) -> None:
+        association = self._negotiated()
+        try:
+            while True:
+                message = association.receive()
+                try:
+                    self._answer(association, message)
+                finally:
+                    message.discard()
+        finally:
+            association.discard()
+
+    def _answer(self, association: Association, message: Message) -> None:
+        handler = handler_of(self._service.handlers, message)
+        with contextlib.closing(handler(association, message)) as responses:
+            for response in responses:
+                data_set = None if response.data_set is None else (response.data_set,)
+                command = message.command.response(response.status, response.elements, data_set=data_set is not None)
+                association.send(message.context.id, command, data_set)
+
+    def _negotiated(self) -> Association:
+        """The association, once it is accepted. Raises Refused, Aborted."""
+        settings, negotiation = self._settings, self._service.negotiation
+        encoded = requested.read(self._wire, settings.acse_timeout_s)
+        with negotiation.decided(requested.source(encoded, self.host)) as source:
+            requested.check(encoded)
+            request = Request.decode(encoded, source)
+            peer = negotiation.recognise(request)
+            if not self._service.connections.associate(self, named=peer.caller.principal.kind is PrincipalKind.AE):
+                raise requested.full()
+            agreed = negotiation.agree(request)
+        try:
+            self._wire.send(agreed.accept, settings.acse_timeout_s)
+        except (Lost, Late) as error:
+            raise Aborted("the answer was not taken") from error
+        terms = Terms(
+            settings.network_timeout_s, settings.dimse_timeout_s, settings.max_pdu_bytes, request.peer_pdu_bytes
+        )
+        return Association(self._wire, peer, agreed.contexts, terms, self._service.core.spool)
+
+    def _tell(self, last: bytes) -> float:
+        try:
+            self._wire.send(last, _LINGER_S)
+        except (Lost, Late):
+            return 0.0
+        return _LINGER_S

@@ -11,12 +11,11 @@ import logging
 import re
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
-
-from pydicom.dataset import Dataset
+from dataclasses import dataclass, field
 
 from gateway import errors
 from gateway.context import RequestId
+from gateway.dimse.commands import Element, Value
 from gateway.imaging import errors as imaging
 from gateway.services.ingest import Identified
 from storage import errors as storage
@@ -37,6 +36,20 @@ class Status:
     told: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What a response says: Status, with Error Comment, Offending Element and others beside it, and its data set."""
+
+    status: int
+    elements: Mapping[Element, Value] = field(default_factory=dict)
+    data_set: bytes | None = None
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether more responses follow (PS3.7 C.1.3 "Pending")."""
+        return self.status & 0xFF00 == PENDING.code
+
+
 SUCCESS = Status(0x0000, "Success", "PS3.7 C.1.1")
 PENDING = Status(0xFF00, "Matches are continuing", "PS3.4 C.4.1.1.4")
 PENDING_WARNING = Status(0xFF01, "Matches are continuing; optional keys were not supported", "PS3.4 C.4.1.1.4")
@@ -46,6 +59,7 @@ PROCESSING_FAILURE = Status(0x0110, "Processing failure", "PS3.7 C.5.15")
 DUPLICATE_INSTANCE = Status(0x0111, "Duplicate SOP Instance", "PS3.7 C.5.6")
 INVALID_INSTANCE = Status(0x0117, "Invalid SOP Instance UID", "PS3.7 C.5.11")
 CLASS_NOT_SUPPORTED = Status(0x0122, "Refused: SOP Class not supported", "PS3.7 C.5.23")
+UNRECOGNIZED_OPERATION = Status(0x0211, "Unrecognized operation", "PS3.7 9.1.5.1.4")
 NOT_AUTHORIZED = Status(0x0124, "Refused: not authorized", "PS3.7 C.5.25")
 
 STORE_OUT_OF_RESOURCES = Status(0xA700, "Refused: out of resources", "PS3.4 B.2.3")
@@ -137,22 +151,22 @@ def nearest(table: _Errors, kind: type[BaseException], defect: Status) -> Status
     return next((table[above] for above in kind.__mro__ if above in table), defect)
 
 
-def of_store(error: Exception, request_id: RequestId) -> Dataset:
+def of_store(error: Exception, request_id: RequestId) -> Response:
     """What a C-STORE response says of an error, after it is logged."""
     return _answer("C-STORE", OF_STORE, PROCESSING_FAILURE, error, request_id)
 
 
-def of_find(error: Exception, request_id: RequestId) -> Dataset:
+def of_find(error: Exception, request_id: RequestId) -> Response:
     """What the final C-FIND response says of an error, after it is logged."""
     return _answer("C-FIND", OF_FIND, FIND_UNABLE, error, request_id)
 
 
-def of_echo(error: Exception, request_id: RequestId) -> Dataset:
+def of_echo(error: Exception, request_id: RequestId) -> Response:
     """What a C-ECHO response says of an error, after it is logged."""
     return _answer("C-ECHO", OF_STORE, PROCESSING_FAILURE, error, request_id)
 
 
-def _answer(message: str, table: _Errors, defect: Status, error: Exception, request_id: RequestId) -> Dataset:
+def _answer(message: str, table: _Errors, defect: Status, error: Exception, request_id: RequestId) -> Response:
     cause = error.reason if isinstance(error, Identified) else error
     known = any(above in table for above in type(cause).__mro__)
     status = nearest(table, type(cause), defect)
@@ -170,16 +184,14 @@ def _answer(message: str, table: _Errors, defect: Status, error: Exception, requ
     return response(status, str(cause) if status.told else "")
 
 
-def response(status: Status, text: str = "") -> Dataset:
+def response(status: Status, text: str = "") -> Response:
     """The status elements of a response: Status, Error Comment, Offending Element (PS3.7 E.2)."""
-    found = Dataset()
-    found.Status = status.code
     if status in (SUCCESS, CANCEL):
-        return found
+        return Response(status.code)
     # LO: at most 64 characters of the default repertoire, and a backslash would make two values of it.
     comment = (text or status.meaning).replace("\\", "/").encode("ascii", "replace").decode("ascii")
-    found.ErrorComment = comment[:_COMMENT_LENGTH]
+    found: dict[Element, Value] = {Element.ERROR_COMMENT: comment[:_COMMENT_LENGTH]}
     offending = _TAG.search(text)
     if offending is not None:
-        found.OffendingElement = int(offending[1] + offending[2], 16)
-    return found
+        found[Element.OFFENDING_ELEMENT] = int(offending[1] + offending[2], 16)
+    return Response(status.code, found)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from pydicom.dataset import Dataset
-from pynetdicom import evt
-from pynetdicom.dimse_primitives import C_STORE
+from collections.abc import Generator
 
 from gateway.assembly import Core
 from gateway.dimse import status
-from gateway.dimse.peers import Peer, Peers
-from gateway.errors import PayloadTooLarge
+from gateway.dimse.association import Association
+from gateway.dimse.commands import Element
+from gateway.dimse.messages import Message
+from gateway.dimse.peers import Peer
+from gateway.dimse.received import Received
+from gateway.dimse.status import Response
 from gateway.services.spool import Spooled
 from storage.dicom import identifiers as ids
 from storage.dicom.part10 import Announced
@@ -21,11 +21,10 @@ from storage.errors import AnnouncedOtherwise, Truncated
 class StoreHandler:
     """Answers C-STORE requests."""
 
-    def __init__(self, core: Core, peers: Peers) -> None:
+    def __init__(self, core: Core) -> None:
         self._core = core
-        self._peers = peers
 
-    def __call__(self, event: evt.Event) -> Dataset:
+    def __call__(self, association: Association, message: Message) -> Generator[Response, None, None]:
         """The status of one request: success only once the instance is durable and findable.
 
         *Status*
@@ -41,31 +40,25 @@ class StoreHandler:
         | ``0xC000``, ``0xC001`` Cannot understand; contradicts what is known
         | ``0xC002`` Its identity cannot be taken out with certainty
         """
-        peer = self._peers.of(event.assoc)
+        peer = association.peer
         try:
-            return self._store(event, peer)
+            self._store(message, peer)
         except Exception as error:
-            return status.of_store(error, peer.caller.source.request_id)
+            yield status.of_store(error, peer.caller.source.request_id)
+            return
+        yield status.response(status.SUCCESS)
 
-    def _store(self, event: evt.Event, peer: Peer) -> Dataset:
-        path = event.dataset_path
-        received = peer.received.get(path) if isinstance(path, Path) else None
-        if received is None:
+    def _store(self, message: Message, peer: Peer) -> None:
+        if not isinstance(message.data_set, Received):
             raise Truncated("a C-STORE request without a Data Set")
-        with received.spooled() as spooled:
-            peer.received.pop(received.path, None)
+        with message.data_set.spooled() as spooled:
             self._core.metrics.received_bytes.inc(spooled.size)
-            self._keep(event, peer, spooled)
-        return status.response(status.SUCCESS)
+            self._keep(message, peer, spooled)
 
-    def _keep(self, event: evt.Event, peer: Peer, spooled: Spooled) -> None:
-        request = event.request
-        assert isinstance(request, C_STORE)
-        if spooled.size > self._core.spool.max_bytes:
-            raise PayloadTooLarge(f"an instance of more than {self._core.spool.max_bytes} bytes")
-        sop_uid = ids.sop_uid(str(request.AffectedSOPInstanceUID))
-        sop_class_uid = str(request.AffectedSOPClassUID)
-        if sop_class_uid != event.context.abstract_syntax:
+    def _keep(self, message: Message, peer: Peer, spooled: Spooled) -> None:
+        sop_uid = ids.sop_uid(message.command.text(Element.AFFECTED_SOP_INSTANCE_UID))
+        sop_class_uid = message.command.text(Element.AFFECTED_SOP_CLASS_UID)
+        if sop_class_uid != message.context.abstract_syntax:
             raise AnnouncedOtherwise("the SOP Class is not that of the presentation context")
         if peer.store is None:
             peer.store = self._core.ingest.enter(peer.caller)

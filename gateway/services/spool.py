@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import BinaryIO
 
 from gateway.errors import PayloadTooLarge
-from storage.errors import StorageFull, StorageUnavailable
+from storage.errors import StorageError, StorageFull, StorageUnavailable
 from storage.objects.base import FileSegment, Segment
 
 
@@ -23,11 +23,6 @@ class Spooled:
         self._data = data
         self._path = path
         self.size = size
-
-    @classmethod
-    def of_file(cls, path: Path) -> Spooled:
-        """Take over a file that somebody else received."""
-        return cls(None, path, path.stat().st_size)
 
     def open(self) -> BinaryIO:
         """The bytes as a file, from the start."""
@@ -67,7 +62,7 @@ class Spooling:
         self._path: Path | None = None
         self.size = 0
 
-    def write(self, block: bytes) -> None:
+    def write(self, block: bytes | memoryview) -> None:
         """Take the next bytes. Raises PayloadTooLarge, StorageFull; the arrival is discarded then."""
         self.size += len(block)
         if self.size > self._spool.max_bytes:
@@ -83,17 +78,24 @@ class Spooling:
                 self._memory = bytearray()
             self._file.write(block)
         except OSError as error:
-            self.discard()
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise StorageFull("the spool has no room") from error
-            raise StorageUnavailable("the spool cannot be written") from error
+            raise self._failed(error) from error
 
     def finish(self) -> Spooled:
-        """What arrived."""
+        """What arrived; it is the caller's from then on. Raises StorageFull, StorageUnavailable."""
         if self._file is None:
             return Spooled(bytes(self._memory), None, self.size)
-        self._file.close()
-        return Spooled(None, self._path, self.size)
+        try:
+            self._file.close()
+        except OSError as error:
+            raise self._failed(error) from error
+        found, self._file, self._path = Spooled(None, self._path, self.size), None, None
+        return found
+
+    def _failed(self, error: OSError) -> StorageError:
+        self.discard()
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return StorageFull("the spool has no room")
+        return StorageUnavailable("the spool cannot be written")
 
     def discard(self) -> None:
         """Forget what arrived. Idempotent."""
@@ -125,17 +127,9 @@ class Spool:
 
     def new_file(self) -> tuple[Path, BinaryIO]:
         """A fresh file, readable by us alone."""
-        path = self.new_path()
-        return path, self.create(path)
-
-    def new_path(self) -> Path:
-        """Where no file is."""
-        return self.directory / f"{os.getpid()}-{os.urandom(8).hex()}{self.SUFFIX}"
-
-    def create(self, path: Path) -> BinaryIO:
-        """The file at a new path, readable by us alone."""
+        path = self.directory / f"{os.getpid()}-{os.urandom(8).hex()}{self.SUFFIX}"
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        return os.fdopen(descriptor, "wb", buffering=1 << 18)
+        return path, os.fdopen(descriptor, "wb", buffering=1 << 18)
 
     def clear(self) -> None:
         """Remove what an earlier run left; to be called before any process receives."""

@@ -152,24 +152,16 @@ def test_two_servers_accept_on_one_socket(core: Core) -> None:
     second.stop(1.0)
 
 
-def test_accepted_connections_do_not_wait_to_fill_segments(server: DimseServer) -> None:
-    association = associate(server)
-    ours = next(iter(server.associations))
-    assert ours.dul.socket is not None
-    assert ours.dul.socket.socket is not None
-    assert ours.dul.socket.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-    association.release()
-
-
 @pytest.mark.parametrize("kind", [b"\x01", b"\x04"])
-def test_a_pdu_longer_than_any_allowed_closes_the_connection(server: DimseServer, kind: bytes) -> None:
+def test_a_pdu_longer_than_any_allowed_is_aborted(server: DimseServer, kind: bytes) -> None:
     with socket.create_connection(server.address, timeout=10) as connection:
         connection.sendall(kind + b"\0" + (1 << 30).to_bytes(4, "big"))
+        assert connection.recv(16) == b"\x07\0\0\0\0\x04\0\0\0\0"
         assert connection.recv(16) == b""
 
 
 def test_a_pdu_that_drips_closes_the_connection(settings: Settings, serve: Serve) -> None:
-    dimse = settings.dimse.model_copy(update={"dimse_timeout_s": 0.05})
+    dimse = settings.dimse.model_copy(update={"acse_timeout_s": 0.05})
     core = assembly.build(settings.model_copy(update={"dimse": dimse}), "test")
     with serve(core) as server, socket.create_connection(server.address, timeout=0.01) as connection:
         connection.sendall(b"\x01\0" + (1 << 10).to_bytes(4, "big"))
@@ -223,7 +215,7 @@ def test_a_command_set_that_cannot_be_served_aborts(server: DimseServer, command
 def test_logs_hold_no_identifier_and_no_data_set(caplog: pytest.LogCaptureFixture, server: DimseServer) -> None:
     with caplog.at_level(logging.DEBUG):
         find(server, QueryRetrieveLevel="STUDY", PatientName="Marked^Person")
-    ours = [r for r in caplog.records if r.threadName is not None and "Acceptor" in r.threadName]
+    ours = [r for r in caplog.records if r.threadName is not None and r.threadName.startswith("dimse")]
     assert not any("Marked" in record.getMessage() for record in ours)
 
 

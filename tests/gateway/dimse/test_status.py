@@ -10,6 +10,7 @@ import pytest
 from gateway import errors
 from gateway.context import RequestId
 from gateway.dimse import status
+from gateway.dimse.commands import Element
 from gateway.imaging.errors import ImagingError
 from gateway.services.ingest import Identified
 from storage.errors import AnnouncedOtherwise, MissingAttribute, StorageError, StorageUnavailable
@@ -38,8 +39,8 @@ def test_the_nearest_class_decides() -> None:
 
 
 def test_anything_else_is_a_processing_failure() -> None:
-    assert status.of_store(KeyError("Doe^Jane"), RequestId("r")).Status == 0x0110
-    assert 0xC000 <= status.of_find(KeyError("Doe^Jane"), RequestId("r")).Status <= 0xCFFF
+    assert status.of_store(KeyError("Doe^Jane"), RequestId("r")).status == 0x0110
+    assert 0xC000 <= status.of_find(KeyError("Doe^Jane"), RequestId("r")).status <= 0xCFFF
 
 
 def test_a_foreign_error_is_logged_with_the_request_id_and_without_its_message(
@@ -53,20 +54,21 @@ def test_a_foreign_error_is_logged_with_the_request_id_and_without_its_message(
 
 def test_an_identified_failure_is_answered_for_its_cause() -> None:
     error = Identified(StorageUnavailable("down"), "1.2", "1.3")
-    assert status.of_store(error, RequestId("r")).Status == 0xA700
+    assert status.of_store(error, RequestId("r")).status == 0xA700
 
 
 def test_the_error_comment_is_short_plain_and_of_one_value() -> None:
     answer = status.of_store(MissingAttribute({"0020000D": "(0020,000D) \\ é " + "x" * 100}), RequestId("r"))
-    assert len(answer.ErrorComment) == 64
-    assert answer.ErrorComment.isascii()
-    assert "\\" not in answer.ErrorComment
-    assert answer.OffendingElement == 0x0020000D
+    comment = str(answer.elements[Element.ERROR_COMMENT])
+    assert len(comment) == 64
+    assert comment.isascii()
+    assert "\\" not in comment
+    assert answer.elements[Element.OFFENDING_ELEMENT] == 0x0020000D
 
 
 def test_the_comment_on_our_own_troubles_says_nothing_of_their_inside() -> None:
     answer = status.of_store(StorageUnavailable("http://10.0.0.1:9000 refused"), RequestId("r"))
-    assert answer.ErrorComment == "Refused: out of resources"
+    assert answer.elements[Element.ERROR_COMMENT] == "Refused: out of resources"
 
 
 def test_every_status_has_a_reference() -> None:

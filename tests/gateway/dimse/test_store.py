@@ -160,6 +160,7 @@ def test_a_data_set_without_an_end_aborts(server: DimseServer, scu: RawScu) -> N
 
 def test_a_peer_that_aborts_midway_leaves_nothing(server: DimseServer, core: Core, scu: RawScu) -> None:
     found = instances.data_set(PixelData=bytes(900_000))
+    core.spool.memory_bytes = 0
     scu.send_beginning(found.SOPInstanceUID, instances.encode(found))
     eventually(lambda: any(core.spool.directory.iterdir()))
     scu.association.abort()
@@ -170,6 +171,7 @@ def test_a_peer_that_aborts_midway_leaves_nothing(server: DimseServer, core: Cor
 
 def test_stopping_midway_leaves_nothing(core: Core, serve: Serve) -> None:
     found = instances.data_set(PixelData=bytes(900_000))
+    core.spool.memory_bytes = 0
     with serve(core) as server, RawScu(server.address, CT, EXPLICIT) as scu:
         scu.send_beginning(found.SOPInstanceUID, instances.encode(found))
         eventually(lambda: any(core.spool.directory.iterdir()))

@@ -1,0 +1,86 @@
+"""An accepted association: whole messages in, messages out, on the one thread that owns its socket.
+
+References
+----------
+PS3.7 6.3 "DIMSE Message Structure", PS3.8 Annex E "Message Fragments".
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+
+from gateway.dimse import pdus
+from gateway.dimse.commands import Command, Field
+from gateway.dimse.ending import Aborted
+from gateway.dimse.messages import Context, Message, Terms
+from gateway.dimse.peers import Peer
+from gateway.dimse.reader import Reader
+from gateway.dimse.wire import Late, Lost, Wire
+from gateway.services.spool import Spool
+
+_MAX_WAITING = 16
+
+
+class Association:
+    """One accepted association. Requests are served one after the other; a few may come ahead of their turn."""
+
+    def __init__(self, wire: Wire, peer: Peer, contexts: Mapping[int, Context], terms: Terms, spool: Spool) -> None:
+        self.peer = peer
+        self.contexts = contexts
+        self._wire = wire
+        self._terms = terms
+        self._reader = Reader(wire, contexts, terms, spool)
+        self._waiting: deque[Message] = deque()
+        self._cancelled: set[int] = set()
+
+    def receive(self) -> Message:
+        """The next request. Raises Released, Aborted."""
+        self._cancelled.clear()
+        while True:
+            message = self._waiting.popleft() if self._waiting else self._reader.read(self._terms.idle_s)
+            if message.command.is_response:
+                raise Aborted("a response to no request", pdus.BY_USER)
+            # What it cancels is answered already.
+            if message.command.field != Field.C_CANCEL_RQ:
+                return message
+
+    def send(self, context_id: int, command: Command, data_set: Iterable[bytes] | None = None) -> None:
+        """Send a message. Raises Aborted."""
+        try:
+            for data in pdus.message(context_id, command.encode(), data_set, self._terms.send_pdu_bytes):
+                self._wire.send(data, self._terms.busy_s)
+        except Lost as error:
+            raise Aborted(str(error)) from error
+        except Late as error:
+            raise Aborted("what is sent is not taken", pdus.NOT_SPECIFIED) from error
+
+    def request(self, context_id: int, command: Command, data_set: Iterable[bytes] | None) -> Message:
+        """Ask the peer, as a part of what it asked for; its response. Raises Released, Aborted."""
+        self.send(context_id, command, data_set)
+        while True:
+            message = self._reader.read(self._terms.busy_s)
+            if message.command.is_response and message.command.responds_to == command.message_id:
+                return message
+            self._put_aside(message)
+
+    def is_cancelled(self, message_id: int) -> bool:
+        """Whether the peer has cancelled a request, as far as has arrived. Raises Released, Aborted."""
+        while self._reader.has_arrived():
+            self._put_aside(self._reader.read(self._terms.busy_s))
+        return message_id in self._cancelled
+
+    def discard(self) -> None:
+        """Let go of the requests that wait."""
+        while self._waiting:
+            self._waiting.popleft().discard()
+
+    def _put_aside(self, message: Message) -> None:
+        if message.command.field == Field.C_CANCEL_RQ and len(self._cancelled) <= _MAX_WAITING:
+            self._cancelled.add(message.command.responds_to)
+            return
+        self._waiting.append(message)
+        if message.command.is_response:
+            raise Aborted("a response to no request", pdus.BY_USER)
+        if len(self._waiting) > _MAX_WAITING:
+            raise Aborted("too many requests ahead of their responses", pdus.BY_USER)

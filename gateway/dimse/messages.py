@@ -1,0 +1,45 @@
+"""What is negotiated of an association, and the messages on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gateway.dimse.commands import Command
+from gateway.dimse.received import Received
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """An accepted presentation context, with the roles that we have in it (PS3.7 D.3.3.4)."""
+
+    id: int
+    abstract_syntax: str
+    transfer_syntax: str
+    as_scp: bool = True
+    as_scu: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A whole message; the data set of a C-STORE request is spooled, any other is short."""
+
+    context: Context
+    command: Command
+    data_set: bytes | Received | None
+
+    def discard(self) -> None:
+        """Let go of what it spooled, unless that was taken. Idempotent."""
+        if isinstance(self.data_set, Received):
+            self.data_set.discard()
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How long is waited on an association, and how much is taken. Maximum lengths as negotiated; 0 is any."""
+
+    idle_s: float
+    """For the next message."""
+    busy_s: float
+    """For a PDU that is under way or has to follow; for a message, besides the time that its length takes."""
+    receive_pdu_bytes: int
+    send_pdu_bytes: int

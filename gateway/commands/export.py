@@ -16,7 +16,8 @@ from gateway.commands.administration import administrator, opened
 from gateway.commands.arguments import Commands, checked, with_bucket, with_config, with_json
 from gateway.commands.view import imaging_pool, shown_by
 from gateway.config import InvalidSettings, Settings
-from gateway.dimse.sending import SCHEME, Address, StoragePeer
+from gateway.dimse.exported import StoragePeer
+from gateway.dimse.requesting import SCHEME, Address
 from gateway.exporting.buckets import Bucket
 from gateway.exporting.files import Folder, Zip
 from gateway.exporting.items import Target
@@ -127,7 +128,7 @@ def _selection(options: argparse.Namespace) -> Selection:
 def _target(settings: Settings, options: argparse.Namespace) -> Target:
     to, fsync = options.to, settings.storage.fsync
     if to.startswith(_PEER):
-        return StoragePeer(Address.of(to), settings.dimse, settings.storage.directory / "spool")
+        return StoragePeer(Address.of(to), settings.dimse)
     if to.startswith(_S3):
         return _bucket(settings, options)
     path = Path(to)

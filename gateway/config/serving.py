@@ -117,6 +117,15 @@ class HttpSettings(Section):
         return value
 
 
+class DestinationSettings(Section):
+    """Where instances can be sent to by C-MOVE: a table ``[dimse.destinations.AET]``, by its AE title."""
+
+    host: str
+    """Name or address of the peer."""
+    port: Annotated[int, Field(ge=1, le=65535)]
+    """Port that it listens on."""
+
+
 class DimseSettings(Section):
     """The DIMSE face."""
 
@@ -132,6 +141,8 @@ class DimseSettings(Section):
     """What arrives from an AE title is de-identified before it is stored, by a ``[deidentification.NAME]``:
     ``{ CT1 = "research" }``; ``"*"`` stands for every title that is not named. Goes before
     ``tenants.NAME.deidentify``."""
+    destinations: dict[AeTitle, DestinationSettings] = Field(default_factory=dict)
+    """Peers that a C-MOVE may name, by their AE titles."""
     max_associations: int = Field(default=25, ge=1, le=1000)
     """Associations at the same time in each process."""
     max_pdu_bytes: int = Field(default=131_072, ge=4096, le=1 << 20)

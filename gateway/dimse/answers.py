@@ -54,7 +54,7 @@ class Answers:
     def __init__(self, identifier: Identifier, transfer_syntax_uid: str, ae_title: str) -> None:
         self._identifier = identifier
         self._encoding = file_meta.encoding_of(transfer_syntax_uid)
-        self._deflated = transfer_syntax_uid == file_meta.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
+        self._transfer_syntax_uid = transfer_syntax_uid
         self._ae_title = ae_title
 
     def answer(self, result: JsonDataSet) -> bytes:
@@ -70,24 +70,27 @@ class Answers:
             data_set = self._encoded(found, self._identifier.character_sets)
         except _NotEncodable:
             data_set = self._encoded(found, UTF_8)
-        return self._written(data_set)
-
-    def _written(self, data_set: Dataset) -> bytes:
-        file = DicomBytesIO()
-        file.is_implicit_VR, file.is_little_endian = self._encoding.implicit, not self._encoding.big_endian
-        write_dataset(file, data_set)
-        written = file.getvalue()
-        if not self._deflated:
-            return written
-        packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
-        packed = packer.compress(written) + packer.flush()
-        return packed + b"\0" * (len(packed) % 2)
+        return written(data_set, self._transfer_syntax_uid)
 
     def _encoded(self, found: JsonDataSet, sets: tuple[str, ...]) -> Dataset:
         if any(sets):
             found = {**found, SPECIFIC_CHARACTER_SET: {"vr": "CS", "Value": list(sets)}}
         pydicom_encodings = convert_encodings(list(sets)) if _usable(sets) and any(sets) else default_encoding
         return _data_set(found, _encoder(sets), self._encoding, pydicom_encodings)
+
+
+def written(data_set: Dataset, transfer_syntax_uid: str) -> bytes:
+    """A data set as bytes in a transfer syntax of messages."""
+    encoding = file_meta.encoding_of(transfer_syntax_uid)
+    file = DicomBytesIO()
+    file.is_implicit_VR, file.is_little_endian = encoding.implicit, not encoding.big_endian
+    write_dataset(file, data_set)
+    found = bytes(file.getvalue())
+    if not encoding.deflated:
+        return found
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    packed = packer.compress(found) + packer.flush()
+    return packed + b"\0" * (len(packed) % 2)
 
 
 def _selected(element: JsonElement | None, key: Key) -> JsonElement:

@@ -1,4 +1,4 @@
-"""An accepted association: whole messages in, messages out, on the one thread that owns its socket.
+"""An association: whole messages in, messages out, on the one thread that owns its socket.
 
 References
 ----------
@@ -7,8 +7,9 @@ PS3.7 6.3 "DIMSE Message Structure", PS3.8 Annex E "Message Fragments".
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from gateway.dimse import pdus
 from gateway.dimse.commands import Command, Field
@@ -20,30 +21,25 @@ from gateway.dimse.wire import Late, Lost, Wire
 from gateway.services.spool import Spool
 
 _MAX_WAITING = 16
+_WAITED_S = 1.0
 
 
-class Association:
-    """One accepted association. Requests are served one after the other; a few may come ahead of their turn."""
+class Exchange:
+    """Messages on one association, whoever asked for it.
 
-    def __init__(self, wire: Wire, peer: Peer, contexts: Mapping[int, Context], terms: Terms, spool: Spool) -> None:
-        self.peer = peer
+    Parameters
+    ----------
+    spool
+        Takes what the peer stores with us; without it nothing is taken.
+    """
+
+    def __init__(self, wire: Wire, contexts: Mapping[int, Context], terms: Terms, spool: Spool | None = None) -> None:
         self.contexts = contexts
         self._wire = wire
         self._terms = terms
         self._reader = Reader(wire, contexts, terms, spool)
         self._waiting: deque[Message] = deque()
         self._cancelled: set[int] = set()
-
-    def receive(self) -> Message:
-        """The next request. Raises Released, Aborted."""
-        self._cancelled.clear()
-        while True:
-            message = self._waiting.popleft() if self._waiting else self._reader.read(self._terms.idle_s)
-            if message.command.is_response:
-                raise Aborted("a response to no request", pdus.BY_USER)
-            # What it cancels is answered already.
-            if message.command.field != Field.C_CANCEL_RQ:
-                return message
 
     def send(self, context_id: int, command: Command, data_set: Iterable[bytes] | None = None) -> None:
         """Send a message. Raises Aborted."""
@@ -55,10 +51,25 @@ class Association:
         except Late as error:
             raise Aborted("what is sent is not taken", pdus.NOT_SPECIFIED) from error
 
-    def request(self, context_id: int, command: Command, data_set: Iterable[bytes] | None) -> Message:
-        """Ask the peer, as a part of what it asked for; its response. Raises Released, Aborted."""
+    def request(
+        self,
+        context_id: int,
+        command: Command,
+        data_set: Iterable[bytes] | None,
+        waiting: Callable[[], None] = lambda: None,
+    ) -> Message:
+        """Ask the peer; its response. Raises Released, Aborted.
+
+        Parameters
+        ----------
+        waiting
+            Called about every second until the response begins.
+        """
         self.send(context_id, command, data_set)
         while True:
+            deadline_s = time.monotonic() + self._terms.busy_s
+            while not self._reader.has_arrived(_WAITED_S) and time.monotonic() < deadline_s:
+                waiting()
             message = self._reader.read(self._terms.busy_s)
             if message.command.is_response and message.command.responds_to == command.message_id:
                 return message
@@ -84,3 +95,22 @@ class Association:
             raise Aborted("a response to no request", pdus.BY_USER)
         if len(self._waiting) > _MAX_WAITING:
             raise Aborted("too many requests ahead of their responses", pdus.BY_USER)
+
+
+class Association(Exchange):
+    """One accepted association. Requests are served one after the other; a few may come ahead of their turn."""
+
+    def __init__(self, wire: Wire, peer: Peer, contexts: Mapping[int, Context], terms: Terms, spool: Spool) -> None:
+        super().__init__(wire, contexts, terms, spool)
+        self.peer = peer
+
+    def receive(self) -> Message:
+        """The next request. Raises Released, Aborted."""
+        self._cancelled.clear()
+        while True:
+            message = self._waiting.popleft() if self._waiting else self._reader.read(self._terms.idle_s)
+            if message.command.is_response:
+                raise Aborted("a response to no request", pdus.BY_USER)
+            # What it cancels is answered already.
+            if message.command.field != Field.C_CANCEL_RQ:
+                return message

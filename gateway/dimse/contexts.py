@@ -21,8 +21,22 @@ from storage.dicom import file_meta
 VERIFICATION = "1.2.840.10008.1.1"
 PATIENT_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.1.1"
 STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
-_MESSAGES = (VERIFICATION, PATIENT_ROOT_FIND, STUDY_ROOT_FIND)
-_ECHO, _STORE, _FIND = (frozenset((field,)) for field in (Field.C_ECHO_RQ, Field.C_STORE_RQ, Field.C_FIND_RQ))
+PATIENT_ROOT_MOVE = "1.2.840.10008.5.1.4.1.2.1.2"
+PATIENT_ROOT_GET = "1.2.840.10008.5.1.4.1.2.1.3"
+STUDY_ROOT_MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
+STUDY_ROOT_GET = "1.2.840.10008.5.1.4.1.2.2.3"
+PATIENT_ROOT = frozenset((PATIENT_ROOT_FIND, PATIENT_ROOT_MOVE, PATIENT_ROOT_GET))
+"""Of the Patient Root Query/Retrieve Information Model."""
+_SERVED = {
+    VERIFICATION: frozenset((Field.C_ECHO_RQ,)),
+    PATIENT_ROOT_FIND: frozenset((Field.C_FIND_RQ,)),
+    STUDY_ROOT_FIND: frozenset((Field.C_FIND_RQ,)),
+    PATIENT_ROOT_MOVE: frozenset((Field.C_MOVE_RQ,)),
+    STUDY_ROOT_MOVE: frozenset((Field.C_MOVE_RQ,)),
+    PATIENT_ROOT_GET: frozenset((Field.C_GET_RQ,)),
+    STUDY_ROOT_GET: frozenset((Field.C_GET_RQ,)),
+}
+_STORED = frozenset((Field.C_STORE_RQ,))
 _STANDARD = "1.2.840.10008."
 _STORAGE_ROOT = "1.2.840.10008.5.1.4.1.1."
 
@@ -59,9 +73,8 @@ def _known(sop_class_uid: str) -> bool:
 
 def operations(sop_class_uid: str) -> frozenset[int]:
     """The requests that are served in a presentation context of a SOP class, by Command Field."""
-    if sop_class_uid == VERIFICATION:
-        return _ECHO
-    return _STORE if is_storage(sop_class_uid) else _FIND
+    found = _SERVED.get(sop_class_uid)
+    return _STORED if found is None and is_storage(sop_class_uid) else found or frozenset()
 
 
 def supported(proposed: Iterable[PresentationContext]) -> list[PresentationContext]:
@@ -70,7 +83,7 @@ def supported(proposed: Iterable[PresentationContext]) -> list[PresentationConte
     Made for each association because the acceptor's order of transfer syntaxes decides: in the order that the
     peer proposes, what it would rather send is what it sends, unconverted.
     """
-    found: dict[str, tuple[str, ...]] = dict.fromkeys(_MESSAGES, _MESSAGE_SYNTAXES)
+    found: dict[str, tuple[str, ...]] = dict.fromkeys(_SERVED, _MESSAGE_SYNTAXES)
     offers: dict[str, dict[str, None]] = {}
     for each in proposed:
         abstract = str(each.abstract_syntax)
@@ -80,7 +93,14 @@ def supported(proposed: Iterable[PresentationContext]) -> list[PresentationConte
         taken = tuple(uid for uid in syntaxes if uid in STORAGE_SYNTAXES)
         # Without a common syntax the answer is "transfer syntaxes not supported", for which one has to be named.
         found[abstract] = taken or (file_meta.EXPLICIT_VR_LITTLE_ENDIAN,)
-    return [context(abstract, syntaxes) for abstract, syntaxes in found.items()]
+    return [_with_roles(context(abstract, syntaxes)) for abstract, syntaxes in found.items()]
+
+
+def _with_roles(found: PresentationContext) -> PresentationContext:
+    """Whoever gets instances back by C-GET takes the role of the SCP of their classes (PS3.7 D.3.3.4)."""
+    if is_storage(str(found.abstract_syntax)):
+        found.scu_role = found.scp_role = True
+    return found
 
 
 def context(abstract: str, syntaxes: Iterable[str]) -> PresentationContext:

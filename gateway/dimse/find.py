@@ -10,6 +10,7 @@ from gateway.assembly import Core
 from gateway.dimse import identifiers, status
 from gateway.dimse.answers import Answers
 from gateway.dimse.association import Association
+from gateway.dimse.contexts import PATIENT_ROOT
 from gateway.dimse.ending import Ended
 from gateway.dimse.messages import Message
 from gateway.dimse.status import Response
@@ -48,7 +49,8 @@ class FindHandler:
         syntax, encoded = message.context.transfer_syntax, message.data_set
         if not isinstance(encoded, bytes):
             raise InvalidQuery("a C-FIND request without an Identifier")
-        identifier = identifiers.parse(encoded, syntax, message.context.abstract_syntax, self._core.limits)
+        patient_root = message.context.abstract_syntax in PATIENT_ROOT
+        identifier = identifiers.parse(encoded, syntax, self._core.limits, patient_root=patient_root)
         settings = self._core.settings.dimse
         answers = Answers(identifier, syntax, settings.ae_title)
         query = dataclasses.replace(

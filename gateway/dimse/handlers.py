@@ -11,6 +11,7 @@ from gateway.dimse.association import Association
 from gateway.dimse.commands import Field
 from gateway.dimse.find import FindHandler
 from gateway.dimse.messages import Message
+from gateway.dimse.retrieval import GetHandler, MoveHandler
 from gateway.dimse.status import Response
 from gateway.dimse.store import StoreHandler
 
@@ -24,6 +25,8 @@ def handlers(core: Core) -> Mapping[int, Handler]:
         Field.C_ECHO_RQ: observed.handler(core, "C-ECHO", EchoHandler(core)),
         Field.C_STORE_RQ: observed.handler(core, "C-STORE", StoreHandler(core)),
         Field.C_FIND_RQ: observed.handler(core, "C-FIND", FindHandler(core)),
+        Field.C_MOVE_RQ: observed.handler(core, "C-MOVE", MoveHandler(core)),
+        Field.C_GET_RQ: observed.handler(core, "C-GET", GetHandler(core)),
     }
 
 

@@ -9,7 +9,6 @@ import dataclasses
 import io
 from dataclasses import dataclass
 
-from gateway.dimse.contexts import PATIENT_ROOT_FIND
 from gateway.dimse.reader import MAX_IDENTIFIER_BYTES
 from gateway.errors import InvalidQuery, PayloadTooLarge
 from gateway.services.question import Query
@@ -28,6 +27,12 @@ _STUDY_UID = "0020000D"
 _SERIES_UID = "0020000E"
 _SOP_UID = "00080018"
 
+_UNIQUE_KEYS = (
+    (Level.PATIENT, "PatientID", _PATIENT_ID),
+    (Level.STUDY, "StudyInstanceUID", _STUDY_UID),
+    (Level.SERIES, "SeriesInstanceUID", _SERIES_UID),
+    (Level.INSTANCE, "SOPInstanceUID", _SOP_UID),
+)
 _OURS = frozenset((SPECIFIC_CHARACTER_SET, QUERY_RETRIEVE_LEVEL, RETRIEVE_AE_TITLE, INSTANCE_AVAILABILITY))
 """Said by every answer about itself, not matched."""
 
@@ -71,8 +76,13 @@ class Identifier:
         return Query(self.level, tuple(pairs), frozenset(key.tag for key in self.keys), only=True)
 
 
-def parse(encoded: bytes, transfer_syntax_uid: str, sop_class_uid: str, limits: Limits) -> Identifier:
+def parse(encoded: bytes, transfer_syntax_uid: str, limits: Limits, *, patient_root: bool) -> Identifier:
     """Read an identifier.
+
+    Parameters
+    ----------
+    patient_root
+        Whether it is of the Patient Root Information Model; else of the Study Root.
 
     Raises
     ------
@@ -95,11 +105,28 @@ def parse(encoded: bytes, transfer_syntax_uid: str, sop_class_uid: str, limits: 
     reader = _Reader(transfer_syntax_uid, bounded)
     keys = reader.read(encoded)
     texts = {key.tag: key.text for key in keys}
-    patient_root = sop_class_uid == PATIENT_ROOT_FIND
     level = _level(texts.get(QUERY_RETRIEVE_LEVEL, ""), patient_root=patient_root)
     _check_unique_keys(texts, level, patient_root=patient_root)
     kept = tuple(sorted((key for key in keys if key.tag not in _OURS), key=lambda key: key.tag))
     return Identifier(level, reader.character_sets, kept)
+
+
+def retrieved(identifier: Identifier, *, patient_root: bool) -> dict[str, str]:
+    """The unique keys of a retrieval, by keyword (PS3.4 C.4.2.1.4 "Identifier"). Raises InvalidQuery.
+
+    That of its own level may be a list of UIDs; nothing is retrieved by other keys.
+    """
+    texts = {key.tag: key.text for key in identifier.keys}
+    found = {}
+    for level, keyword, tag in _UNIQUE_KEYS:
+        if level > identifier.level or (level is Level.PATIENT and not patient_root):
+            continue
+        text = texts.get(tag, "")
+        listed = level is identifier.level and level is not Level.PATIENT
+        if not text or any(character in text for character in ("*?" if listed else "\\*?")):
+            raise InvalidQuery(f"{describe(tag)}: needs a value, and no wildcard")
+        found[keyword] = text
+    return found
 
 
 def _level(text: str, *, patient_root: bool) -> Level:

@@ -62,6 +62,7 @@ UNEXPECTED_PDU = Abort(2, 2)
 UNEXPECTED_PARAMETER = Abort(2, 5)
 INVALID_PARAMETER = Abort(2, 6)
 
+RELEASE_RQ = HEADER.pack(PduType.A_RELEASE_RQ, 4) + bytes(4)
 RELEASE_RP = HEADER.pack(PduType.A_RELEASE_RP, 4) + bytes(4)
 
 

@@ -36,7 +36,7 @@ class Reader:
     from when it is waited for, and the message ``busy_s`` and the time that its length takes at the least rate.
     """
 
-    def __init__(self, wire: Wire, contexts: Mapping[int, Context], terms: Terms, spool: Spool) -> None:
+    def __init__(self, wire: Wire, contexts: Mapping[int, Context], terms: Terms, spool: Spool | None) -> None:
         wire.widen()
         self._wire = wire
         self._contexts = contexts
@@ -46,9 +46,9 @@ class Reader:
         self._message_bytes = 0
         self._message_from_s = 0.0
 
-    def has_arrived(self) -> bool:
-        """Whether something of a message has arrived."""
-        return bool(self._pdu_left) or self._wire.has_arrived()
+    def has_arrived(self, within_s: float = 0.0) -> bool:
+        """Whether something of a message has arrived, or does so within a time."""
+        return bool(self._pdu_left) or self._wire.has_arrived(within_s)
 
     def read(self, wait_s: float) -> Message:
         """The next message, whatever it is; it has to begin within so long. Raises Released, Aborted."""
@@ -68,11 +68,13 @@ class Reader:
             return Message(context, command, None)
         if command.field != Field.C_STORE_RQ:
             return Message(context, command, self._identifier(context))
+        if self._spool is None:
+            raise Aborted("a C-STORE request to who asked for nothing to store", pdus.BY_USER)
         # As a file: the service learns from the File Meta Information in which transfer syntax it came.
         received = Received(self._spool)
         received.write(memoryview(file_meta.write(file_meta.FileMeta(context.transfer_syntax))))
         try:
-            self._data_set(context, received)
+            self._data_set(context, received, self._spool.max_bytes + _ALLOWANCE_BYTES)
         except BaseException:
             received.discard()
             raise
@@ -111,8 +113,7 @@ class Reader:
             if last:
                 return bytes(encoded)
 
-    def _data_set(self, context: Context, received: Received) -> None:
-        most = self._spool.max_bytes + _ALLOWANCE_BYTES
+    def _data_set(self, context: Context, received: Received, most: int) -> None:
         while True:
             length, last = self._data_fragment(context, most)
             while length:

@@ -1,4 +1,4 @@
-"""A target of exports that is a peer: C-STORE as a Service Class User, in the transfer syntaxes as stored.
+"""Instances to a peer that stores them: C-STORE as a Service Class User.
 
 References
 ----------
@@ -7,160 +7,168 @@ PS3.4 B.2.3 "Statuses", PS3.7 9.1.1 "C-STORE Service", PS3.8 7.1.1.13 "Presentat
 
 from __future__ import annotations
 
-import socket
-import tempfile
-from collections.abc import Sequence
+import ssl
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from io import BufferedRandom
-from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from itertools import chain
 
-from pynetdicom import AE
-from pynetdicom.association import Association
-from pynetdicom.presentation import PresentationContext
-
-from gateway.config import InvalidSettings
-from gateway.config.section import MAX_AE_TITLE_CHARACTERS
 from gateway.config.serving import DimseSettings
-from gateway.dimse import contexts, library
-from gateway.exporting.items import ExportError, Item, NotExported, Put
-from storage.dicom.file_meta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-
-SCHEME = "dicom"
-_MAX_CONTEXTS = 128
-_WARNING = 0xB000
-_CONNECT_S = 10.0
-_RELEASE_S = 5.0
+from gateway.dimse import requesting
+from gateway.dimse.association import Exchange
+from gateway.dimse.commands import Command, Element, Field, Value
+from gateway.dimse.requesting import Address, Requested
+from storage.dicom import file_meta
 
 Kind = tuple[str, str]
 """SOP class and transfer syntax."""
+PLAIN = (file_meta.EXPLICIT_VR_LITTLE_ENDIAN, file_meta.IMPLICIT_VR_LITTLE_ENDIAN)
+"""What every peer should take, in the order of preference."""
+_MEDIUM = 0
+_MAX_MESSAGE_ID = 0xFFFF
+
+
+def is_stored(status: int) -> bool:
+    """Whether a status says that the peer has the instance."""
+    return status == 0 or is_warning(status)
+
+
+def is_warning(status: int) -> bool:
+    """Whether it has it, with a warning (PS3.7 C.4, PS3.4 B.2.3)."""
+    return status & 0xF000 == 0xB000 or status in (0x0001, 0x0107, 0x0116)
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
-    """Where a peer is, and what it is called."""
+class Originator:
+    """Who asked for it by a C-MOVE request, and the number of that."""
 
     ae_title: str
-    host: str
-    port: int
-
-    @classmethod
-    def of(cls, url: str) -> Address:
-        """From ``dicom://AET@host:port``. Raises InvalidSettings."""
-        fault = InvalidSettings([f"{url}: a peer is dicom://AET@HOST:PORT"])
-        try:
-            found = urlsplit(url)
-            port = found.port
-        except ValueError as error:
-            raise fault from error
-        title = unquote(found.username or "")
-        if found.path.strip("/") or not (title and found.hostname and port) or found.scheme != SCHEME:
-            raise fault
-        if len(title) > MAX_AE_TITLE_CHARACTERS:
-            raise InvalidSettings([f"{url}: an AE title has at most {MAX_AE_TITLE_CHARACTERS} characters"])
-        return cls(title, found.hostname, port)
+    message_id: int
 
 
-class StoragePeer:
-    """A peer that stores what it is sent, over one association after the other.
+def begun(data_set: Iterator[bytes]) -> Iterator[bytes]:
+    """A data set whose first block has been read: what cannot be read at all is known before anything is sent."""
+    return chain((next(data_set, b""),), data_set)
+
+
+def store(
+    exchange: Exchange,
+    context_id: int,
+    message_id: int,
+    uids: tuple[str, str],
+    data_set: Iterator[bytes],
+    originator: Originator | None = None,
+    waiting: Callable[[], None] = lambda: None,
+) -> int:
+    """Send one instance; the status of the response. Raises Ended, and what reading the data set raises.
 
     Parameters
     ----------
-    folder
-        Where an instance waits while it is sent, one at a time.
+    uids
+        SOP class and instance.
+    waiting
+        Called now and then as long as it takes.
+    """
+    values: dict[Element, Value] = {
+        Element.AFFECTED_SOP_CLASS_UID: uids[0],
+        Element.MESSAGE_ID: message_id,
+        Element.PRIORITY: _MEDIUM,
+        Element.AFFECTED_SOP_INSTANCE_UID: uids[1],
+    }
+    if originator is not None:
+        values[Element.MOVE_ORIGINATOR_AE_TITLE] = originator.ae_title
+        values[Element.MOVE_ORIGINATOR_MESSAGE_ID] = originator.message_id
+
+    def blocks() -> Iterator[bytes]:
+        for block in data_set:
+            waiting()
+            yield block
+
+    command = Command.of(Field.C_STORE_RQ, values, data_set=True)
+    return exchange.request(context_id, command, blocks(), waiting).command.status
+
+
+class Sender:
+    """Sends instances to one peer, over one association after the other: as many as their kinds need.
+
+    Parameters
+    ----------
+    settings
+        Our AE title, and how long is waited.
     """
 
-    at_once = 1
-
-    def __init__(self, address: Address, settings: DimseSettings, folder: Path) -> None:
-        library.configure()
+    def __init__(self, address: Address, settings: DimseSettings, tls: ssl.SSLContext | None = None) -> None:
         self._address = address
-        self._ae = AE(ae_title=settings.ae_title)
-        self._ae.connection_timeout = _CONNECT_S
-        self._ae.acse_timeout = settings.acse_timeout_s
-        self._ae.network_timeout = settings.network_timeout_s
-        self._ae.dimse_timeout = settings.dimse_timeout_s
-        self._ae.maximum_pdu_size = settings.max_pdu_bytes
-        self._ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
-        self._ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-        self._association: Association | None = None
+        self._settings = settings
+        self._tls = tls
+        self._association: Requested | None = None
         self._proposed: dict[Kind, None] = {}
-        self._accepted: frozenset[Kind] = frozenset()
-        folder.mkdir(parents=True, exist_ok=True, mode=0o750)
-        self._folder = tempfile.TemporaryDirectory(dir=folder, prefix="export-")
-        self._file = Path(self._folder.name) / "instance.dcm"
+        self._accepted: dict[str, dict[str, int]] = {}
+        self._message_id = 0
 
-    def begin(self, items: Sequence[Item]) -> None:
-        """See Target: an association on which every instance of the study can be sent, the last one when it will do."""
-        kinds = dict.fromkeys(map(_kind, items))
-        if self._association is not None and self._association.is_established and kinds.keys() <= self._proposed.keys():
+    def prepare(self, kinds: Iterable[Kind]) -> None:
+        """See that there is an association for instances of these kinds: the last one, when it will do.
+
+        Raises
+        ------
+        NotAssociated
+        """
+        wanted = dict.fromkeys(kinds)
+        if self._association is not None and wanted.keys() <= self._proposed.keys():
             return
-        together = {**self._proposed, **kinds}
-        self._proposed = together if len(together) <= _MAX_CONTEXTS else dict(list(kinds.items())[:_MAX_CONTEXTS])
-        self._associate()
+        together = {**self._proposed, **wanted}
+        fits = len(requesting.proposals(together, PLAIN)) <= requesting.MAX_CONTEXTS
+        self._proposed = together if fits else _as_many_as_fit(wanted)
+        self.release()
+        proposals = requesting.proposals(self._proposed, PLAIN)
+        self._association = requesting.associate(self._address, proposals, self._settings, self._tls)
+        self._accepted = {}
+        for each in self._association.contexts.values():
+            self._accepted.setdefault(each.abstract_syntax, {}).setdefault(each.transfer_syntax, each.id)
 
-    def _associate(self) -> None:
-        self._release()
-        self._accepted = frozenset()
-        address = self._address
-        proposed = [contexts.context(sop_class_uid, (syntax,)) for sop_class_uid, syntax in self._proposed]
-        association = self._ae.associate(address.host, address.port, contexts=proposed, ae_title=address.ae_title)
-        if association.rejected_contexts and not association.accepted_contexts:
-            return  # it is there, but takes none of these
-        if not association.is_established:
-            why = "rejects" if association.is_rejected else "does not answer"
-            raise ExportError(f"the peer {address.ae_title} at {address.host}:{address.port} {why} the association")
-        # Or the last part of each message waits for the acknowledgement of the one before it, 40 ms on Linux.
-        connection = association.dul.socket
-        assert connection is not None
-        assert connection.socket is not None
-        connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._association = association
-        self._accepted = frozenset(_kind_of(each) for each in association.accepted_contexts)
+    def accepted(self, sop_class_uid: str) -> Mapping[str, int]:
+        """The transfer syntaxes in which the peer takes instances of a SOP class."""
+        return self._accepted.get(sop_class_uid, {}) if self._association is not None else {}
 
-    def put(self, item: Item) -> Put:
-        """See Target."""
-        kind = _kind(item)
-        if kind not in self._accepted:
-            raise NotExported(f"the peer does not take SOP class {kind[0]} in transfer syntax {kind[1]}")
-        with self._file.open("wb") as file:
-            for block in item.blocks():
-                file.write(block)
-        association = self._association
-        if association is None or not association.is_established:
-            raise ExportError("the peer ended the association")
+    def store(
+        self,
+        uids: tuple[str, str],
+        transfer_syntax_uid: str,
+        data_set: Iterator[bytes],
+        originator: Originator | None = None,
+        waiting: Callable[[], None] = lambda: None,
+    ) -> int:
+        """Send one instance in a transfer syntax that is accepted for its SOP class; see ``store``.
+
+        When it raises after the first block was read, the association is gone; ``prepare`` makes another one.
+        """
+        assert self._association is not None
+        data_set = begun(data_set)
+        context_id = self._accepted[uids[0]][transfer_syntax_uid]
+        self._message_id = self._message_id % _MAX_MESSAGE_ID + 1
         try:
-            answer = association.send_c_store(self._file)
-        except (RuntimeError, OSError) as error:
-            raise ExportError("the peer ended the association") from error
-        if "Status" not in answer:
-            raise ExportError("the peer ended the association, or did not answer in time")
-        status = int(answer.Status)
-        if status and status & 0xF000 != _WARNING:
-            raise NotExported(f"the peer answers 0x{status:04X}")
-        return Put("")
+            return store(self._association.exchange, context_id, self._message_id, uids, data_set, originator, waiting)
+        except BaseException:
+            self.abort()
+            raise
 
-    def finish(self, _manifest: BufferedRandom) -> None:
-        """See Target: there is no place for a manifest at a peer."""
-        self._release()
+    def release(self) -> None:
+        """End the association, if there is one, in order."""
+        association, self._association = self._association, None
+        if association is not None:
+            association.release()
 
-    def _release(self) -> None:
-        if self._association is not None and self._association.is_established:
-            self._association.release()
-            self._association.join(_RELEASE_S)
-        self._association = None
-
-    def close(self) -> None:
-        """See Target."""
-        if self._association is not None and self._association.is_alive():
-            self._association.abort()
-        self._association = None
-        self._folder.cleanup()
+    def abort(self) -> None:
+        """End the association, if there is one, at once."""
+        association, self._association = self._association, None
+        if association is not None:
+            association.abort()
 
 
-def _kind(item: Item) -> Kind:
-    return str(item.located.sop_class_uid), str(item.located.transfer_syntax_uid)
-
-
-def _kind_of(context: PresentationContext) -> Kind:
-    return str(context.abstract_syntax), str(context.transfer_syntax[0])
+def _as_many_as_fit(kinds: Mapping[Kind, None]) -> dict[Kind, None]:
+    """The first kinds, with the plain context of each of their classes."""
+    found: dict[Kind, None] = {}
+    for each in kinds:
+        if len(requesting.proposals({**found, each: None}, PLAIN)) > requesting.MAX_CONTEXTS:
+            break
+        found[each] = None
+    return found

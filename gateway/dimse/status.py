@@ -73,6 +73,14 @@ FIND_MISMATCH = Status(0xA900, "Identifier does not match SOP Class", "PS3.4 C.4
 FIND_UNABLE = Status(0xC000, "Unable to process", "PS3.4 C.4.1.1.4")
 FIND_UNREADABLE = Status(0xC001, "Identifier cannot be read", "PS3.4 C.4.1.1.4", told=True)
 
+SUBOPERATIONS = Status(0xFF00, "Sub-operations are continuing", "PS3.4 C.4.2.1.5")
+SUBOPERATIONS_WARNING = Status(0xB000, "Sub-operations complete, with failures or warnings", "PS3.4 C.4.2.1.5")
+SUBOPERATIONS_FAILED = Status(0xA702, "Refused: unable to perform sub-operations", "PS3.4 C.4.2.1.5")
+DESTINATION_UNKNOWN = Status(0xA801, "Refused: Move Destination unknown", "PS3.4 C.4.2.1.5")
+RETRIEVE_OUT_OF_RESOURCES = Status(
+    0xA701, "Refused: out of resources, unable to calculate number of matches", "PS3.4 C.4.2.1.5"
+)
+
 STATUSES = tuple(value for value in list(globals().values()) if isinstance(value, Status))
 
 _Errors = Mapping[type[Exception], Status]
@@ -146,6 +154,11 @@ OF_FIND: _Errors = {
 }
 
 
+OF_RETRIEVE: _Errors = {
+    error: RETRIEVE_OUT_OF_RESOURCES if found is FIND_OUT_OF_RESOURCES else found for error, found in OF_FIND.items()
+}
+
+
 def nearest(table: _Errors, kind: type[BaseException], defect: Status) -> Status:
     """The status of the nearest class above an error; ``defect`` when it is in no tree of ours."""
     return next((table[above] for above in kind.__mro__ if above in table), defect)
@@ -159,6 +172,11 @@ def of_store(error: Exception, request_id: RequestId) -> Response:
 def of_find(error: Exception, request_id: RequestId) -> Response:
     """What the final C-FIND response says of an error, after it is logged."""
     return _answer("C-FIND", OF_FIND, FIND_UNABLE, error, request_id)
+
+
+def of_retrieve(error: Exception, request_id: RequestId) -> Response:
+    """What the final C-MOVE or C-GET response says of an error, after it is logged."""
+    return _answer("retrieval", OF_RETRIEVE, FIND_UNABLE, error, request_id)
 
 
 def of_echo(error: Exception, request_id: RequestId) -> Response:

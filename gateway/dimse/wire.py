@@ -116,15 +116,15 @@ class Wire:
             except OSError as error:
                 raise Lost("the connection broke") from error
 
-    def has_arrived(self) -> bool:
-        """Whether reading would not wait: bytes are there, or the end."""
+    def has_arrived(self, within_s: float = 0.0) -> bool:
+        """Whether reading would not wait: bytes are there, or the end, or come within a time."""
         if self._start != self._end:
             return True
         if isinstance(self._connection, ssl.SSLSocket) and self._connection.pending():
             return True
         poll = select.poll()
         poll.register(self._connection, select.POLLIN)
-        return bool(poll.poll(0))
+        return bool(poll.poll(within_s * 1000))
 
     def send(self, data: bytes | bytearray, within_s: float) -> None:
         """Send all of it. Raises Lost, Late."""

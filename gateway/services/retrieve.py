@@ -1,19 +1,21 @@
-"""Retrieve: instances, metadata, frames and bulk data, as WADO-RS (and C-MOVE and C-GET after it) give them."""
+"""Retrieve: instances, metadata, frames and bulk data, as WADO-RS, C-MOVE and C-GET give them."""
 
 from __future__ import annotations
 
 import logging
 import zlib
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain, starmap
 
 from gateway.access.actions import Action
 from gateway.access.door import Decision, Door
 from gateway.context import Caller
 from gateway.errors import Gone, NotFound
-from gateway.imaging.encode import ENCODERS
+from gateway.imaging.encode import ENCODERS, LOSSY_METHODS
 from gateway.imaging.errors import ImagingError
 from gateway.imaging.pool import ImagingPool
 from gateway.services.ahead import ReadAhead, Span, begun
@@ -25,18 +27,22 @@ from gateway.services.transcode import rewriting, served_sop_uid
 from storage.archive import Archive
 from storage.dicom import file_meta, json_model, reencode, xml_model
 from storage.dicom import identifiers as ids
+from storage.dicom import keys as conditions
+from storage.dicom.attributes import Level
 from storage.dicom.directory import FILE_ID, Directory, Member
 from storage.dicom.elements import Blocks
 from storage.dicom.frames import FrameKind
 from storage.dicom.limits import Limits
+from storage.dicom.matching import attribute_of
 from storage.dicom.part10 import BulkItem
 from storage.dicom.vr import WORD_BYTES
 from storage.errors import StorageError
-from storage.index.questions import Target
+from storage.index.questions import Search, Target
 from storage.index.stored import Existence, Layout, Located
 
 _log = logging.getLogger("gateway.services")
 
+_ROWS_AT_ONCE = 1000
 NEVER_SERVED = frozenset((file_meta.IMPLICIT_VR_LITTLE_ENDIAN, file_meta.EXPLICIT_VR_BIG_ENDIAN))
 """Not used with web services, whatever is asked for (PS3.18 8.7.3)."""
 
@@ -51,6 +57,15 @@ class Found:
     def etag(self, base_url: str, *parameters: str) -> str:
         """The entity tag of a representation of these instances."""
         return etag(self.decision.view, base_url, (each.version for each in self.instances), *parameters)
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """An instance on its way to a peer: its data set, and the transfer syntax that it is in; None when none will do."""
+
+    located: Located
+    transfer_syntax_uid: str | None
+    data_set: Iterator[bytes]
 
 
 class RetrieveService:
@@ -100,6 +115,105 @@ class RetrieveService:
         decision.access.took(instances=len(instances))
         return Found(decision, instances)
 
+    def matching(self, caller: Caller, keys: Mapping[str, str], *, detail: tuple[str, ...] = ()) -> Iterator[Found]:
+        """Current instances that the keys of a retrieval name, study by study.
+
+        What is not there, or not for the caller, is left out.
+
+        Parameters
+        ----------
+        keys
+            By keyword: Patient ID, and unique keys of study, series and instance, of which each is one value or a list
+            with backslashes between (PS3.4 C.4.2.1.4 "C-MOVE Identifier").
+
+        Raises
+        ------
+        storage.errors.InvalidIdentifier, storage.errors.InvalidCondition
+            A value is none of its attribute.
+        Forbidden, AuditUnavailable, storage.errors.StorageUnavailable
+        """
+        uids = {keyword: tuple(text.split("\\")) for keyword, text in keys.items() if keyword != "PatientID"}
+        if "PatientID" in keys or "StudyInstanceUID" not in keys:
+            studies = self._studies(caller, keys, detail)
+        else:
+            studies = [ids.study_uid(uid) for uid in uids["StudyInstanceUID"]]
+        series, sops = uids.get("SeriesInstanceUID", ()), uids.get("SOPInstanceUID", ())
+        one_series = ids.series_uid(series[0]) if len(series) == 1 else None
+        one_sop = ids.sop_uid(sops[0]) if one_series and len(sops) == 1 else None
+        for study_uid in dict.fromkeys(studies):
+            subject = tuple(uid for uid in (study_uid, one_series, one_sop) if uid is not None)
+            decision = self._door.enter(caller, Action.READ, (*subject, *detail))
+            located = self._archive.index.locate(
+                Target(decision.tenant, study_uid, one_series, one_sop), decision.scope
+            )
+            instances = [
+                each
+                for each in located
+                if (not series or each.key.series_uid in series) and (not sops or each.key.sop_uid in sops)
+            ]
+            if instances:
+                decision.access.took(instances=len(instances))
+                yield Found(decision, instances)
+
+    def _studies(self, caller: Caller, keys: Mapping[str, str], detail: tuple[str, ...]) -> list[ids.StudyUid]:
+        """UIDs of the studies that have what is wanted."""
+        decision = self._door.enter(caller, Action.READ, detail, query="&".join(sorted(keys)))
+        wanted = tuple(
+            conditions.single(attribute_of(keyword), text)
+            if keyword == "PatientID"
+            else conditions.any_of(attribute_of(keyword), text.split("\\"))
+            for keyword, text in keys.items()
+        )
+        found: list[ids.StudyUid] = []
+        search = Search(decision.tenant, Level.STUDY, wanted, scope=decision.scope, limit=_ROWS_AT_ONCE, versions=False)
+        while rows := self._archive.index.search(search):
+            found += [row.study_uid for row in rows]
+            search = replace(search, after=rows[-1].position)
+        return found
+
+    def sendable(self, located: Located, accepted: Collection[str]) -> str | None:
+        """The transfer syntax, of those that a peer takes, in which an instance goes to it without loss; None for none.
+
+        As it is stored, if that is among them; else plainly, or compressed as it can be.
+        """
+        if located.transfer_syntax_uid in accepted:
+            return located.transfer_syntax_uid
+        plain = (file_meta.EXPLICIT_VR_LITTLE_ENDIAN, file_meta.IMPLICIT_VR_LITTLE_ENDIAN)
+        lossless = (uid for uid in ENCODERS if uid not in LOSSY_METHODS)
+        return next((each for each in (*plain, *lossless) if each in accepted and self._makes(located, each)), None)
+
+    def data_set_in(self, located: Located, transfer_syntax_uid: str) -> Iterator[bytes]:
+        """The data set of an instance in a transfer syntax that ``sendable`` gave; raises as ``part10``."""
+        if transfer_syntax_uid == located.transfer_syntax_uid:
+            return self._archive.blocks(located, located.data_offset, located.size - located.data_offset)
+        return self._rewritten(located, transfer_syntax_uid)[1]
+
+    def outgoing(
+        self, instances: Sequence[Located], accepted: Callable[[Located], Collection[str]]
+    ) -> Generator[Outgoing, None, None]:
+        """Instances in turn, each as a peer takes it; reads of the next ones are begun meanwhile where they are far.
+
+        Parameters
+        ----------
+        accepted
+            The transfer syntaxes in which the peer takes an instance.
+        """
+        chosen: deque[tuple[Located, str | None]] = deque()
+
+        def spans() -> Iterator[Span]:
+            for each in instances:
+                syntax = self.sendable(each, accepted(each))
+                chosen.append((each, syntax))
+                ahead = self._ahead if syntax == each.transfer_syntax_uid else None
+                yield Span(each.size - each.data_offset, partial(self._data_set, each, syntax), ahead)
+
+        with closing(begun(spans())) as reads:
+            for blocks in reads:
+                yield Outgoing(*chosen.popleft(), blocks)
+
+    def _data_set(self, located: Located, transfer_syntax_uid: str | None) -> Iterator[bytes]:
+        return iter(()) if transfer_syntax_uid is None else self.data_set_in(located, transfer_syntax_uid)
+
     @staticmethod
     def served_syntax(located: Located) -> ids.TransferSyntaxUid:
         """The transfer syntax of an instance "as stored", but for those that are never served."""
@@ -110,19 +224,21 @@ class RetrieveService:
 
     def offers(self, located: Located, transfer_syntax_uid: str) -> bool:
         """Whether ``part10`` gives an instance in a transfer syntax."""
-        if transfer_syntax_uid in NEVER_SERVED:
-            return False
+        return transfer_syntax_uid not in NEVER_SERVED and self._makes(located, transfer_syntax_uid)
+
+    def _makes(self, located: Located, transfer_syntax_uid: str) -> bool:
         stored = located.transfer_syntax_uid
-        explicit = transfer_syntax_uid == file_meta.EXPLICIT_VR_LITTLE_ENDIAN
-        if transfer_syntax_uid == stored or (explicit and stored in file_meta.NATIVE):
+        plain = transfer_syntax_uid in (file_meta.EXPLICIT_VR_LITTLE_ENDIAN, file_meta.IMPLICIT_VR_LITTLE_ENDIAN)
+        if transfer_syntax_uid == stored or (plain and stored in file_meta.NATIVE):
             return True
-        if not explicit and transfer_syntax_uid not in ENCODERS:
+        if not plain and transfer_syntax_uid not in ENCODERS:
             return False
         reader = self.frames(located)
         if reader.layout.frames.kind is FrameKind.NONE:
-            return explicit
+            return plain
         reachable = reader.layout.frames.kind is not FrameKind.DECODE or stored in file_meta.NATIVE
-        return reachable and reader.count > 0 and not reader.refusal(transfer_syntax_uid)
+        decoded = file_meta.EXPLICIT_VR_LITTLE_ENDIAN if plain else transfer_syntax_uid
+        return reachable and reader.count > 0 and not reader.refusal(decoded)
 
     def stored(self, located: Located) -> Content:
         """An instance as the Part 10 file that it is stored as."""
@@ -139,15 +255,23 @@ class RetrieveService:
         if transfer_syntax_uid == located.transfer_syntax_uid:
             yield from self._archive.blocks(located)
             return
-        change = rewriting(located, self.frames(located), self.data_set(located), transfer_syntax_uid)
+        meta, blocks = self._rewritten(located, transfer_syntax_uid)
+        yield file_meta.write(meta)
+        yield from blocks
+
+    def _rewritten(self, located: Located, transfer_syntax_uid: str) -> tuple[file_meta.FileMeta, Iterator[bytes]]:
+        """File meta and data set in another transfer syntax."""
+        implicit = transfer_syntax_uid == file_meta.IMPLICIT_VR_LITTLE_ENDIAN
+        # Native pixels are the same with and without VRs.
+        pixels_in = file_meta.EXPLICIT_VR_LITTLE_ENDIAN if implicit else transfer_syntax_uid
+        change = rewriting(located, self.frames(located), self.data_set(located), pixels_in)
         # What ``data_set`` gives of a deflated one is inflated already.
         encoding = file_meta.encoding_of(located.transfer_syntax_uid)
         if encoding.deflated:
             encoding = file_meta.encoding_of(file_meta.EXPLICIT_VR_LITTLE_ENDIAN)
         source = Blocks(self._archive.data_set(located))
-        yield file_meta.write(change.meta)
-        yield from reencode.explicit_little_endian(
-            source, encoding, self._limits, edits=change.edits, pixels=change.pixels
+        return change.meta, reencode.little_endian(
+            source, encoding, self._limits, implicit=implicit, edits=change.edits, pixels=change.pixels
         )
 
     def part10_or_stored(self, located: Located, transfer_syntax_uid: str) -> tuple[str, Iterator[bytes]]:

@@ -36,6 +36,11 @@ def bare(tag: int, length: int) -> bytes:
     return _BARE.pack(tag >> 16, tag & 0xFFFF, length)
 
 
+def without_vr(tag: int, _vr: str, length: int) -> bytes:
+    """As ``header``, in Implicit VR Little Endian."""
+    return bare(tag, length)
+
+
 def fragment(length: int) -> bytes:
     """The header of one item of encapsulated pixel data (PS3.5 A.4)."""
     return _BARE.pack(0xFFFE, 0xE000, length)

@@ -1,13 +1,15 @@
-"""Any data set as Explicit VR Little Endian, in one streaming pass.
+"""Any data set as Little Endian, with explicit or implicit VRs, in one streaming pass.
 
 Implicit VR and Big Endian are never served over DICOMweb (PS3.18 8.7.3); an instance stored so goes out through
-here, equal in content. Transcoding goes the same way, its caller giving the new Pixel Data and what else it changes.
+here, equal in content. So does one for a peer that takes nothing but the default transfer syntax, Implicit VR Little
+Endian (PS3.5 10.1). Transcoding goes the same way, its caller giving the new Pixel Data and what else it changes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from storage.dicom import explicit
 from storage.dicom import vr as vrs
@@ -21,6 +23,7 @@ _PIXEL_DATA = 0x7FE00010
 _PIXEL_KINDS = (Kind.ELEMENT, Kind.LARGE, Kind.FRAGMENTS)
 _AFTER_ALL = 0x1_0000_0000
 _FLUSH_BYTES = 1 << 16
+_Header: TypeAlias = Callable[[int, str, int], bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +47,8 @@ class Edits:
     """What is other in the copy, at the top level.
 
     ``values`` are VR and value, little endian and of even length, of elements that are replaced or put in.
-    ``items`` are encoded items to stand first in a sequence, which is put in where there is none. ``without`` are
-    elements and sequences that are left out.
+    ``items`` are items to stand first in a sequence, which is put in where there is none, encoded as all else will be.
+    ``without`` are elements and sequences that are left out.
     """
 
     values: Mapping[int, tuple[str, bytes]] = field(default_factory=dict)
@@ -53,11 +56,12 @@ class Edits:
     without: frozenset[int] = frozenset()
 
 
-def explicit_little_endian(
+def little_endian(
     source: Readable,
     encoding: Encoding,
     limits: Limits,
     *,
+    implicit: bool = False,
     edits: Edits | None = None,
     pixels: NativePixels | EncapsulatedPixels | None = None,
 ) -> Iterator[bytes]:
@@ -67,20 +71,23 @@ def explicit_little_endian(
     ----------
     source, encoding
         The stored data set.
+    implicit
+        Without VRs; of what is encapsulated there is no such form.
     edits
         What is to be other.
     pixels
         To stand in place of the top level's Pixel Data, native or encapsulated; without it that is copied.
     """
     tokenizer = Tokenizer(source, encoding, limits)
-    writer = _Writer(encoding, edits or Edits(), offset_tables=pixels is None)
+    header = explicit.without_vr if implicit else explicit.header
+    writer = _Writer(encoding, edits or Edits(), header, offset_tables=pixels is None)
     for event in tokenizer:
         if writer.drops(event):
             continue
         if pixels is not None and writer.depth == 0 and event.tag == _PIXEL_DATA and event.kind in _PIXEL_KINDS:
             writer.insert_before(_PIXEL_DATA)
             yield writer.take()
-            yield from _pixel_element(pixels)
+            yield from _pixel_element(pixels, header)
             writer.skipping = event.kind is Kind.FRAGMENTS
         elif event.kind in (Kind.LARGE, Kind.FRAGMENT):
             yield from writer.large(event, tokenizer)
@@ -92,9 +99,9 @@ def explicit_little_endian(
     yield writer.take()
 
 
-def _pixel_element(pixels: NativePixels | EncapsulatedPixels) -> Iterator[bytes]:
+def _pixel_element(pixels: NativePixels | EncapsulatedPixels, header: _Header) -> Iterator[bytes]:
     if isinstance(pixels, NativePixels):
-        yield explicit.header(_PIXEL_DATA, pixels.vr, pixels.length)
+        yield header(_PIXEL_DATA, pixels.vr, pixels.length)
         yield from pixels.blocks
         return
     yield explicit.header(_PIXEL_DATA, "OB", explicit.UNDEFINED) + explicit.fragment(0)
@@ -109,8 +116,9 @@ def _pixel_element(pixels: NativePixels | EncapsulatedPixels) -> Iterator[bytes]
 class _Writer:
     """Turns events into bytes."""
 
-    def __init__(self, encoding: Encoding, edits: Edits, *, offset_tables: bool) -> None:
+    def __init__(self, encoding: Encoding, edits: Edits, header: _Header, *, offset_tables: bool) -> None:
         self._encoding = encoding
+        self._header = header
         self._edits = edits
         self._without = edits.without if offset_tables else edits.without | _OFFSET_TABLES
         # Those still to come; ascending tags, as the elements of a data set have.
@@ -144,9 +152,9 @@ class _Writer:
     def _put_in(self, tag: int) -> None:
         if tag in self._edits.values:
             vr, value = self._edits.values[tag]
-            self._add(explicit.header(tag, vr, len(value)) + value)
+            self._add(self._header(tag, vr, len(value)) + value)
         else:
-            self._add(explicit.sequence(tag) + self._edits.items[tag] + explicit.SEQUENCE_END)
+            self._add(self._header(tag, "SQ", explicit.UNDEFINED) + self._edits.items[tag] + explicit.SEQUENCE_END)
 
     def _replaces(self, tag: int) -> bool:
         """Whether an element of the top level stands in place of the one that comes; it is written then."""
@@ -180,7 +188,7 @@ class _Writer:
             top = self.depth == 0
             self._replaces(event.tag)
             self.depth += 1
-            self._add(explicit.sequence(event.tag))
+            self._add(self._header(event.tag, "SQ", explicit.UNDEFINED))
             if top and event.tag in self._edits.items:
                 self._add(self._edits.items[event.tag])
         elif kind is Kind.SEQUENCE_END:
@@ -196,7 +204,7 @@ class _Writer:
             self._add(explicit.EMPTY_ITEM * event.length)
         elif kind is Kind.FRAGMENTS:
             self._replaces(event.tag)
-            self._add(explicit.header(event.tag, event.vr, explicit.UNDEFINED))
+            self._add(self._header(event.tag, event.vr, explicit.UNDEFINED))
         elif kind is Kind.FRAGMENTS_END:
             if self.skipping:
                 self.skipping = False
@@ -212,7 +220,7 @@ class _Writer:
             value = swap(value, vrs.WORD_BYTES[vr])
         if tag == _PIXEL_REPRESENTATION:
             self._signed[-1] = value == b"\x01\x00"
-        self._add(explicit.header(tag, vr, len(value)) + value)
+        self._add(self._header(tag, vr, len(value)) + value)
 
     def _vr(self, event: Event) -> str:
         if self._encoding.implicit and event.tag in vrs.SIGNED_BY_PIXEL_REPRESENTATION and self._signed[-1]:
@@ -225,7 +233,7 @@ class _Writer:
         if event.kind is Kind.FRAGMENT:
             self._add(explicit.fragment(event.length))
         else:
-            self._add(explicit.header(event.tag, event.vr, event.length))
+            self._add(self._header(event.tag, event.vr, event.length))
         yield self.take()
         word_bytes = vrs.WORD_BYTES.get(event.vr, 1) if self._encoding.big_endian else 1
         yield from swapped(tokenizer.blocks(), word_bytes)

@@ -20,7 +20,7 @@ from tests.instances import SHARED, data_set, element, encapsulated, encode, ext
 
 
 def explicit(body: bytes, syntax: str) -> bytes:
-    return b"".join(reencode.explicit_little_endian(io.BytesIO(body), file_meta.encoding_of(syntax), Limits()))
+    return b"".join(reencode.little_endian(io.BytesIO(body), file_meta.encoding_of(syntax), Limits()))
 
 
 @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian])
@@ -43,6 +43,36 @@ def test_every_value_is_the_same_after_re_encoding(syntax: str) -> None:
     assert theirs.PixelData == found.PixelData
 
 
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian])
+def test_every_value_is_the_same_without_its_vr(syntax: str) -> None:
+    item = Dataset()
+    item.ReferencedSOPInstanceUID = "1.2"
+    found = data_set(
+        PixelData=bytes(range(256)) * 600, Rows=320, Columns=240, ReferencedStudySequence=[item, Dataset()]
+    )
+    body = encode(found, syntax)
+    again = b"".join(reencode.little_endian(io.BytesIO(body), file_meta.encoding_of(syntax), Limits(), implicit=True))
+    assert extract(again, ImplicitVRLittleEndian).canonical_digest == extract(body, syntax).canonical_digest
+    theirs = pydicom.dcmread(
+        io.BytesIO(part10_file(found, ImplicitVRLittleEndian)[: -len(encode(found, ImplicitVRLittleEndian))] + again)
+    )
+    assert theirs == found
+
+
+def test_pixels_and_edits_are_written_without_vrs_too() -> None:
+    body = encode(data_set(PixelData=b"abcd"), ExplicitVRLittleEndian)
+    edits = reencode.Edits(values={0x00100020: ("LO", b"changed ")})
+    pixels = reencode.NativePixels("OW", 4, iter((b"wxyz",)))
+    again = b"".join(
+        reencode.little_endian(
+            io.BytesIO(body), file_meta.encoding_of(ExplicitVRLittleEndian), Limits(), implicit=True, edits=edits,
+            pixels=pixels,
+        )
+    )  # fmt: skip
+    theirs = pydicom.dcmread(io.BytesIO(again), force=True)
+    assert (theirs.PatientID, theirs.PixelData) == ("changed", b"wxyz")
+
+
 def test_a_value_too_long_for_its_vr_goes_out_as_unknown() -> None:
     body = encode(data_set(PixelData=None), ImplicitVRLittleEndian)
     long = struct.pack("<HHI", 0x0028, 0x4000, 70_000) + b"x" * 70_000
@@ -58,7 +88,7 @@ def test_a_real_slice_is_the_same_in_every_encoding(name: str) -> None:
     with path.open("rb") as stream:
         _, offset, _ = file_meta.read(stream, Limits())
         stream.seek(offset)
-        again = b"".join(reencode.explicit_little_endian(stream, file_meta.encoding_of(name), Limits()))
+        again = b"".join(reencode.little_endian(stream, file_meta.encoding_of(name), Limits()))
     assert extract(again).canonical_digest == reference.canonical_digest
 
 
@@ -66,9 +96,7 @@ def test_a_real_slice_is_the_same_in_every_encoding(name: str) -> None:
 
 
 def rewritten(body: bytes, syntax: str = ExplicitVRLittleEndian, **changes: Any) -> Dataset:
-    found = b"".join(
-        reencode.explicit_little_endian(io.BytesIO(body), file_meta.encoding_of(syntax), Limits(), **changes)
-    )
+    found = b"".join(reencode.little_endian(io.BytesIO(body), file_meta.encoding_of(syntax), Limits(), **changes))
     return pydicom.dcmread(io.BytesIO(found), force=True)
 
 

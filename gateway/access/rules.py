@@ -219,6 +219,10 @@ class Policy:
                     return each.principal()
         return None
 
+    def names_ae_title(self, ae_title: str, address: str) -> bool:
+        """Whether a calling AE title at an address is one of its own, and not let in as every title ("*") is."""
+        return any(each.ae_title == ae_title and each.admits(address) for each in self._known)
+
     def by_loopback(self, address: str) -> Principal | None:
         """The principal of callers on this machine that show nothing else."""
         return self._by_address(PrincipalKind.LOOPBACK, address)

@@ -43,6 +43,7 @@ class Connections:
         # In the order in which they came.
         self._waiting: dict[Connection, None] = {}
         self._associated: dict[Connection, None] = {}
+        self._shed: dict[Connection, None] = {}
 
     def open(self, connection: Connection) -> None:
         """A connection came."""
@@ -52,6 +53,7 @@ class Connections:
             if len(self._waiting) > MOST_WAITING:
                 [(busiest, _)] = Counter(each.host for each in self._waiting).most_common(1)
                 shed = next(each for each in self._waiting if each.host == busiest)
+                self._shed[shed] = self._waiting.pop(shed)
         self._connected(1)
         if shed is not None:
             shed.stop()
@@ -60,17 +62,17 @@ class Connections:
         """Give a connection the place of an association; whether there was one. ``named`` are peers of the policy."""
         with self._changed:
             most = self._most if named else self._most - self._most // _RESERVED
-            if len(self._associated) >= most:
+            if len(self._associated) >= most or connection not in self._waiting:
                 return False
-            self._waiting.pop(connection, None)
+            del self._waiting[connection]
             self._associated[connection] = None
             return True
 
     def close(self, connection: Connection) -> None:
         """A connection is over."""
         with self._changed:
-            self._waiting.pop(connection, None)
-            self._associated.pop(connection, None)
+            for places in (self._waiting, self._associated, self._shed):
+                places.pop(connection, None)
             self._changed.notify_all()
         self._connected(-1)
 
@@ -78,16 +80,19 @@ class Connections:
     def active(self) -> int:
         """How many there are."""
         with self._changed:
-            return len(self._waiting) + len(self._associated)
+            return self._count()
 
     def stop(self) -> None:
         """End every one soon."""
         with self._changed:
-            found = [*self._waiting, *self._associated]
+            found = [*self._waiting, *self._associated, *self._shed]
         for connection in found:
             connection.stop()
 
     def wait_until_none(self, timeout_s: float) -> bool:
         """Wait until every connection is over, at most so long; whether it is so."""
         with self._changed:
-            return self._changed.wait_for(lambda: not (self._waiting or self._associated), timeout_s)
+            return self._changed.wait_for(lambda: not self._count(), timeout_s)
+
+    def _count(self) -> int:
+        return len(self._waiting) + len(self._associated) + len(self._shed)

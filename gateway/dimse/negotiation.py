@@ -99,6 +99,10 @@ class Negotiation:
             raise requested.calling_not_recognised()
         return Peer(Caller(principal, source))
 
+    def is_named(self, source: Source) -> bool:
+        """Whether the policy has the calling AE title by its name."""
+        return self._core.door.policy.names_ae_title(source.calling_ae_title, source.address)
+
     def agree(self, request: Request) -> Agreed:
         """Choose among what is proposed."""
         proposed = request.primitive.presentation_context_definition_list

@@ -10,7 +10,6 @@ import traceback
 from collections.abc import Mapping
 
 from gateway.assembly import Core
-from gateway.context import PrincipalKind
 from gateway.dimse import library, pdus, requested
 from gateway.dimse.association import Association
 from gateway.dimse.connections import Connections
@@ -82,14 +81,19 @@ class DimseServer:
                 LOGGER.warning("a connection was not accepted: %s", error.strerror)
                 self._stopping.wait(_POLL_S)
                 continue
-            connection = _Connection(self._service, accepted, address[0])
-            self._connections.open(connection)
-            try:
-                threading.Thread(target=connection.run, name=f"dimse-{address[0]}", daemon=True).start()
-            except RuntimeError:
-                LOGGER.warning("a connection was not served: no thread can be started")
-                accepted.close()
-                self._connections.close(connection)
+            self._begin(accepted, address[0])
+
+    def _begin(self, accepted: socket.socket, host: str) -> None:
+        with contextlib.suppress(OSError):  # it is gone already, as its thread will find
+            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection = _Connection(self._service, accepted, host)
+        self._connections.open(connection)
+        try:
+            threading.Thread(target=connection.run, name=f"dimse-{host}", daemon=True).start()
+        except RuntimeError:
+            LOGGER.warning("a connection was not served: no thread can be started")
+            accepted.close()
+            self._connections.close(connection)
 
 
 class _Service:
@@ -109,7 +113,6 @@ class _Connection:
         self.host = host
         self._service = service
         self._settings = service.core.settings.dimse
-        accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._wire = Wire(accepted, min(self._settings.acse_timeout_s, self._settings.dimse_timeout_s))
 
     def stop(self) -> None:
@@ -166,7 +169,7 @@ class _Connection:
             requested.check(encoded)
             request = Request.decode(encoded, source)
             peer = negotiation.recognise(request)
-            if not self._service.connections.associate(self, named=peer.caller.principal.kind is PrincipalKind.AE):
+            if not self._service.connections.associate(self, named=negotiation.is_named(source)):
                 raise requested.full()
             agreed = negotiation.agree(request)
         try:

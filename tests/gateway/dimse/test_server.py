@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import socket
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pynetdicom import AE
@@ -21,7 +24,8 @@ from gateway.config.auditing import SyslogSettings
 from gateway.dimse.server import DimseServer
 from storage.dicom.file_meta import IMPLEMENTATION_CLASS_UID
 from tests import instances
-from tests.gateway.dimse.conftest import Serve, eventually, find
+from tests.gateway.dimse.conftest import Engine, Serve, eventually, find, with_engines
+from tests.raw_peer import EXPLICIT, LAST, RawPeer, command, context, element, fragment, p_data
 
 VERIFICATION = "1.2.840.10008.1.1"
 
@@ -192,8 +196,38 @@ def test_stopping_closes_connections_that_ask_for_nothing(core: Core, serve: Ser
         assert connection.recv(1) == b""
 
 
+def test_stopping_answers_what_is_being_served_and_then_aborts(core: Core, serve: Serve) -> None:
+    serving, go = threading.Event(), threading.Event()
+    commit = core.archive.index.commit
+
+    def slow(*arguments: Any, **named: Any) -> Any:
+        serving.set()
+        assert go.wait(10)
+        return commit(*arguments, **named)
+
+    found = instances.data_set()
+    slowed = with_engines(core, index=Engine(core.archive.index, commit=slow))
+    with serve(slowed) as server, contextlib.ExitStack() as stack:
+        peer = stack.enter_context(RawPeer(server.address))
+        peer.associate(context(1, instances.CT, EXPLICIT))
+        uid = element(0x1000, found.SOPInstanceUID.encode())
+        peer.send(p_data(fragment(1, 3, command(0x0001, 1, uid, sop_class=instances.CT, data_set=True))))
+        peer.send(p_data(fragment(1, LAST, instances.encode(found))))
+        assert serving.wait(10)
+        idle = stack.enter_context(RawPeer(server.address))
+        eventually(lambda: server.active == 2)
+        stopping = threading.Thread(target=server.stop, args=(0.0,))
+        stopping.start()
+        # One that asked for nothing is closed when the time to end by itself is over.
+        assert idle.receive() is None
+        go.set()
+        assert peer.response() == 0
+        assert peer.receive() == (7, bytes(4))
+        stopping.join()
+
+
 @pytest.mark.parametrize(
-    "command",
+    "encoded",
     [
         b"",
         b"\0" * 12,
@@ -203,10 +237,10 @@ def test_stopping_closes_connections_that_ask_for_nothing(core: Core, serve: Ser
     ],
     ids=["empty", "zeros", "explicit", "incomplete", "not served"],
 )
-def test_a_command_set_that_cannot_be_served_aborts(server: DimseServer, command: bytes) -> None:
+def test_a_command_set_that_cannot_be_served_aborts(server: DimseServer, encoded: bytes) -> None:
     association = associate(server)
     data = P_DATA()
-    data.presentation_data_value_list = [[association.accepted_contexts[0].context_id, b"\x03" + command]]
+    data.presentation_data_value_list = [[association.accepted_contexts[0].context_id, b"\x03" + encoded]]
     association.dul.send_pdu(data)
     association.join(10)
     assert association.is_aborted

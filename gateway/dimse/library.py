@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import logging
+import threading
+from typing import Any
 
 from pynetdicom import _config
+from pynetdicom.association import Association
 
 
 def configure() -> None:
@@ -15,3 +19,51 @@ def configure() -> None:
     _config.STORE_SEND_CHUNKED_DATASET = True
     # Below, it prints messages.
     logging.getLogger("pynetdicom").setLevel(logging.WARNING)
+    _hold_requestors()
+
+
+def _hold_requestors() -> None:
+    """Let a response that comes at once reach whoever waits for it (pynetdicom 3.0.4, issue 875 there).
+
+    Whoever sends a request first stops the association's own thread, and looks for ``_is_paused``. That may be left
+    over from before: the thread goes on, takes the response for a request, and the sender waits until its timeout.
+    """
+    begin = Association.__init__
+    if hasattr(begin, "__wrapped__"):
+        return
+
+    @functools.wraps(begin)
+    def begun(self: Association, *arguments: Any, **named: Any) -> None:
+        begin(self, *arguments, **named)
+        self._reactor_checkpoint = _Checkpoint(self)
+
+    Association.__init__ = begun  # type: ignore[method-assign]
+
+
+class _Checkpoint(threading.Event):
+    """An event that is passed and told of in one step."""
+
+    def __init__(self, association: Association) -> None:
+        super().__init__()
+        self._association = association
+        self._passing = threading.Condition()
+        self.set()
+
+    def set(self) -> None:
+        """Let pass."""
+        with self._passing:
+            super().set()
+            self._passing.notify_all()
+
+    def clear(self) -> None:
+        """Let nobody pass who has not passed."""
+        with self._passing:
+            super().clear()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Pass; from then on the association's thread is no longer paused."""
+        with self._passing:
+            passed = self._passing.wait_for(self.is_set, timeout)
+            if passed and threading.current_thread() is self._association:
+                self._association._is_paused = False
+            return passed

@@ -317,6 +317,19 @@ def find_statuses() -> str:
     return _statuses(own, status.OF_FIND, status.FIND_UNABLE)
 
 
+def retrieve_statuses() -> str:
+    """Statuses of C-MOVE and C-GET responses."""
+    own = [
+        status.SUCCESS,
+        status.SUBOPERATIONS,
+        status.SUBOPERATIONS_WARNING,
+        status.SUBOPERATIONS_FAILED,
+        status.DESTINATION_UNKNOWN,
+        status.CANCEL,
+    ]
+    return _statuses(own, status.OF_RETRIEVE, status.FIND_UNABLE)
+
+
 def _statuses(
     own: Sequence[status.Status], mapped: Mapping[type[Exception], status.Status], defect: status.Status
 ) -> str:
@@ -380,6 +393,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "limits": limits,
     "store-statuses": store_statuses,
     "find-statuses": find_statuses,
+    "retrieve-statuses": retrieve_statuses,
     "failure-reasons": failure_reasons,
     "http-statuses": http_statuses,
 }

@@ -24,7 +24,7 @@ import pytest
 from aiohttp.test_utils import TestClient
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pynetdicom import AE
+from pynetdicom import AE, build_role
 
 from gateway import assembly
 from gateway.access.actions import Action
@@ -42,10 +42,13 @@ from gateway.http.route import Route
 from storage.dicom import identifiers as ids
 from storage.dicom.matching import EVERYTHING
 from storage.index.questions import Target
+from tests.gateway.dimse.conftest import settle
 from tests.instances import data_set, part10_file, uid
 
 Client = TestClient[Any, Any]
 STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
+STUDY_ROOT_MOVE, STUDY_ROOT_GET = "1.2.840.10008.5.1.4.1.2.2.2", "1.2.840.10008.5.1.4.1.2.2.3"
+PATIENT_ROOT_MOVE, PATIENT_ROOT_GET = "1.2.840.10008.5.1.4.1.2.1.2", "1.2.840.10008.5.1.4.1.2.1.3"
 PATIENT_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.1.1"
 
 ALL = '["search", "read", "render", "store", "delete", "share", "audit_read", "admin"]'
@@ -372,34 +375,68 @@ async def test_over_dimse_too(sites: tuple[Site, Site, dict[str, str]], principa
 
 
 def dimse(site: Site, principal: str) -> list[object]:
-    """Answers of C-FIND at every level and of C-STORE, to keys of the hidden."""
+    """Answers of C-FIND, C-GET and C-MOVE at every level and of C-STORE, to keys of the hidden."""
     server = DimseServer(site.core, socket.create_server(("127.0.0.1", 0)))
     server.start()
     try:
         ae = AE(ae_title=principal.upper()[:16])
         for model in (STUDY_ROOT_FIND, PATIENT_ROOT_FIND):
             ae.add_requested_context(model)
+        retrievals = (STUDY_ROOT_GET, PATIENT_ROOT_GET, STUDY_ROOT_MOVE, PATIENT_ROOT_MOVE)
+        for model in retrievals:
+            ae.add_requested_context(model)
         ae.add_requested_context(HIDDEN.SOPClassUID)
-        association = ae.associate(*server.address, ae_title="GATEWAY")
+        association = ae.associate(
+            *server.address, ae_title="GATEWAY", ext_neg=[build_role(HIDDEN.SOPClassUID, scu_role=True, scp_role=True)]
+        )
         assert association.is_established
         answers: list[object] = []
         for target in TARGETS.values():
+            for model in retrievals:
+                for level, keys in retrieved(target, patient_root=model in (PATIENT_ROOT_GET, PATIENT_ROOT_MOVE)):
+                    query = Dataset()
+                    query.QueryRetrieveLevel = level
+                    for name, value in keys.items():
+                        setattr(query, name, value)
+                    settle(association)
+                    before = site.operations()
+                    if model in (STUDY_ROOT_GET, PATIENT_ROOT_GET):
+                        told = association.send_c_get(query, model)
+                    else:
+                        told = association.send_c_move(query, "NOBODY", model)
+                    answers.append((model, level, [(str(each), str(more)) for each, more in told]))
+                    answers.append(site.operations() - before)
             for model, level, keys in finds(target):
                 query = Dataset()
                 query.QueryRetrieveLevel = level
                 for name, value in keys.items():
                     setattr(query, name, value)
+                settle(association)
                 before = site.operations()
                 got = [(status.Status, str(each)) for status, each in association.send_c_find(query, model)]
                 answers.append((level, keys, got, site.operations() - before))
             stolen = data_set(StudyInstanceUID=target.StudyInstanceUID, PatientID="THIEF", Modality="OT")
             for sent in (stolen, target):
+                settle(association)
                 status = association.send_c_store(dcmread(BytesIO(part10_file(sent))))
                 answers.append(("C-STORE", status.get("Status")))
         association.release()
         return answers
     finally:
         server.stop(2.0)
+
+
+def retrieved(target: Dataset, *, patient_root: bool) -> list[tuple[str, dict[str, str]]]:
+    patient = {"PatientID": target.PatientID} if patient_root else {}
+    study = {**patient, "StudyInstanceUID": target.StudyInstanceUID}
+    series = {**study, "SeriesInstanceUID": target.SeriesInstanceUID}
+    levels = [
+        ("STUDY", study),
+        ("SERIES", series),
+        ("IMAGE", {**series, "SOPInstanceUID": target.SOPInstanceUID}),
+        ("STUDY", {**study, "StudyInstanceUID": [target.StudyInstanceUID, "1.2.3"]}),
+    ]
+    return [("PATIENT", patient), *levels] if patient_root else levels
 
 
 def finds(target: Dataset) -> list[tuple[str, str, dict[str, str]]]:

@@ -125,6 +125,7 @@ def get(
     model: str = STUDY_GET,
     syntaxes: tuple[str, ...] = (ExplicitVRLittleEndian,),
     answer: Callable[[evt.Event], int] = lambda _event: 0,
+    calling: str = "GETSCU",
 ) -> tuple[Responses, list[Dataset]]:
     received: list[Dataset] = []
 
@@ -134,7 +135,7 @@ def get(
         received.append(found)
         return answer(event)
 
-    application_entity = AE(ae_title="GETSCU")
+    application_entity = AE(ae_title=calling)
     application_entity.add_requested_context(model)
     application_entity.add_requested_context(instances.CT, list(syntaxes))
     association = application_entity.associate(

@@ -28,6 +28,7 @@ from storage.index.questions import Search
 from tests import instances
 from tests.gateway.dicomweb.conftest import Client, multipart
 from tests.gateway.dimse.conftest import find
+from tests.gateway.dimse.test_retrieval import PATIENT_GET, get, identifier
 from tests.gateway.viewing.test_following import VIEW, of_person, put, value
 from tests.gateway.viewing.test_pixels import MAIN
 from tests.gateway.viewing.test_pixels import put as keep
@@ -259,6 +260,33 @@ def test_what_was_looked_at_can_be_released_and_nothing_else(core: Core, followe
     with pytest.raises(NotFound):
         review.release(command_line("test"), "1.2.3", "nothing")
     assert follower.follow().made == 0
+
+
+def test_an_ae_of_a_view_retrieves_by_pseudonyms_and_gets_no_more(core: Core, follower: Follower) -> None:
+    stored = of_person()
+    keep(core, stored)
+    follower.follow()
+    server = DimseServer(core, socket.create_server(("127.0.0.1", 0)))
+    server.start()
+    try:
+        answers = find(server, calling="RESEARCH", QueryRetrieveLevel="STUDY", PatientID="", StudyInstanceUID="")
+        (study,) = [each for _, each in answers if each is not None]
+        wanted = identifier("STUDY", StudyInstanceUID=study.StudyInstanceUID)
+        responses, (received,) = get(server, wanted, calling="RESEARCH")
+        assert responses[-1][0].Status == 0x0000
+        assert received.StudyInstanceUID == study.StudyInstanceUID
+        assert received.PatientID == study.PatientID
+        assert received.PatientIdentityRemoved == "YES"
+        for each in ("Gray", "MRN-4711", "19610703", stored.StudyInstanceUID, stored.SOPInstanceUID):
+            assert each not in str(received)
+        wanted = identifier("STUDY", StudyInstanceUID=stored.StudyInstanceUID)
+        responses, received = get(server, wanted, calling="RESEARCH")
+        assert (responses[-1][0].Status, received) == (0x0000, [])
+        wanted = identifier("PATIENT", PatientID=stored.PatientID)
+        responses, received = get(server, wanted, model=PATIENT_GET, calling="RESEARCH")
+        assert (responses[-1][0].Status, received) == (0x0000, [])
+    finally:
+        server.stop(2.0)
 
 
 def test_an_ae_of_a_view_finds_by_pseudonyms_and_only_those(core: Core, follower: Follower) -> None:

@@ -19,6 +19,7 @@ from tests.engines import EMBEDDED, Engines
 from tests.ports import free_port
 
 _START_S = 60.0
+_REPLACED_WITHIN_S = 30.0
 
 
 class Gateway:
@@ -107,10 +108,13 @@ class Gateway:
         return sorted(worker for nursery in _children(self._process.pid) for worker in _children(nursery))
 
     def nursery(self) -> int:
-        """Process id of what forks the workers, which may have been killed."""
+        """Process id of what forks the workers; waits for the one that takes the place of a killed one."""
         assert self._process is not None
-        (found,) = _children(self._process.pid)
-        return found
+        deadline_s = time.monotonic() + _REPLACED_WITHIN_S
+        while not (found := _children(self._process.pid)):
+            assert time.monotonic() < deadline_s, "nothing forks workers any more"
+            time.sleep(0.01)
+        return found[0]
 
     def kill(self, *pids: int) -> None:
         """kill -9."""

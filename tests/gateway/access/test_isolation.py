@@ -42,7 +42,6 @@ from gateway.http.route import Route
 from storage.dicom import identifiers as ids
 from storage.dicom.matching import EVERYTHING
 from storage.index.questions import Target
-from tests.gateway.dimse.conftest import settle
 from tests.instances import data_set, part10_file, uid
 
 Client = TestClient[Any, Any]
@@ -398,7 +397,6 @@ def dimse(site: Site, principal: str) -> list[object]:
                     query.QueryRetrieveLevel = level
                     for name, value in keys.items():
                         setattr(query, name, value)
-                    settle(association)
                     before = site.operations()
                     if model in (STUDY_ROOT_GET, PATIENT_ROOT_GET):
                         told = association.send_c_get(query, model)
@@ -411,13 +409,11 @@ def dimse(site: Site, principal: str) -> list[object]:
                 query.QueryRetrieveLevel = level
                 for name, value in keys.items():
                     setattr(query, name, value)
-                settle(association)
                 before = site.operations()
                 got = [(status.Status, str(each)) for status, each in association.send_c_find(query, model)]
                 answers.append((level, keys, got, site.operations() - before))
             stolen = data_set(StudyInstanceUID=target.StudyInstanceUID, PatientID="THIEF", Modality="OT")
             for sent in (stolen, target):
-                settle(association)
                 status = association.send_c_store(dcmread(BytesIO(part10_file(sent))))
                 answers.append(("C-STORE", status.get("Status")))
         association.release()

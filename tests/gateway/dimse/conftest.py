@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from pydicom.dataset import Dataset
 from pynetdicom import AE
-from pynetdicom.association import Association
 
 from gateway.assembly import Core
 from gateway.dimse.server import DimseServer
@@ -87,15 +86,6 @@ def eventually(condition: Callable[[], bool]) -> None:
             return
         pause.wait(0.01)
     raise AssertionError("it did not come to it")
-
-
-def settle(association: Association) -> None:
-    """Wait until pynetdicom's own thread goes on after a request.
-
-    It pauses while one is under way. A next one, sent before it woke, would take it for paused still, and lose its
-    response to it.
-    """
-    eventually(lambda: not association._is_paused)
 
 
 def find(

@@ -114,7 +114,7 @@ class Gateway:
         while not (found := _children(self._process.pid)):
             assert time.monotonic() < deadline_s, "nothing forks workers any more"
             time.sleep(0.01)
-        return found[0]
+        return found.pop()
 
     def kill(self, *pids: int) -> None:
         """kill -9."""

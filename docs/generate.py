@@ -330,6 +330,12 @@ def retrieve_statuses() -> str:
     return _statuses(own, status.OF_RETRIEVE, status.FIND_UNABLE)
 
 
+def action_statuses() -> str:
+    """Statuses of N-ACTION responses."""
+    own = [status.SUCCESS, status.NO_SUCH_OBJECT, status.NO_SUCH_ACTION]
+    return _statuses(own, status.OF_ACTION, status.PROCESSING_FAILURE)
+
+
 def _statuses(
     own: Sequence[status.Status], mapped: Mapping[type[Exception], status.Status], defect: status.Status
 ) -> str:
@@ -394,6 +400,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "store-statuses": store_statuses,
     "find-statuses": find_statuses,
     "retrieve-statuses": retrieve_statuses,
+    "action-statuses": action_statuses,
     "failure-reasons": failure_reasons,
     "http-statuses": http_statuses,
 }

@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 
 from gateway import assembly, stores
 from gateway.context import of_the_gateway
+from gateway.dimse import commitment
 from gateway.errors import GatewayError
 from gateway.services import retention as retaining
 from gateway.services import transition as moving
@@ -42,6 +43,7 @@ def run(core: assembly.Core, stop: threading.Event) -> None:
     duties = (
         _Duty("complete studies", metrics, tick_s, partial(_complete_studies, core)),
         _Duty("answer commitments", metrics, tick_s, partial(_answer_commitments, core)),
+        _Duty("tell of commitments", metrics, tick_s, partial(commitment.tell_all, core)),
         _Duty("measure usage", metrics, _USAGE_EVERY_S, partial(_measure_usage, core)),
         *_of_objects(core, stop),
     )

@@ -118,7 +118,7 @@ class HttpSettings(Section):
 
 
 class DestinationSettings(Section):
-    """Where instances can be sent to by C-MOVE: a table ``[dimse.destinations.AET]``, by its AE title."""
+    """Where a peer listens: a table ``[dimse.destinations.AET]``, by its AE title."""
 
     host: str
     """Name or address of the peer."""
@@ -142,7 +142,7 @@ class DimseSettings(Section):
     ``{ CT1 = "research" }``; ``"*"`` stands for every title that is not named. Goes before
     ``tenants.NAME.deidentify``."""
     destinations: dict[AeTitle, DestinationSettings] = Field(default_factory=dict)
-    """Peers that a C-MOVE may name, by their AE titles."""
+    """Peers that a C-MOVE may name, and that are told of storage commitment, by their AE titles."""
     max_associations: int = Field(default=25, ge=1, le=1000)
     """Associations at the same time in each process."""
     max_pdu_bytes: int = Field(default=131_072, ge=4096, le=1 << 20)

@@ -25,6 +25,7 @@ PATIENT_ROOT_MOVE = "1.2.840.10008.5.1.4.1.2.1.2"
 PATIENT_ROOT_GET = "1.2.840.10008.5.1.4.1.2.1.3"
 STUDY_ROOT_MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
 STUDY_ROOT_GET = "1.2.840.10008.5.1.4.1.2.2.3"
+STORAGE_COMMITMENT = "1.2.840.10008.1.20.1"
 PATIENT_ROOT = frozenset((PATIENT_ROOT_FIND, PATIENT_ROOT_MOVE, PATIENT_ROOT_GET))
 """Of the Patient Root Query/Retrieve Information Model."""
 _SERVED = {
@@ -35,6 +36,7 @@ _SERVED = {
     STUDY_ROOT_MOVE: frozenset((Field.C_MOVE_RQ,)),
     PATIENT_ROOT_GET: frozenset((Field.C_GET_RQ,)),
     STUDY_ROOT_GET: frozenset((Field.C_GET_RQ,)),
+    STORAGE_COMMITMENT: frozenset((Field.N_ACTION_RQ,)),
 }
 _STORED = frozenset((Field.C_STORE_RQ,))
 _STANDARD = "1.2.840.10008."

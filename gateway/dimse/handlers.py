@@ -9,6 +9,7 @@ from gateway.assembly import Core
 from gateway.dimse import contexts, observed, status
 from gateway.dimse.association import Association
 from gateway.dimse.commands import Field
+from gateway.dimse.commitment import CommitmentHandler
 from gateway.dimse.find import FindHandler
 from gateway.dimse.messages import Message
 from gateway.dimse.retrieval import GetHandler, MoveHandler
@@ -27,6 +28,7 @@ def handlers(core: Core) -> Mapping[int, Handler]:
         Field.C_FIND_RQ: observed.handler(core, "C-FIND", FindHandler(core)),
         Field.C_MOVE_RQ: observed.handler(core, "C-MOVE", MoveHandler(core)),
         Field.C_GET_RQ: observed.handler(core, "C-GET", GetHandler(core)),
+        Field.N_ACTION_RQ: observed.handler(core, "N-ACTION", CommitmentHandler(core)),
     }
 
 

@@ -23,6 +23,8 @@ from storage.dicom import file_meta
 
 MAX_IDENTIFIER_BYTES = 262_144
 """Long enough for a list of 4,000 UIDs."""
+MAX_ACTION_BYTES = 16 << 20
+"""Long enough to ask for the commitment of 100,000 instances."""
 # A data set that is just too long is answered with 0xA700; one that never ends is cut off here.
 _ALLOWANCE_BYTES = 16 << 20
 # Slower than any modality's network; without a least rate, fragments of one byte keep a message under way for ever.
@@ -67,7 +69,8 @@ class Reader:
         if not command.has_data_set:
             return Message(context, command, None)
         if command.field != Field.C_STORE_RQ:
-            return Message(context, command, self._identifier(context))
+            most = MAX_ACTION_BYTES if command.field == Field.N_ACTION_RQ else MAX_IDENTIFIER_BYTES
+            return Message(context, command, self._identifier(context, most))
         if self._spool is None:
             raise Aborted("a C-STORE request to who asked for nothing to store", pdus.BY_USER)
         # As a file: the service learns from the File Meta Information in which transfer syntax it came.
@@ -105,10 +108,10 @@ class Reader:
             if control & pdus.LAST:
                 return context, Command.decode(encoded)
 
-    def _identifier(self, context: Context) -> bytes:
+    def _identifier(self, context: Context, most: int) -> bytes:
         encoded = bytearray()
         while True:
-            length, last = self._data_fragment(context, MAX_IDENTIFIER_BYTES)
+            length, last = self._data_fragment(context, most)
             self._into(encoded, length)
             if last:
                 return bytes(encoded)

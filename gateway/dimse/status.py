@@ -81,6 +81,11 @@ RETRIEVE_OUT_OF_RESOURCES = Status(
     0xA701, "Refused: out of resources, unable to calculate number of matches", "PS3.4 C.4.2.1.5"
 )
 
+NO_SUCH_ACTION = Status(0x0123, "No such action", "PS3.7 C.5.24", told=True)
+NO_SUCH_OBJECT = Status(0x0112, "No such SOP Instance", "PS3.7 C.5.11", told=True)
+INVALID_ARGUMENT = Status(0x0115, "Invalid argument value", "PS3.7 C.5.10", told=True)
+RESOURCE_LIMITATION = Status(0x0213, "Resource limitation", "PS3.7 C.5.20")
+
 STATUSES = tuple(value for value in list(globals().values()) if isinstance(value, Status))
 
 _Errors = Mapping[type[Exception], Status]
@@ -159,6 +164,14 @@ OF_RETRIEVE: _Errors = {
 }
 
 
+OF_ACTION: _Errors = {
+    error: {FIND_OUT_OF_RESOURCES: RESOURCE_LIMITATION, FIND_UNABLE: PROCESSING_FAILURE, SUCCESS: NO_SUCH_OBJECT}.get(
+        found, NOT_AUTHORIZED if found is NOT_AUTHORIZED else INVALID_ARGUMENT
+    )
+    for error, found in OF_FIND.items()
+} | {errors.TransactionInUse: INVALID_ARGUMENT}
+
+
 def nearest(table: _Errors, kind: type[BaseException], defect: Status) -> Status:
     """The status of the nearest class above an error; ``defect`` when it is in no tree of ours."""
     return next((table[above] for above in kind.__mro__ if above in table), defect)
@@ -177,6 +190,11 @@ def of_find(error: Exception, request_id: RequestId) -> Response:
 def of_retrieve(error: Exception, request_id: RequestId) -> Response:
     """What the final C-MOVE or C-GET response says of an error, after it is logged."""
     return _answer("retrieval", OF_RETRIEVE, FIND_UNABLE, error, request_id)
+
+
+def of_action(error: Exception, request_id: RequestId) -> Response:
+    """What an N-ACTION response says of an error, after it is logged."""
+    return _answer("N-ACTION", OF_ACTION, PROCESSING_FAILURE, error, request_id)
 
 
 def of_echo(error: Exception, request_id: RequestId) -> Response:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -20,12 +20,15 @@ from storage.dicom import json_model
 from storage.dicom.matching import EVERYTHING
 from storage.errors import StorageError
 from storage.index.questions import Target
-from storage.index.stored import Commitment, Located
+from storage.index.stored import Commitment, Located, Untold
 
 _log = logging.getLogger("gateway.services")
 
 MAX_REFERENCES = 100_000
 _BATCH = 500
+_TELL_FIRST_S, _TELL_AGAIN_S = 10.0, 300.0
+_TOLD_AT_MOST = 288
+"""A day of trying."""
 
 
 class Reason(IntEnum):
@@ -59,8 +62,13 @@ class CommitmentService:
         self._archive = archive
         self._door = door
 
-    def ask(self, caller: Caller, transaction_uid: str, references: Sequence[Reference]) -> ids.Tenant:
+    def ask(self, caller: Caller, transaction_uid: str, references: Sequence[Reference], tell: str = "") -> ids.Tenant:
         """Keep a request; ``fulfil`` gives it its result. The tenant it is in.
+
+        Parameters
+        ----------
+        tell
+            AE title of the peer that has to be told of the result; "" for one that asks for it.
 
         Raises
         ------
@@ -79,7 +87,7 @@ class CommitmentService:
             for found in self._archive.index.locate_instances(decision.tenant, uids, decision.scope):
                 located[found.key.sop_uid] = found
         wanted = [_wanted(each, located.get(each.sop_uid)) for each in references]
-        asked = Commitment(caller.principal.name, time.time(), json_model.dumps(wanted), None)
+        asked = Commitment(caller.principal.name, time.time(), json_model.dumps(wanted), None, tell)
         if not self._archive.index.ask_commitment(decision.tenant, transaction_uid, asked):
             raise TransactionInUse("the transaction UID is in use")
         return decision.tenant
@@ -116,11 +124,26 @@ class CommitmentService:
             else:
                 failed.append((reference, reason))
         result = Result(tuple(committed), tuple(failed))
-        self._archive.index.answer_commitment(tenant, transaction_uid, _dumps(result))
+        # Whoever is working on it may still tell the peer by itself.
+        self._archive.index.answer_commitment(tenant, transaction_uid, _dumps(result), time.time() + _TELL_FIRST_S)
         self._complete(tenant, studies)
         detail = f"{len(committed)} committed, {len(failed)} not"
         self._door.record(AuditEvent("commitment", "answered", None, tenant, (transaction_uid,), detail))
         return result
+
+    def untold(self, now_s: float) -> Iterator[tuple[Untold, Result]]:
+        """Results that peers have to be told of by now; each is there again later unless ``told`` says that it was."""
+        for each in self._archive.index.take_untold(now_s, now_s + _TELL_AGAIN_S):
+            if each.times >= _TOLD_AT_MOST:
+                _log.error("the peer %s could not be told of commitment %s", each.tell, each.transaction_uid)
+                self.told(each.tenant, each.transaction_uid, f"{each.tell} was given up")
+                continue
+            yield each, _loads(each.result)
+
+    def told(self, tenant: ids.Tenant, transaction_uid: str, detail: str) -> None:
+        """The peer was told, or is given up; ``detail`` says which."""
+        self._archive.index.told(tenant, transaction_uid)
+        self._door.record(AuditEvent("commitment", "told", None, tenant, (transaction_uid,), detail))
 
     def fulfil_left(self, before_s: float) -> int:
         """Give requests asked before a time, whose worker must have died, their results; how many."""

@@ -24,6 +24,7 @@ from storage.index.stored import (
     Placed,
     StoredVersion,
     Unsourced,
+    Untold,
     Usage,
 )
 
@@ -169,12 +170,20 @@ class Index(Protocol):
         """Keep a request; False when the transaction UID is taken."""
         ...
 
-    def answer_commitment(self, tenant: Tenant, transaction_uid: str, result: bytes) -> None:
-        """Keep a request's result."""
+    def answer_commitment(self, tenant: Tenant, transaction_uid: str, result: bytes, tell_at_s: float = 0.0) -> None:
+        """Keep a request's result; a peer that has to be told of it is so from ``tell_at_s`` on."""
         ...
 
     def commitment(self, tenant: Tenant, transaction_uid: str) -> Commitment | None:
         """A request, answered or not."""
+        ...
+
+    def take_untold(self, now_s: float, again_s: float) -> Sequence[Untold]:
+        """Results that peers have to be told of by now; nobody else takes them before ``again_s``."""
+        ...
+
+    def told(self, tenant: Tenant, transaction_uid: str) -> None:
+        """The peer was told, or is given up."""
         ...
 
     def open_commitments(self, before_s: float) -> Sequence[tuple[Tenant, str]]:

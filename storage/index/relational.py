@@ -31,6 +31,7 @@ from storage.index.stored import (
     Placed,
     StoredVersion,
     Unsourced,
+    Untold,
     Usage,
 )
 from storage.index.writing import Writer
@@ -137,21 +138,44 @@ class RelationalIndex(ABC):
         self._write(lambda writer: feed.complete(writer.transaction, tenant, study_uids, detail))
 
     def ask_commitment(self, tenant: ids.Tenant, transaction_uid: str, asked: Commitment) -> bool:
-        values = (tenant, transaction_uid, asked.principal, asked.asked_at_s, asked.request, asked.result)
+        values = (tenant, transaction_uid, asked.principal, asked.asked_at_s, asked.request, asked.result, asked.tell)
         kept = self._write(
             lambda writer: writer.db.execute(
-                "INSERT INTO commitment (tenant, transaction_uid, principal, asked_at, request, result)"
-                " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING RETURNING tenant",
+                "INSERT INTO commitment (tenant, transaction_uid, principal, asked_at, request, result, tell)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING RETURNING tenant",
                 values,
             ).fetchone()
         )
         return kept is not None
 
-    def answer_commitment(self, tenant: ids.Tenant, transaction_uid: str, result: bytes) -> None:
+    def answer_commitment(
+        self, tenant: ids.Tenant, transaction_uid: str, result: bytes, tell_at_s: float = 0.0
+    ) -> None:
         self._write(
             lambda writer: writer.db.write(
-                "UPDATE commitment SET result = ? WHERE tenant = ? AND transaction_uid = ?",
-                (result, tenant, transaction_uid),
+                "UPDATE commitment SET result = ?, tell_at = ? WHERE tenant = ? AND transaction_uid = ?",
+                (result, tell_at_s, tenant, transaction_uid),
+            )
+        )
+
+    def take_untold(self, now_s: float, again_s: float) -> Sequence[Untold]:
+        found = self._write(
+            lambda writer: writer.db.execute(
+                "UPDATE commitment SET tell_at = ?, told_times = told_times + 1"
+                " WHERE tell <> '' AND result IS NOT NULL AND tell_at <= ?"
+                " RETURNING tenant, transaction_uid, tell, result, told_times",
+                (again_s, now_s),
+            ).fetchall()
+        )
+        return [
+            Untold(ids.Tenant(str(tenant)), str(uid), str(tell), bytes(result), int(times) - 1)
+            for tenant, uid, tell, result, times in found
+        ]
+
+    def told(self, tenant: ids.Tenant, transaction_uid: str) -> None:
+        self._write(
+            lambda writer: writer.db.write(
+                "UPDATE commitment SET tell = '' WHERE tenant = ? AND transaction_uid = ?", (tenant, transaction_uid)
             )
         )
 
@@ -323,15 +347,17 @@ class RelationalIndex(ABC):
     def commitment(self, tenant: ids.Tenant, transaction_uid: str) -> Commitment | None:
         found = self._read(
             Sql().add(
-                "SELECT principal, asked_at, request, result FROM commitment WHERE tenant = ? AND transaction_uid = ?",
+                "SELECT principal, asked_at, request, result, tell FROM commitment"
+                " WHERE tenant = ? AND transaction_uid = ?",
                 tenant, transaction_uid,
             )
         )  # fmt: skip
         if not found:
             return None
-        principal, asked_at, request, result = found[0]
+        principal, asked_at, request, result, tell = found[0]
         assert isinstance(request, bytes)
-        return Commitment(str(principal), float(str(asked_at)), request, result if isinstance(result, bytes) else None)
+        kept = result if isinstance(result, bytes) else None
+        return Commitment(str(principal), float(str(asked_at)), request, kept, str(tell))
 
     def open_commitments(self, before_s: float) -> Sequence[tuple[ids.Tenant, str]]:
         statement = Sql().add(
@@ -433,16 +459,17 @@ class RelationalIndex(ABC):
         while True:
             found = self._read(
                 Sql().add(
-                    "SELECT tenant, transaction_uid, principal, asked_at, request, result FROM commitment"
+                    "SELECT tenant, transaction_uid, principal, asked_at, request, result, tell FROM commitment"
                     " WHERE (tenant, transaction_uid) > (?, ?) ORDER BY tenant, transaction_uid LIMIT 100",
                     *after,
                 )
             )
-            for tenant, uid, principal, asked_at, request, result in found:
+            for tenant, uid, principal, asked_at, request, result, tell in found:
                 after = (str(tenant), str(uid))
                 assert isinstance(request, bytes)
                 kept = result if isinstance(result, bytes) else None
-                yield ids.Tenant(after[0]), after[1], Commitment(str(principal), float(str(asked_at)), request, kept)
+                asked = Commitment(str(principal), float(str(asked_at)), request, kept, str(tell))
+                yield ids.Tenant(after[0]), after[1], asked
             if not found:
                 return
 

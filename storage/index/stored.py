@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from storage.dicom.frames import FrameTable
-from storage.dicom.identifiers import InstanceKey, SopClassUid, StudyUid, TransferSyntaxUid, Version
+from storage.dicom.identifiers import InstanceKey, SopClassUid, StudyUid, Tenant, TransferSyntaxUid, Version
 from storage.dicom.part10 import BulkItem
 
 
@@ -101,12 +101,27 @@ class DeletionState:
 
 @dataclass(frozen=True, slots=True)
 class Commitment:
-    """A request for storage commitment; ``result`` is None until it is known."""
+    """A request for storage commitment; ``result`` is None until it is known.
+
+    ``tell`` is the AE title of a peer that still has to be told of it, "" when there is none.
+    """
 
     principal: str
     asked_at_s: float
     request: bytes
     result: bytes | None
+    tell: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Untold:
+    """A result that a peer has to be told of; ``times`` it was tried before."""
+
+    tenant: Tenant
+    transaction_uid: str
+    tell: str
+    result: bytes
+    times: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ from storage.index.base import Index
 from storage.index.changes import Action, VersionState
 from storage.index.questions import Ageing, Cost, Position, Search, Target
 from storage.index.relational import RelationalIndex
-from storage.index.stored import AgedStudy, Commitment, Existence, Placed, StoredVersion
+from storage.index.stored import AgedStudy, Commitment, Existence, Placed, StoredVersion, Untold
 from tests.instances import data_set, encapsulated, encode, extract, identity, text, uid, version_of
 
 MAIN = ids.tenant("main")
@@ -1021,6 +1021,22 @@ class IndexContract:
         assert found.result == b"{}"
         assert index.open_commitments(2000.0) == [(OTHER, "1.2.3")]
         assert index.commitment(MAIN, "1.2.4") is None
+
+    def test_a_result_that_a_peer_has_to_be_told_of_is_taken_by_one_at_a_time(self, index: Index) -> None:
+        index.ask_commitment(MAIN, "1.2.3", Commitment("ct", 1000.0, b"[]", None, "CT1"))
+        index.ask_commitment(MAIN, "1.2.4", Commitment("viewer", 1000.0, b"[]", None))
+        assert index.take_untold(5000.0, 6000.0) == [], "there is no result"
+        for uid_ in ("1.2.3", "1.2.4"):
+            index.answer_commitment(MAIN, uid_, b"{}", 2000.0)
+        assert index.take_untold(1999.0, 2500.0) == []
+        assert index.take_untold(2000.0, 2500.0) == [Untold(MAIN, "1.2.3", "CT1", b"{}", 0)]
+        assert index.take_untold(2499.0, 3000.0) == []
+        assert index.take_untold(2500.0, 3000.0) == [Untold(MAIN, "1.2.3", "CT1", b"{}", 1)]
+        index.told(MAIN, "1.2.3")
+        assert index.take_untold(9000.0, 9999.0) == []
+        found = index.commitment(MAIN, "1.2.3")
+        assert found is not None
+        assert (found.tell, found.result) == ("", b"{}")
 
     # Quarantine and objects
 

@@ -40,3 +40,9 @@ INSERT INTO sqlite_stat1 (tbl, idx, stat) VALUES
     ('series_source', 'series_source', '300000 1 1'),
     ('version', 'version_without_source', '100 1'),
     ('change', 'change_by_instance', '10000000 1');
+
+-- Who still has to be told of the result over DIMSE, by its AE title ('' when nobody), when next, and how often it was tried.
+ALTER TABLE commitment ADD COLUMN tell TEXT NOT NULL DEFAULT '';
+ALTER TABLE commitment ADD COLUMN tell_at REAL NOT NULL DEFAULT 0;
+ALTER TABLE commitment ADD COLUMN told_times INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX commitment_to_tell ON commitment (tell_at) WHERE tell <> '';

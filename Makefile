@@ -8,7 +8,7 @@ OHIF   := $(VENV)/ohif/.unpacked
 ROUNDS := 200
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format install samples docs faults powercut grid deid-grid large advisories fuzz clean
+.PHONY: help demo test check format install samples docs faults powercut grid deid-grid large advisories fuzz fuzz-dimse clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -85,6 +85,9 @@ large: $(STAMP) ## store and read instances of 3 GB; tells the memory that each 
 
 fuzz: $(STAMP) ## the OpenAPI document against a running gateway, FUZZ_EXAMPLES requests an operation
 	FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-100} $(BIN)/python -m pytest -n 0 tests/conformance/test_openapi.py
+
+fuzz-dimse: $(STAMP) ## broken sessions into a DIMSE server, CASES (100000) of them by SEED (1)
+	$(BIN)/python -m tests.fuzz.dimse --cases $${CASES:-100000} --seed $${SEED:-1}
 
 clean: ## remove the local environment and the demo's data
 	rm -rf $(VENV) .demo

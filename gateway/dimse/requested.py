@@ -8,6 +8,7 @@ PS3.8 9.3.2 "A-ASSOCIATE-RQ PDU Structure", 9.2.3 (AA-1: what is wrong in Sta2 i
 
 from __future__ import annotations
 
+import re
 import struct
 import time
 from collections.abc import Iterator
@@ -25,7 +26,11 @@ _ITEM = struct.Struct(">BxH")
 _CONTEXT_FIELDS = 4
 _VERSION_1 = 1
 _APPLICATION_CONTEXT, _PRESENTATION_CONTEXT, _USER_INFORMATION = 0x10, 0x20, 0x50
+_IMPLEMENTATION_CLASS = 0x52
+# SCP/SCU Role Selection, SOP Class Extended and Common Extended Negotiation: first the length of a UID, then the UID.
+_OF_SOP_CLASSES = frozenset((0x54, 0x56, 0x57))
 _ABSTRACT_SYNTAX, _TRANSFER_SYNTAX, _USER_IDENTITY = 0x30, 0x40, 0x58
+_UID = re.compile(rb"[0-9.]+[\0 ]*")
 _DICOM_APPLICATION_CONTEXT = b"1.2.840.10008.3.1.1.1"
 _MAX_CONTEXTS = 128
 _MAX_TRANSFER_SYNTAXES = 128
@@ -143,7 +148,7 @@ def _check_context(item: memoryview, before: set[int]) -> int:
         kinds.append(kind)
         if len(kinds) > _MAX_TRANSFER_SYNTAXES:
             raise _no_reason("more transfer syntaxes than there are")
-        if not value:
+        if not _UID.fullmatch(value):
             raise _invalid()
     if kinds.count(_ABSTRACT_SYNTAX) != 1 or _TRANSFER_SYNTAX not in kinds:
         raise _invalid()
@@ -156,6 +161,12 @@ def _check_user_information(item: memoryview) -> None:
             raise _no_reason("more user information than there can be")
         if kind == _USER_IDENTITY and len(value) > _MAX_IDENTITY_BYTES:
             raise _no_reason("a user identity without an end")
+        if kind == _IMPLEMENTATION_CLASS and value and not _UID.fullmatch(value):
+            raise _invalid()
+        if kind in _OF_SOP_CLASSES:
+            length = int.from_bytes(value[:2], "big")
+            if not _UID.fullmatch(value[2 : 2 + length]):
+                raise _invalid()
 
 
 def _items(body: memoryview) -> Iterator[tuple[int, memoryview]]:

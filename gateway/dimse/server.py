@@ -128,7 +128,8 @@ class _Connection:
             linger_s = self._tell(refused.encode())
         except Aborted as aborted:
             if aborted.abort:
-                LOGGER.warning("from %s: association aborted: %s", self.host, aborted)
+                # Its text alone: a kept record would keep the frames, and with them the buffer.
+                LOGGER.warning("from %s: association aborted: %s", self.host, str(aborted))
                 linger_s = self._tell(aborted.abort.encode())
         except Ended:
             linger_s = _LINGER_S

@@ -76,6 +76,9 @@ BEFORE = {
     "context of an even number": request(context(2)),
     "context of number 0": request(context(0)),
     "two contexts of one number": request(context(1), context(1)),
+    "transfer syntax that is no UID": request(context(1, "1.2.840.10008.1.1", "\x7f.2")),
+    "role of no SOP class": request(user=user_information(item(0x54, b"\0\3\1.2\1\1"))),
+    "implementation class that is no UID": request(user=item(0x50, item(0x52, b"\x1b[2J"))),
     "empty transfer syntax": request(context(1, "1.2.840.10008.1.1", "")),
     "no context": pdu(1, struct.pack(">HH16s16s32x", 1, 0, b"GATEWAY".ljust(16), b"X".ljust(16))),
 }
@@ -93,7 +96,7 @@ FIND = command(0x0020, sop_class=STUDY_ROOT_FIND, data_set=True)
 
 REJECTED = {
     "1,000 contexts": (request(*(context(1 + 2 * n) for n in range(1000))), (1, 2, 1)),
-    "16,000 sub-items": (request(user=item(0x50, item(0x54, b"") * 16_000)), (1, 2, 1)),
+    "16,000 sub-items": (request(user=item(0x50, item(0x60, b"") * 16_000)), (1, 2, 1)),
     "2,000 transfer syntaxes": (request(context(1, "1.2.840.10008.1.1", *("1.2.3",) * 2000)), (1, 2, 1)),
     "60 KB of user identity": (request(user=user_information(item(0x58, b"\1\0" + bytes(60_000)))), (1, 2, 1)),
     "no calling AE title": (request(calling=b""), (1, 1, 3)),

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import itertools
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -26,6 +28,7 @@ from gateway.dimse.wire import Wire
 from gateway.services.spool import Spool
 from storage.dicom import file_meta
 from tests import raw_peer
+from tests.gateway.http.conftest import Authority
 
 CONTEXTS = {
     1: Context(1, raw_peer.VERIFICATION, raw_peer.IMPLICIT),
@@ -214,3 +217,43 @@ def test_a_message_that_breaks_off_anywhere_leaves_nothing(
 def test_a_command_set_of_any_bytes_is_decoded_or_malformed(data: bytes) -> None:
     with contextlib.suppress(MalformedCommand):
         Command.decode(data)
+
+
+@pytest.mark.parametrize("ahead", [1, 3])
+def test_messages_over_tls_are_read_though_they_wait_in_the_library(spool: Spool, tmp_path: Path, ahead: int) -> None:
+    authority = Authority(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*authority.issue("server"))
+    echoed = raw_peer.echo()
+    stored = encoded(
+        (5, Command.of(Field.C_STORE_RQ, STORED, data_set=True), bytes(range(256)) * 1000), [70_000, 140_000], [False]
+    )
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        connecting = threading.Thread(target=lambda: secured.append(context.wrap_socket(ours, server_side=True)))
+        secured: list[ssl.SSLSocket] = []
+        connecting.start()
+        client = authority.client().wrap_socket(theirs, server_hostname="localhost")
+        connecting.join()
+        with client, secured[0]:
+            reader = Reader(Wire(secured[0], 10.0), CONTEXTS, Terms(10.0, 10.0, ANY_LENGTH, 0), spool)
+            assert not reader.has_arrived()
+            # One record of TLS, of which the first PDU is taken: the others wait where no poll sees them.
+            client.sendall(echoed * ahead)
+            for _ in range(ahead):
+                assert reader.read(10.0).command.field == Field.C_ECHO_RQ
+            assert not reader.has_arrived()
+            sender = sending(client, stored, 1 << 16)
+            assert content(reader.read(10.0)) == bytes(range(256)) * 1000
+            sender.join()
+            client.close()
+            with pytest.raises(Aborted):
+                reader.read(10.0)
+
+
+STORED: dict[Element, int | str] = {
+    Element.AFFECTED_SOP_CLASS_UID: CONTEXTS[5].abstract_syntax,
+    Element.MESSAGE_ID: 1,
+    Element.PRIORITY: 0,
+    Element.AFFECTED_SOP_INSTANCE_UID: "1.2.3",
+}

@@ -3,7 +3,7 @@
 python -m benchmarks.storing DIRECTORY [--gateway NAME=TREE] [--rounds N] [--count N] [--nagle]
 
 A light sender (bytes that are made before) stores CT instances of 526 KB and small ones of 9 KB over 1 and 4
-associations, each answer checked. The servers take turns, and the table has the median of the rounds with their range.
+associations, each answer checked. The servers take turns, and the table has the median of the rounds and their range.
 ``--gateway NAME=TREE`` adds another checkout; pynetdicom's and DCMTK's ``storescp`` keep files and no index. ``--nagle``
 sends as a default ``storescu`` does: PDUs of 16 KB, the last segment of each message held back until what went before
 is acknowledged.
@@ -96,7 +96,8 @@ def processor_s(pid: int) -> float:
     spent = 0.0
     with contextlib.suppress(OSError):
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        spent = (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+        # Its own, and that of what it has waited for: DCMTK has a process for each association.
+        spent = sum(map(int, fields[11:15])) / _TICKS_PER_S
         for task in Path(f"/proc/{pid}/task").iterdir():
             spent += sum(processor_s(int(child)) for child in (task / "children").read_text().split())
     return spent

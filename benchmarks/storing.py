@@ -4,9 +4,9 @@ python -m benchmarks.storing DIRECTORY [--gateway NAME=TREE] [--rounds N] [--cou
 
 A light sender (bytes that are made before) stores CT instances of 526 KB and small ones of 9 KB over 1 and 4
 associations, each answer checked. The servers take turns, and the table has the median of the rounds and their range.
-``--gateway NAME=TREE`` adds another checkout; pynetdicom's and DCMTK's ``storescp`` keep files and no index. ``--nagle``
-sends as a default ``storescu`` does: PDUs of 16 KB, the last segment of each message held back until what went before
-is acknowledged.
+``--gateway NAME=TREE`` adds another checkout; pynetdicom's and DCMTK's ``storescp`` keep files and no index.
+``--nagle`` sends as a default ``storescu`` does: PDUs of 16 KB, the last segment of each message held back until what
+went before is acknowledged.
 """
 
 from __future__ import annotations

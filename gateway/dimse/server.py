@@ -6,6 +6,7 @@ import contextlib
 import logging
 import socket
 import threading
+import time
 import traceback
 from collections.abc import Mapping
 
@@ -25,6 +26,8 @@ LOGGER = logging.getLogger(__name__)
 _POLL_S = 0.1
 _ABORT_S = 5.0
 _LINGER_S = 1.0
+# pynetdicom 3.0.4 as a requestor takes a rejection that comes before it has looked again for a connection that failed.
+_REFUSED_AFTER_S = 0.02
 
 
 class DimseServer:
@@ -125,6 +128,7 @@ class _Connection:
         try:
             self._serve()
         except Refused as refused:
+            time.sleep(_REFUSED_AFTER_S)
             linger_s = self._tell(refused.encode())
         except Aborted as aborted:
             if aborted.abort:

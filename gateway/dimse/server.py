@@ -27,7 +27,7 @@ _POLL_S = 0.1
 _ABORT_S = 5.0
 _LINGER_S = 1.0
 # pynetdicom 3.0.4 as a requestor takes a rejection that comes before it has looked again for a connection that failed.
-_REFUSED_AFTER_S = 0.02
+_REFUSED_AFTER_S = 0.1
 
 
 class DimseServer:

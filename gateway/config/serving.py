@@ -144,15 +144,15 @@ class DimseSettings(Section):
     destinations: dict[AeTitle, DestinationSettings] = Field(default_factory=dict)
     """Peers that a C-MOVE may name, and that are told of storage commitment, by their AE titles."""
     max_associations: int = Field(default=25, ge=1, le=1000)
-    """Associations at the same time in each process."""
+    """Associations at the same time in each process; a quarter is kept for AE titles that the policy has by name."""
     max_pdu_bytes: int = Field(default=131_072, ge=4096, le=1 << 20)
     """Longest PDU that we offer to receive."""
     network_timeout_s: float = Field(default=60.0, gt=0)
-    """An association without a message for so long is aborted."""
+    """An association on which no message begins for so long is aborted."""
     acse_timeout_s: float = Field(default=15.0, gt=0)
-    """Longest wait for association messages."""
+    """Time from a connection to its whole request for an association."""
     dimse_timeout_s: float = Field(default=60.0, gt=0)
-    """Longest wait for the rest of a message."""
+    """Time for each PDU of a message, and for the message besides 1 s for each 4,096 bytes."""
     max_matches: int = Field(default=10_000, ge=1)
     """Most matches of one C-FIND; more are answered with 0xA700."""
     drain_s: float = Field(default=20.0, ge=0)

@@ -114,6 +114,8 @@ class _Connection:
 
     def __init__(self, service: _Service, accepted: socket.socket, host: str) -> None:
         self.host = host
+        self._name = f"from {host}"
+        self._associated = False
         self._service = service
         self._settings = service.core.settings.dimse
         self._wire = Wire(accepted, min(self._settings.acse_timeout_s, self._settings.dimse_timeout_s))
@@ -132,15 +134,17 @@ class _Connection:
             linger_s = self._tell(refused.encode())
         except Aborted as aborted:
             if aborted.abort:
-                # Its text alone: a kept record would keep the frames, and with them the buffer.
-                LOGGER.warning("from %s: association aborted: %s", self.host, str(aborted))
+                # Before an association anybody may fill the log. The text alone: a record that is kept would keep the
+                # frames, and with them the buffer.
+                level = logging.WARNING if self._associated else logging.INFO
+                LOGGER.log(level, "%s: association aborted: %s", self._name, str(aborted))
                 linger_s = self._tell(aborted.abort.encode())
         except Ended:
             linger_s = _LINGER_S
         except Exception as error:
             # The frames alone: the message of a foreign error may quote the data set.
             frames = "".join(traceback.format_tb(error.__traceback__))
-            LOGGER.error("from %s: association aborted (%s): %s", self.host, type(error).__name__, frames)
+            LOGGER.error("%s: association aborted (%s): %s", self._name, type(error).__name__, frames)
             linger_s = self._tell(pdus.BY_USER.encode())
         finally:
             self._wire.close(linger_s)
@@ -171,12 +175,14 @@ class _Connection:
         settings, negotiation = self._settings, self._service.negotiation
         encoded = requested.read(self._wire, settings.acse_timeout_s)
         with negotiation.decided(requested.source(encoded, self.host)) as source:
+            self._name = f"request {source.request_id}"
             requested.check(encoded)
             request = Request.decode(encoded, source)
             peer = negotiation.recognise(request)
             if not self._service.connections.associate(self, named=negotiation.is_named(source)):
                 raise requested.full()
             agreed = negotiation.agree(request)
+        self._associated = True
         try:
             self._wire.send(agreed.accept, settings.acse_timeout_s)
         except (Lost, Late) as error:

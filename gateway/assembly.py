@@ -249,6 +249,14 @@ def control(settings: Settings) -> ControlStore:
     return SqliteControl(settings.storage.directory / "control.sqlite", timeout_s=settings.index.timeout_s)
 
 
+def check_tls(settings: Settings) -> None:
+    """Read what TLS of the faces needs, and of the peers that instances go to. Raises InvalidSettings."""
+    certificates.of(settings.http, "http")
+    certificates.of(settings.dimse, "dimse")
+    for peer in settings.dimse.destinations.values():
+        certificates.to_peer(settings.dimse, peer)
+
+
 def check_index(settings: Settings) -> None:
     """Refuse to start on objects without an index: they would seem lost. Raises InvalidSettings, StorageUnavailable."""
     check_places(settings)
@@ -509,7 +517,7 @@ def check(settings: Settings) -> None:
     view_settings.check(settings, policy.load(settings.access.policy_file).views)
     check_keys(settings)
     check_audit(settings)
-    certificates.of(settings.http)
+    check_tls(settings)
     tracing.check(settings.traces)
     directory = settings.storage.directory
     existing = next(parent for parent in (directory, *directory.absolute().parents) if parent.exists())

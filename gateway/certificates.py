@@ -19,7 +19,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from gateway.config import InvalidSettings
-from gateway.config.serving import HttpSettings
+from gateway.config.serving import DestinationSettings, TlsSettings
 
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """Of TLS 1.2: forward secrecy and authenticated encryption (RFC 9325 4.2); those of TLS 1.3 are all so."""
@@ -34,12 +34,16 @@ _VERIFY = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """Where the files lie. ``clients`` is "none", "optional" or "required"; with "none" there is no ``client_ca``."""
+    """Where the files lie. ``clients`` is "none", "optional" or "required"; with "none" there is no ``client_ca``.
+
+    ``protocols`` are those of ALPN (RFC 7301).
+    """
 
     certificate: Path
     key: Path
     client_ca: Path | None = None
     clients: str = "none"
+    protocols: tuple[str, ...] = ()
 
     def all(self) -> list[Path]:
         """Every file."""
@@ -82,14 +86,35 @@ class Certificates:
             _log.info("new TLS files are in use")
 
 
-def of(http: HttpSettings) -> Certificates | None:
-    """The certificates of the HTTP face; None where it has no TLS. Raises InvalidSettings."""
-    if http.tls_certificate_file is None or http.tls_key_file is None:
+def of(face: TlsSettings, section: str, protocols: tuple[str, ...] = ()) -> Certificates | None:
+    """The certificates of a face; None where it has no TLS. Raises InvalidSettings."""
+    if face.tls_certificate_file is None or face.tls_key_file is None:
         return None
     files = TlsFiles(
-        http.tls_certificate_file, http.tls_key_file, http.tls_client_ca_file, http.tls_client_certificates
+        face.tls_certificate_file, face.tls_key_file, face.tls_client_ca_file, face.tls_client_certificates, protocols
     )
-    return Certificates(files, "http")
+    return Certificates(files, section)
+
+
+def to_peer(ours: TlsSettings, peer: DestinationSettings) -> ssl.SSLContext | None:
+    """The context of a client of a peer; None where that wants no TLS. Raises InvalidSettings."""
+    if not peer.tls:
+        return None
+    try:
+        context = ssl.create_default_context(cafile=peer.tls_ca_file)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_ciphers(_CIPHERS)
+        context.check_hostname = peer.tls_check_name
+        if ours.tls_certificate_file is not None:
+            context.load_cert_chain(ours.tls_certificate_file, ours.tls_key_file, password=b"")
+    except (ssl.SSLError, OSError) as error:
+        raise InvalidSettings([f"dimse.destinations: TLS with {peer.host}: {_reason(error)}"]) from error
+    return context
+
+
+def subject_of(encoded: bytes | None) -> str:
+    """The subject of a certificate in DER, as RFC 4514 writes it; "" when there is none."""
+    return x509.load_der_x509_certificate(encoded).subject.rfc4514_string() if encoded else ""
 
 
 def load(files: TlsFiles, section: str) -> ssl.SSLContext:
@@ -101,7 +126,8 @@ def load(files: TlsFiles, section: str) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(_CIPHERS)
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
-    context.set_alpn_protocols(["http/1.1"])
+    if files.protocols:
+        context.set_alpn_protocols(list(files.protocols))
     try:
         # Never a prompt: a key with a password is a fault, found before.
         context.load_cert_chain(files.certificate, files.key, password=b"")

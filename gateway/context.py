@@ -66,12 +66,16 @@ class Principal:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a request came from. ``protocol`` is "DIMSE", "DICOMweb" or a command's; AE titles are of DIMSE only."""
+    """Where a request came from. ``protocol`` is "DIMSE", "DICOMweb" or a command's; AE titles are of DIMSE only.
+
+    ``certificate`` is the subject of the certificate that a peer showed over DIMSE (RFC 4514), "" without one.
+    """
 
     protocol: str
     address: str
     calling_ae_title: str = ""
     called_ae_title: str = ""
+    certificate: str = ""
     request_id: RequestId = field(default_factory=new_request_id)
 
 

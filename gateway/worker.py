@@ -106,7 +106,7 @@ def run_http(core: assembly.Core, listening: socket.socket, ready: Callable[[], 
         await runner.setup()
         assert runner.server is not None
         http = core.settings.http
-        listener = Listener(runner.server, listening, http, certificates.of(http), core.metrics)
+        listener = Listener(runner.server, listening, http, certificates.of(http, "http", ("http/1.1",)), core.metrics)
         listener.start()
         ended, loop = asyncio.Event(), asyncio.get_running_loop()
 

@@ -34,6 +34,7 @@
     kind = "ae"
     ae_title = "CT1"
     networks = ["10.1.2.0/24"]
+    certificate_subjects = ["CN=ct1,O=Hospital"]   # over TLS, with a client certificate of this subject alone
     actions = ["echo", "store"]       # rules of its own need no role
 
     [[principal]]
@@ -114,6 +115,8 @@ class PrincipalSection(_Ruled):
     """Its name as in a data set, for scopes with ``${person}``."""
     api_key_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     ae_title: Annotated[str, Field(min_length=1, max_length=16)] | None = None
+    certificate_subjects: frozenset[Annotated[str, Field(min_length=1, max_length=1024)]] = frozenset()
+    """Subjects, as RFC 4514 writes them, of which an AE has to show a certificate over TLS: CN=ct1,O=Hospital."""
     networks: tuple[IPvAnyNetwork, ...] = ()
 
     @model_validator(mode="after")
@@ -130,6 +133,8 @@ class PrincipalSection(_Ruled):
             raise ValueError('networks: needed for kind = "anonymous"')
         if (self.kind is PrincipalKind.AE) != (self.ae_title is not None):
             raise ValueError('ae_title: to be given for kind = "ae", and only there')
+        if self.certificate_subjects and self.kind is not PrincipalKind.AE:
+            raise ValueError('certificate_subjects: only for kind = "ae"')
         return self
 
 
@@ -174,6 +179,7 @@ def _who(given: PrincipalSection) -> Who:
         api_key_sha256=given.api_key_sha256,
         ae_title=given.ae_title,
         networks=tuple(ipaddress.ip_network(each) for each in given.networks),
+        certificate_subjects=given.certificate_subjects,
     )
 
 

@@ -77,6 +77,7 @@ class Who:
     api_key_sha256: str | None
     ae_title: str | None
     networks: tuple[Network, ...]
+    certificate_subjects: frozenset[str] = frozenset()
 
     def principal(self) -> Principal:
         """As whom it goes on."""
@@ -211,12 +212,18 @@ class Policy:
             return None
         return found.principal()
 
-    def by_ae_title(self, ae_title: str, address: str) -> Principal | None:
-        """The principal of a calling AE title at an address; one for every title ("*") comes last."""
+    def by_ae_title(self, ae_title: str, address: str, certificate: str = "") -> Principal | None:
+        """The principal of a calling AE title at an address, with the subject of the certificate that it showed.
+
+        One for every title ("*") comes last, and not for a title of which another certificate is asked.
+        """
         for wanted in (ae_title, "*"):
-            for each in self._known:
-                if each.ae_title == wanted and each.admits(address):
+            named = [each for each in self._known if each.ae_title == wanted and each.admits(address)]
+            for each in named:
+                if not each.certificate_subjects or certificate in each.certificate_subjects:
                     return each.principal()
+            if named:
+                return None
         return None
 
     def names_ae_title(self, ae_title: str, address: str) -> bool:

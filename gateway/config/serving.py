@@ -11,7 +11,34 @@ from pydantic.networks import IPvAnyNetwork
 from gateway.config.section import AeTitle, Port, Section, Workers
 
 
-class HttpSettings(Section):
+class TlsSettings(Section):
+    """TLS of a face."""
+
+    tls_certificate_file: Path | None = None
+    """Certificates in PEM, our own first; with them the face is served over TLS alone. Read again when they change."""
+    tls_key_file: Path | None = None
+    """Its private key in PEM, without a password."""
+    tls_client_ca_file: Path | None = None
+    """Authorities in PEM whose client certificates are taken."""
+    tls_client_certificates: Literal["none", "optional", "required"] = "none"
+    """Whether clients are asked for a certificate, and whether they need one."""
+    tls_handshake_timeout_s: float = Field(default=10.0, gt=0)
+    """Longest TLS handshake."""
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> TlsSettings:
+        if (self.tls_certificate_file is None) != (self.tls_key_file is None):
+            raise ValueError("tls_certificate_file: to be given together with tls_key_file")
+        if self.tls_client_certificates != "none" and self.tls_certificate_file is None:
+            raise ValueError("tls_client_certificates: needs tls_certificate_file")
+        if (self.tls_client_certificates == "none") != (self.tls_client_ca_file is None):
+            raise ValueError(
+                "tls_client_ca_file: to be given where tls_client_certificates is optional or required, and only there"
+            )
+        return self
+
+
+class HttpSettings(TlsSettings):
     """The DICOMweb face and the pages."""
 
     host: str = "127.0.0.1"
@@ -58,16 +85,6 @@ class HttpSettings(Section):
     """Longest header of a request."""
     max_head_bytes: int = Field(default=65_536, ge=1024, le=1 << 22)
     """Longest request line and headers together; beyond it 431."""
-    tls_certificate_file: Path | None = None
-    """Certificates in PEM, our own first; with them HTTP is served over TLS alone. Read again when they change."""
-    tls_key_file: Path | None = None
-    """Its private key in PEM, without a password."""
-    tls_client_ca_file: Path | None = None
-    """Authorities in PEM whose client certificates are taken."""
-    tls_client_certificates: Literal["none", "optional", "required"] = "none"
-    """Whether clients are asked for a certificate, and whether they need one."""
-    tls_handshake_timeout_s: float = Field(default=10.0, gt=0)
-    """Longest TLS handshake."""
     tls_at_proxy: bool = False
     """Clients come through a proxy with TLS: ends the warning about clear text beyond this machine."""
     hsts_max_age_s: int = Field(default=31_536_000, ge=0)
@@ -88,18 +105,6 @@ class HttpSettings(Section):
     """The longest lock."""
     drain_s: float = Field(default=20.0, ge=0)
     """How long requests under way may take to end after SIGTERM."""
-
-    @model_validator(mode="after")
-    def _tls_is_whole(self) -> HttpSettings:
-        if (self.tls_certificate_file is None) != (self.tls_key_file is None):
-            raise ValueError("tls_certificate_file: to be given together with tls_key_file")
-        if self.tls_client_certificates != "none" and self.tls_certificate_file is None:
-            raise ValueError("tls_client_certificates: needs tls_certificate_file")
-        if (self.tls_client_certificates == "none") != (self.tls_client_ca_file is None):
-            raise ValueError(
-                "tls_client_ca_file: to be given where tls_client_certificates is optional or required, and only there"
-            )
-        return self
 
     @field_validator("qido_empty")
     @classmethod
@@ -124,9 +129,15 @@ class DestinationSettings(Section):
     """Name or address of the peer."""
     port: Annotated[int, Field(ge=1, le=65535)]
     """Port that it listens on."""
+    tls: bool = False
+    """Whether it wants TLS; then it is shown our certificate (``dimse.tls_certificate_file``), if there is one."""
+    tls_ca_file: Path | None = None
+    """Authorities in PEM that its certificate has to be of; without it, those of the system."""
+    tls_check_name: bool = True
+    """Whether its certificate has to name ``host``."""
 
 
-class DimseSettings(Section):
+class DimseSettings(TlsSettings):
     """The DIMSE face."""
 
     host: str = "127.0.0.1"
@@ -143,6 +154,8 @@ class DimseSettings(Section):
     ``tenants.NAME.deidentify``."""
     destinations: dict[AeTitle, DestinationSettings] = Field(default_factory=dict)
     """Peers that a C-MOVE may name, and that are told of storage commitment, by their AE titles."""
+    tls_or_clear: bool = False
+    """With a certificate: associations in clear are taken too, on the same port, while modalities change over."""
     max_associations: int = Field(default=25, ge=1, le=1000)
     """Associations at the same time in each process; a quarter is kept for AE titles that the policy has by name."""
     max_pdu_bytes: int = Field(default=131_072, ge=4096, le=1 << 20)

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import io
 import logging
+import ssl
 import time
 from collections.abc import Generator
 
 from pydicom.dataset import Dataset
 
+from gateway import certificates
 from gateway.assembly import Core
+from gateway.config import InvalidSettings
 from gateway.dimse import answers, contexts, requesting, status
 from gateway.dimse.association import Association, Exchange
 from gateway.dimse.commands import Command, Element, Field
@@ -106,18 +109,19 @@ def tell_all(core: Core) -> None:
             continue
         address = Address(untold.tell, known.host, known.port)
         try:
-            done = _told_anew(core, address, untold.transaction_uid, result)
-        except (NotAssociated, Ended) as error:
+            tls = certificates.to_peer(core.settings.dimse, known)
+            done = _told_anew(core, address, tls, untold.transaction_uid, result)
+        except (NotAssociated, Ended, InvalidSettings) as error:
             _log.warning("commitment %s: %s was not told: %s", untold.transaction_uid, address, error)
             continue
         if done:
             core.commitment.told(untold.tenant, untold.transaction_uid, f"{untold.tell} over an association of ours")
 
 
-def _told_anew(core: Core, address: Address, transaction_uid: str, result: Result) -> bool:
+def _told_anew(core: Core, address: Address, tls: ssl.SSLContext | None, transaction_uid: str, result: Result) -> bool:
     """Tell over a new association, in which we have the role of the SCP (PS3.4 J.3.3). Raises NotAssociated, Ended."""
     proposals = [Proposal(contexts.STORAGE_COMMITMENT, PLAIN, as_scp=True)]
-    with requesting.associate(address, proposals, core.settings.dimse) as requested:
+    with requesting.associate(address, proposals, core.settings.dimse, tls) as requested:
         for context in requested.contexts.values():
             own_title = core.settings.dimse.ae_title
             return _told(requested.exchange, context.id, context.transfer_syntax, transaction_uid, result, own_title)

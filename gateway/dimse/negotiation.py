@@ -94,7 +94,7 @@ class Negotiation:
         if 0 < request.peer_pdu_bytes < pdus.LEAST_SENT:
             raise Refused("it takes PDUs that are too short", 1, 2, 1)
         source = request.source
-        principal = self._core.door.policy.by_ae_title(source.calling_ae_title, source.address)
+        principal = self._core.door.policy.by_ae_title(source.calling_ae_title, source.address, source.certificate)
         if principal is None:
             raise requested.calling_not_recognised()
         return Peer(Caller(principal, source))

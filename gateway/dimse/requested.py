@@ -98,10 +98,10 @@ def read(wire: Wire, within_s: float) -> bytes:
     return bytes(request)
 
 
-def source(request: bytes, address: str) -> Source:
+def source(request: bytes, address: str, certificate: str = "") -> Source:
     """Where a request comes from, in characters that can be shown whatever it holds."""
     _, _, called, calling = _FIXED.unpack_from(request, pdus.HEADER.size)
-    return Source("DIMSE", address, calling_ae_title=_shown(calling), called_ae_title=_shown(called))
+    return Source("DIMSE", address, _shown(calling), _shown(called), certificate)
 
 
 def _shown(title: bytes) -> str:

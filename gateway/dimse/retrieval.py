@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import groupby
 
+from gateway import certificates
 from gateway.access.actions import Action
 from gateway.assembly import Core
 from gateway.dimse import contexts, identifiers, pdus, sending, status
@@ -62,11 +63,13 @@ class MoveHandler:
         if destination is None:
             yield status.response(status.DESTINATION_UNKNOWN)
             return
-        address = Address(title, destination.host, destination.port)
 
         def moved(service: RetrieveService, instances: Sequence[Located]) -> Generator[Response, None, None]:
-            moving = _Moving(self._core, service, association, message, address)
-            return moving.run(instances)
+            dimse = self._core.settings.dimse
+            sender = Sender(
+                Address(title, destination.host, destination.port), dimse, certificates.to_peer(dimse, destination)
+            )
+            return _Moving(service, association, message, sender).run(instances)
 
         yield from _answered(self._core, association, message, moved, (f"to {title}",))
 
@@ -118,13 +121,11 @@ def _keys(core: Core, message: Message) -> Mapping[str, str]:
 class _Moving:
     """One C-MOVE request under way."""
 
-    def __init__(
-        self, core: Core, service: RetrieveService, association: Association, message: Message, address: Address
-    ) -> None:
+    def __init__(self, service: RetrieveService, association: Association, message: Message, sender: Sender) -> None:
         self._service = service
         self._association = association
         self._message = message
-        self._sender = Sender(address, core.settings.dimse)
+        self._sender = sender
         self._originator = Originator(association.peer.caller.source.calling_ae_title, message.command.message_id)
         self._lost = 0
 

@@ -10,6 +10,7 @@ import time
 import traceback
 from collections.abc import Mapping
 
+from gateway import certificates
 from gateway.assembly import Core
 from gateway.dimse import library, pdus, requested
 from gateway.dimse.association import Association
@@ -106,6 +107,7 @@ class _Service:
         self.core = core
         self.connections = connections
         self.negotiation = Negotiation(core)
+        self.certificates = certificates.of(core.settings.dimse, "dimse")
         self.handlers: Mapping[int, Handler] = handlers(core)
 
 
@@ -173,8 +175,9 @@ class _Connection:
     def _negotiated(self) -> Association:
         """The association, once it is accepted. Raises Refused, Aborted."""
         settings, negotiation = self._settings, self._service.negotiation
+        subject = self._secured()
         encoded = requested.read(self._wire, settings.acse_timeout_s)
-        with negotiation.decided(requested.source(encoded, self.host)) as source:
+        with negotiation.decided(requested.source(encoded, self.host, subject)) as source:
             self._name = f"request {source.request_id}"
             requested.check(encoded)
             request = Request.decode(encoded, source)
@@ -191,6 +194,18 @@ class _Connection:
             settings.network_timeout_s, settings.dimse_timeout_s, settings.max_pdu_bytes, request.peer_pdu_bytes
         )
         return Association(self._wire, peer, agreed.contexts, terms, self._service.core.spool)
+
+    def _secured(self) -> str:
+        """The subject of the peer's certificate, once there is TLS; "" without one. Raises Aborted."""
+        settings, own = self._settings, self._service.certificates
+        if own is None:
+            return ""
+        try:
+            if settings.tls_or_clear and not self._wire.speaks_tls(settings.acse_timeout_s):
+                return ""
+            return certificates.subject_of(self._wire.secure(own.context(), settings.tls_handshake_timeout_s))
+        except (Lost, Late) as error:
+            raise Aborted("no TLS in time" if isinstance(error, Late) else "no TLS") from error
 
     def _tell(self, last: bytes) -> float:
         try:

@@ -12,6 +12,7 @@ FIRST_BUFFER_BYTES = 4096
 BUFFER_BYTES = 1 << 18
 _TICK_S = 1.0
 _DISCARDED_BYTES = 1 << 20
+_TLS_HANDSHAKE = b"\x16"  # ContentType handshake (RFC 8446 5.1)
 # Without it Linux acknowledges after 40 ms, and a sender with Nagle's algorithm waits so long with the rest of a
 # message.
 _QUICK_ACKNOWLEDGEMENT = getattr(socket, "TCP_QUICKACK", None)
@@ -53,6 +54,34 @@ class Wire:
         self._start = self._end = 0
         self.deadline_s = float("inf")
         self.stopped = False
+
+    def secure(self, context: ssl.SSLContext, within_s: float) -> bytes | None:
+        """Speak TLS from now on, as the server; the peer's certificate in DER, if it shows one. Raises Lost, Late."""
+        tick_s = self._connection.gettimeout()
+        try:
+            self._connection.settimeout(within_s)  # of the whole handshake
+            secured = context.wrap_socket(self._connection, server_side=True, do_handshake_on_connect=False)
+            self._connection = secured
+            secured.do_handshake()
+        except TimeoutError as error:
+            raise Late from error
+        except (OSError, ValueError) as error:
+            raise Lost("no TLS") from error
+        self._connection.settimeout(tick_s)
+        return secured.getpeercert(binary_form=True)
+
+    def speaks_tls(self, within_s: float) -> bool:
+        """Whether the peer's first byte begins a handshake of TLS; it is left where it is. Raises Lost, Late."""
+        tick_s = self._connection.gettimeout()
+        try:
+            self._connection.settimeout(within_s)
+            first = self._connection.recv(1, socket.MSG_PEEK)
+        except TimeoutError as error:
+            raise Late from error
+        except OSError as error:
+            raise Lost("the connection broke") from error
+        self._connection.settimeout(tick_s)
+        return first == _TLS_HANDSHAKE
 
     def widen(self) -> None:
         """Take a buffer for data sets."""

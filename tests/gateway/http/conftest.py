@@ -69,7 +69,7 @@ async def serving(core: Core, more: Sequence[Route] = ()) -> AsyncIterator[Serve
     assert runner.server is not None
     listening = bind("127.0.0.1", 0)
     http = core.settings.http
-    listener = Listener(runner.server, listening, http, certificates.of(http), core.metrics)
+    listener = Listener(runner.server, listening, http, certificates.of(http, "http", ("http/1.1",)), core.metrics)
     listener.start()
     yield Served(listening.getsockname()[1], app, listener)
     listener.close()

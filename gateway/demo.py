@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import http.client
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pydicom import dcmread
-from pynetdicom import AE
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from gateway import log
 from gateway.config import Settings
 from gateway.config.serving import DimseSettings
+from gateway.dimse.ending import Ended
+from gateway.dimse.requesting import Address, NotAssociated
+from gateway.dimse.sending import Sender
 from gateway.supervisor import Supervisor, bind, stop_signal
+from storage.dicom import file_meta
+from storage.dicom.limits import Limits
 
 _out = Console(highlight=False)
 _CALLING_AE_TITLE = "SAMPLE_SCU"
 _BOUNDARY = "sample-instances"
 _INSTANCES_A_REQUEST = 20
+_BLOCK_BYTES = 1 << 17
 
 
 class SampleNotStored(Exception):
@@ -93,21 +99,25 @@ def _split(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
 
 
 def _send_by_dimse(files: Sequence[Path], address: tuple[str, int], advance: Callable[[int], None]) -> None:
-    ae = AE(ae_title=_CALLING_AE_TITLE)
+    gateway = DimseSettings()
+    sender = Sender(Address(gateway.ae_title, *address), gateway.model_copy(update={"ae_title": _CALLING_AE_TITLE}))
     headers = [dcmread(file, stop_before_pixels=True) for file in files]
-    for sop_class, syntax in sorted({(h.SOPClassUID, h.file_meta.TransferSyntaxUID) for h in headers}):
-        ae.add_requested_context(sop_class, syntax)
-    association = ae.associate(*address, ae_title=DimseSettings().ae_title)
-    if not association.is_established:
-        raise SampleNotStored("the association was not accepted")
     try:
-        for file in files:
-            status = association.send_c_store(file)
-            if "Status" not in status or status.Status != 0:
-                raise SampleNotStored(f"{file}: C-STORE answered {status.get('Status', 'nothing')}")
+        sender.prepare(sorted({(str(h.SOPClassUID), str(h.file_meta.TransferSyntaxUID)) for h in headers}))
+        for file, header in zip(files, headers, strict=True):
+            with file.open("rb") as stream:
+                meta, offset, _ = file_meta.read(stream, Limits())
+                stream.seek(offset)
+                blocks = iter(partial(stream.read, _BLOCK_BYTES), b"")
+                uids = (str(header.SOPClassUID), str(header.SOPInstanceUID))
+                status = sender.store(uids, meta.transfer_syntax_uid, blocks)
+            if status != 0:
+                raise SampleNotStored(f"{file}: C-STORE answered 0x{status:04X}")
             advance(1)
+    except (NotAssociated, Ended) as error:
+        raise SampleNotStored(str(error)) from error
     finally:
-        association.release()
+        sender.release()
 
 
 def _send_by_web(files: Sequence[Path], address: tuple[str, int], advance: Callable[[int], None]) -> None:

@@ -15,9 +15,12 @@ from storage.index.postgres import PostgresSettings
 from storage.objects.s3 import S3Settings
 from tests import engines as engine_pairs
 from tests import postgres as postgres_server
+from tests import requestors
 from tests.engines import Engines
 from tests.postgres import Postgres, drop_schema, new_schema
 from tests.seaweedfs import SeaweedFS, new_bucket
+
+requestors.configure()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

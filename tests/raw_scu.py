@@ -14,12 +14,9 @@ from pynetdicom.association import Association
 from pynetdicom.dimse_messages import C_STORE_RQ
 from pynetdicom.dimse_primitives import C_STORE
 
-from gateway.dimse import library
 from storage.dicom import file_meta, part10
 from storage.dicom.limits import Limits
 from storage.errors import Unreadable
-
-library.configure()
 
 
 class RawScu:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from gateway import certificates
 from gateway.assembly import Core
-from gateway.dimse import library, pdus, requested
+from gateway.dimse import pdus, requested
 from gateway.dimse.association import Association
 from gateway.dimse.connections import Connections
 from gateway.dimse.ending import Aborted, Ended
@@ -41,7 +41,6 @@ class DimseServer:
     """
 
     def __init__(self, core: Core, listening: socket.socket) -> None:
-        library.configure()
         self.address: tuple[str, int] = listening.getsockname()[:2]
         self._listening = listening
         # Another process may take the connection that this one was woken for.

@@ -1,9 +1,8 @@
-"""How pynetdicom is set up, which is done by globals of its modules."""
+"""How pynetdicom is set up as the tests' requestor, which is done by globals of its modules."""
 
 from __future__ import annotations
 
 import functools
-import logging
 import threading
 from typing import Any
 
@@ -12,13 +11,8 @@ from pynetdicom.association import Association
 
 
 def configure() -> None:
-    """No data set in a log, none as a whole in memory."""
-    _config.LOG_HANDLER_LEVEL = "none"
-    _config.LOG_REQUEST_IDENTIFIERS = False
-    _config.LOG_RESPONSE_IDENTIFIERS = False
+    """Files are sent without being in memory as a whole, and responses that come at once are not lost."""
     _config.STORE_SEND_CHUNKED_DATASET = True
-    # Below, it prints messages.
-    logging.getLogger("pynetdicom").setLevel(logging.WARNING)
     _hold_requestors()
 
 

@@ -1,4 +1,4 @@
-"""How pynetdicom is set up."""
+"""How pynetdicom is set up as the tests' requestor."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import threading
 from pynetdicom import AE
 from pynetdicom.association import Association
 
-from gateway.dimse import library
 from gateway.dimse.server import DimseServer
+from tests import requestors
 from tests.raw_peer import VERIFICATION
 
 
 def test_who_has_passed_the_checkpoint_is_not_taken_for_paused() -> None:
     """Between the two, pynetdicom's own event lets a request go out whose response the association's thread takes."""
-    library.configure()
+    requestors.configure()
     association = Association(AE(), "requestor")
     seen: list[bool] = []
 
@@ -30,7 +30,7 @@ def test_who_has_passed_the_checkpoint_is_not_taken_for_paused() -> None:
 
 
 def test_a_thread_at_the_checkpoint_stays_there_until_it_is_let_pass() -> None:
-    library.configure()
+    requestors.configure()
     association = Association(AE(), "requestor")
     passed = threading.Event()
 

@@ -89,6 +89,14 @@ def test_echoscu_is_answered(server: DimseServer) -> None:
     run("echoscu", server)
 
 
+@need_program("termscu", "dcmtk")
+@need_program("echoscu", "dcmtk")
+def test_nobody_shuts_the_gateway_down_from_afar(server: DimseServer) -> None:
+    address = (server.address[0], str(server.address[1]))
+    subprocess.run(["termscu", "-aec", "GATEWAY", *address], capture_output=True, timeout=60, check=False)
+    run("echoscu", server)
+
+
 @need_program("storescu", "dcmtk")
 @pytest.mark.parametrize(("option", "name"), FILES, ids=[name for _, name in FILES])
 def test_storescu_has_its_instance_kept_in_its_transfer_syntax(

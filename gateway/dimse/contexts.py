@@ -16,6 +16,7 @@ from pynetdicom.service_class import ServiceClass
 from pynetdicom.sop_class import uid_to_service_class
 
 from gateway.dimse.commands import Field
+from gateway.dimse.messages import Extension
 from storage.dicom import file_meta
 
 VERIFICATION = "1.2.840.10008.1.1"
@@ -77,6 +78,31 @@ def operations(sop_class_uid: str) -> frozenset[int]:
     """The requests that are served in a presentation context of a SOP class, by Command Field."""
     found = _SERVED.get(sop_class_uid)
     return _STORED if found is None and is_storage(sop_class_uid) else found or frozenset()
+
+
+_OF_FIND = (
+    Extension.RELATIONAL,
+    Extension.COMBINED_DATE_TIME,
+    Extension.FUZZY_NAMES,
+    Extension.TIMEZONE,
+    Extension.EMPTY_VALUES,
+    Extension.MULTIPLE_VALUES,
+)
+_EXTENSIONS = {
+    Field.C_FIND_RQ: _OF_FIND,
+    Field.C_MOVE_RQ: (Extension.RELATIONAL,),
+    Field.C_GET_RQ: (Extension.RELATIONAL,),
+}
+
+
+def extended(sop_class_uid: str, asked: bytes) -> bytes | None:
+    """What is accepted of an extended negotiation, as much as is known of what was asked; None for other classes."""
+    for field in _SERVED.get(sop_class_uid, ()):
+        if field in _EXTENSIONS:
+            return bytes(
+                int(bit == 1 and place in _EXTENSIONS[field]) for place, bit in enumerate(asked[: len(Extension)])
+            )
+    return None
 
 
 def supported(proposed: Iterable[PresentationContext]) -> list[PresentationContext]:

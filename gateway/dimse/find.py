@@ -12,9 +12,10 @@ from gateway.dimse.answers import Answers
 from gateway.dimse.association import Association
 from gateway.dimse.contexts import PATIENT_ROOT
 from gateway.dimse.ending import Ended
-from gateway.dimse.messages import Message
+from gateway.dimse.messages import Context, Extension, Message
 from gateway.dimse.status import Response
 from gateway.errors import InvalidQuery, PayloadTooLarge
+from storage.dicom.keys import Options
 
 _BLOCK = 500
 
@@ -49,12 +50,18 @@ class FindHandler:
         syntax, encoded = message.context.transfer_syntax, message.data_set
         if not isinstance(encoded, bytes):
             raise InvalidQuery("a C-FIND request without an Identifier")
-        patient_root = message.context.abstract_syntax in PATIENT_ROOT
-        identifier = identifiers.parse(encoded, syntax, self._core.limits, patient_root=patient_root)
+        context = message.context
+        patient_root = context.abstract_syntax in PATIENT_ROOT
+        identifier = identifiers.parse(
+            encoded, syntax, self._core.limits, patient_root=patient_root, relational=context.has(Extension.RELATIONAL)
+        )
         settings = self._core.settings.dimse
         answers = Answers(identifier, syntax, settings.ae_title)
         query = dataclasses.replace(
-            identifier.query(), limit=min(_BLOCK, settings.max_matches), counted=settings.max_matches + 2
+            identifier.query(),
+            options=_options(context),
+            limit=min(_BLOCK, settings.max_matches),
+            counted=settings.max_matches + 2,
         )
         caller = association.peer.caller
         shown = self._core.projections.of(caller, Action.SEARCH)
@@ -73,3 +80,13 @@ class FindHandler:
                 yield status.response(status.SUCCESS)
                 return
             query = dataclasses.replace(query, offset=query.offset + len(found.results))
+
+
+def _options(context: Context) -> Options:
+    """The kinds of matching that were negotiated (PS3.4 C.5.1.1)."""
+    return Options(
+        fuzzy=context.has(Extension.FUZZY_NAMES),
+        empty_values=context.has(Extension.EMPTY_VALUES),
+        multiple_values=context.has(Extension.MULTIPLE_VALUES),
+        combined=context.has(Extension.COMBINED_DATE_TIME),
+    )

@@ -76,13 +76,17 @@ class Identifier:
         return Query(self.level, tuple(pairs), frozenset(key.tag for key in self.keys), only=True)
 
 
-def parse(encoded: bytes, transfer_syntax_uid: str, limits: Limits, *, patient_root: bool) -> Identifier:
+def parse(
+    encoded: bytes, transfer_syntax_uid: str, limits: Limits, *, patient_root: bool, relational: bool = False
+) -> Identifier:
     """Read an identifier.
 
     Parameters
     ----------
     patient_root
         Whether it is of the Patient Root Information Model; else of the Study Root.
+    relational
+        Whether unique keys of the levels above may be missing, as was negotiated.
 
     Raises
     ------
@@ -106,12 +110,13 @@ def parse(encoded: bytes, transfer_syntax_uid: str, limits: Limits, *, patient_r
     keys = reader.read(encoded)
     texts = {key.tag: key.text for key in keys}
     level = _level(texts.get(QUERY_RETRIEVE_LEVEL, ""), patient_root=patient_root)
-    _check_unique_keys(texts, level, patient_root=patient_root)
+    if not relational:
+        _check_unique_keys(texts, level, patient_root=patient_root)
     kept = tuple(sorted((key for key in keys if key.tag not in _OURS), key=lambda key: key.tag))
     return Identifier(level, reader.character_sets, kept)
 
 
-def retrieved(identifier: Identifier, *, patient_root: bool) -> dict[str, str]:
+def retrieved(identifier: Identifier, *, patient_root: bool, relational: bool = False) -> dict[str, str]:
     """The unique keys of a retrieval, by keyword (PS3.4 C.4.2.1.4 "Identifier"). Raises InvalidQuery.
 
     That of its own level may be a list of UIDs; nothing is retrieved by other keys.
@@ -122,6 +127,8 @@ def retrieved(identifier: Identifier, *, patient_root: bool) -> dict[str, str]:
         if level > identifier.level or (level is Level.PATIENT and not patient_root):
             continue
         text = texts.get(tag, "")
+        if relational and level < identifier.level and not text:
+            continue
         listed = level is identifier.level and level is not Level.PATIENT
         if not text or any(character in text for character in ("*?" if listed else "\\*?")):
             raise InvalidQuery(f"{describe(tag)}: needs a value, and no wildcard")

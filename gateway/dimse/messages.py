@@ -3,20 +3,41 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
 
 from gateway.dimse.commands import Command
 from gateway.dimse.received import Received
 
 
+class Extension(IntEnum):
+    """Bytes of the SOP Class Extended Negotiation of Query/Retrieve (PS3.4 Tables C.5-1 and C.5-3)."""
+
+    RELATIONAL = 0
+    COMBINED_DATE_TIME = 1
+    FUZZY_NAMES = 2
+    TIMEZONE = 3
+    ENHANCED_MULTI_FRAME = 4
+    EMPTY_VALUES = 5
+    MULTIPLE_VALUES = 6
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
-    """An accepted presentation context, with the roles that we have in it (PS3.7 D.3.3.4)."""
+    """An accepted presentation context, with the roles that we have in it (PS3.7 D.3.3.4).
+
+    ``extended`` is what was negotiated beyond, a byte for each thing (PS3.4 C.5.1.1).
+    """
 
     id: int
     abstract_syntax: str
     transfer_syntax: str
     as_scp: bool = True
     as_scu: bool = False
+    extended: bytes = b""
+
+    def has(self, extension: Extension) -> bool:
+        """Whether something was negotiated."""
+        return self.extended[extension : extension + 1] == b"\x01"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import TypeAlias, cast
 
 from pydicom.uid import UID
 from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RQ
@@ -24,6 +24,7 @@ from pynetdicom.pdu_primitives import (
     ImplementationVersionNameNotification,
     MaximumLengthNotification,
     SCP_SCU_RoleSelectionNegotiation,
+    SOPClassExtendedNegotiation,
 )
 from pynetdicom.presentation import PresentationContext, negotiate_as_acceptor
 
@@ -42,6 +43,7 @@ LOGGER = logging.getLogger(__name__)
 
 _APPLICATION_CONTEXT = UID("1.2.840.10008.3.1.1.1")
 _ACCEPTED = 0
+_Item: TypeAlias = SCP_SCU_RoleSelectionNegotiation | SOPClassExtendedNegotiation
 # What a peer takes that does not say it, against PS3.7 D.3.3.1.
 _DEFAULT_PDU_BYTES = 16_384
 
@@ -112,14 +114,16 @@ class Negotiation:
             if isinstance(item, SCP_SCU_RoleSelectionNegotiation)
         }
         result, answered_roles = negotiate_as_acceptor(proposed, contexts.supported(proposed), roles)
-        found = [_context(each) for each in result if each.result == _ACCEPTED]
-        return Agreed({each.id: each for each in found}, self._accept(request, result, answered_roles))
+        extended = _extended(request)
+        found = [_context(each, extended) for each in result if each.result == _ACCEPTED]
+        items: list[_Item] = [*answered_roles, *(_extension(uid, accepted) for uid, accepted in extended.items())]
+        return Agreed({each.id: each for each in found}, self._accept(request, result, items))
 
     def _accept(
         self,
         request: Request,
         result: list[PresentationContext],
-        roles: list[SCP_SCU_RoleSelectionNegotiation],
+        items: Sequence[_Item],
     ) -> bytes:
         length = MaximumLengthNotification()
         length.maximum_length_received = self._core.settings.dimse.max_pdu_bytes
@@ -134,7 +138,7 @@ class Negotiation:
         primitive.result = _ACCEPTED
         primitive.result_source = 1
         primitive.presentation_context_definition_results_list = result
-        primitive.user_information = [length, class_uid, version, *roles]
+        primitive.user_information = [length, class_uid, version, *items]
         pdu = A_ASSOCIATE_AC()
         pdu.from_primitive(primitive)
         return pdu.encode()
@@ -163,7 +167,26 @@ class Negotiation:
         self._core.metrics.associations.labels(result).inc()
 
 
-def _context(found: PresentationContext) -> Context:
+def _extended(request: Request) -> dict[str, bytes]:
+    """What is accepted of the extended negotiations of a request, by SOP class (PS3.7 D.3.3.5)."""
+    found = {}
+    for item in request.primitive.user_information:
+        if isinstance(item, SOPClassExtendedNegotiation):
+            uid = str(item.sop_class_uid)
+            accepted = contexts.extended(uid, item.service_class_application_information or b"")
+            if accepted:
+                found[uid] = accepted
+    return found
+
+
+def _extension(sop_class_uid: str, accepted: bytes) -> SOPClassExtendedNegotiation:
+    item = SOPClassExtendedNegotiation()
+    item.sop_class_uid = UID(sop_class_uid)
+    item.service_class_application_information = accepted
+    return item
+
+
+def _context(found: PresentationContext, extended: Mapping[str, bytes]) -> Context:
     assert found.context_id is not None
     return Context(
         found.context_id,
@@ -171,4 +194,5 @@ def _context(found: PresentationContext) -> Context:
         str(found.transfer_syntax[0]),
         as_scp=bool(found.as_scp),
         as_scu=bool(found.as_scu),
+        extended=extended.get(str(found.abstract_syntax), b""),
     )

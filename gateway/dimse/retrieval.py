@@ -19,7 +19,7 @@ from gateway.dimse import contexts, identifiers, pdus, sending, status
 from gateway.dimse.association import Association
 from gateway.dimse.commands import Element
 from gateway.dimse.ending import Aborted, Ended
-from gateway.dimse.messages import Message
+from gateway.dimse.messages import Extension, Message
 from gateway.dimse.requesting import Address, NotAssociated
 from gateway.dimse.sending import Originator, Sender
 from gateway.dimse.status import Response
@@ -114,8 +114,11 @@ def _keys(core: Core, message: Message) -> Mapping[str, str]:
         raise InvalidQuery("a request without an Identifier")
     syntax, sop_class_uid = message.context.transfer_syntax, message.context.abstract_syntax
     patient_root = sop_class_uid in contexts.PATIENT_ROOT
-    identifier = identifiers.parse(message.data_set, syntax, core.limits, patient_root=patient_root)
-    return identifiers.retrieved(identifier, patient_root=patient_root)
+    relational = message.context.has(Extension.RELATIONAL)
+    identifier = identifiers.parse(
+        message.data_set, syntax, core.limits, patient_root=patient_root, relational=relational
+    )
+    return identifiers.retrieved(identifier, patient_root=patient_root, relational=relational)
 
 
 class _Moving:

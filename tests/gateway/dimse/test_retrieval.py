@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -126,6 +126,7 @@ def get(
     syntaxes: tuple[str, ...] = (ExplicitVRLittleEndian,),
     answer: Callable[[evt.Event], int] = lambda _event: 0,
     calling: str = "GETSCU",
+    extended: Sequence[Any] = (),
 ) -> tuple[Responses, list[Dataset]]:
     received: list[Dataset] = []
 
@@ -141,7 +142,7 @@ def get(
     association = application_entity.associate(
         *server.address,
         ae_title="GATEWAY",
-        ext_neg=[build_role(instances.CT, scp_role=True)],
+        ext_neg=[build_role(instances.CT, scp_role=True), *extended],
         evt_handlers=[(evt.EVT_C_STORE, stored)],
     )
     assert association.is_established

@@ -28,7 +28,7 @@ _POLL_S = 0.1
 _ABORT_S = 5.0
 _LINGER_S = 1.0
 # pynetdicom 3.0.4 as a requestor takes a rejection that comes before it has looked again for a connection that failed.
-_REFUSED_AFTER_S = 0.1
+REFUSED_AFTER_S = 0.1
 
 
 class DimseServer:
@@ -131,7 +131,7 @@ class _Connection:
         try:
             self._serve()
         except Refused as refused:
-            time.sleep(_REFUSED_AFTER_S)
+            time.sleep(REFUSED_AFTER_S)
             linger_s = self._tell(refused.encode())
         except Aborted as aborted:
             if aborted.abort:

@@ -28,6 +28,7 @@ from gateway import assembly
 from gateway.config import Settings
 from gateway.config.serving import DimseSettings
 from gateway.config.storing import StorageSettings
+from gateway.dimse import server as acceptor
 from gateway.dimse.server import DimseServer
 from tests import instances, raw_peer
 
@@ -205,10 +206,13 @@ def serving(directory: Path) -> Iterator[tuple[DimseServer, Path]]:
     )
     core = assembly.build(settings, "fuzz")
     server = DimseServer(core, socket.create_server(("127.0.0.1", 0)))
+    # A run is long enough, and no requestor here needs the pause.
+    pause_s, acceptor.REFUSED_AFTER_S = acceptor.REFUSED_AFTER_S, 0.0
     server.start()
     try:
         yield server, core.spool.directory
     finally:
+        acceptor.REFUSED_AFTER_S = pause_s
         server.stop(1.0)
         core.close()
 

@@ -159,10 +159,13 @@ class RelationalIndex(ABC):
         )
 
     def take_untold(self, now_s: float, again_s: float) -> Sequence[Untold]:
+        due = "tell <> '' AND result IS NOT NULL AND tell_at <= ?"
+        if not self._read(Sql().add(f"SELECT 1 FROM commitment WHERE {due} LIMIT 1", now_s)):
+            return []  # nobody has to wait for a turn to write
         found = self._write(
             lambda writer: writer.db.execute(
                 "UPDATE commitment SET tell_at = ?, told_times = told_times + 1"
-                " WHERE tell <> '' AND result IS NOT NULL AND tell_at <= ?"
+                f" WHERE {due}"
                 " RETURNING tenant, transaction_uid, tell, result, told_times",
                 (again_s, now_s),
             ).fetchall()

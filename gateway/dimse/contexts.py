@@ -8,9 +8,15 @@ PS3.8 7.1.1.13 "Presentation Context Definition List".
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TypeAlias
 
 from pydicom.uid import UID
 from pynetdicom import ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts
+from pynetdicom.pdu_primitives import (
+    ImplementationClassUIDNotification,
+    ImplementationVersionNameNotification,
+    MaximumLengthNotification,
+)
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.service_class import ServiceClass
 from pynetdicom.sop_class import uid_to_service_class
@@ -40,6 +46,9 @@ _SERVED = {
     STORAGE_COMMITMENT: frozenset((Field.N_ACTION_RQ,)),
 }
 _STORED = frozenset((Field.C_STORE_RQ,))
+_AboutUs: TypeAlias = (
+    MaximumLengthNotification | ImplementationClassUIDNotification | ImplementationVersionNameNotification
+)
 _STANDARD = "1.2.840.10008."
 _STORAGE_ROOT = "1.2.840.10008.5.1.4.1.1."
 
@@ -129,6 +138,17 @@ def _with_roles(found: PresentationContext) -> PresentationContext:
     if is_storage(str(found.abstract_syntax)):
         found.scu_role = found.scp_role = True
     return found
+
+
+def about_us(max_pdu_bytes: int) -> list[_AboutUs]:
+    """What we say of ourselves in every negotiation (PS3.7 D.3.3.1, D.3.3.2), whoever began it."""
+    length = MaximumLengthNotification()
+    length.maximum_length_received = max_pdu_bytes
+    class_uid = ImplementationClassUIDNotification()
+    class_uid.implementation_class_uid = UID(file_meta.IMPLEMENTATION_CLASS_UID)
+    version = ImplementationVersionNameNotification()
+    version.implementation_version_name = file_meta.IMPLEMENTATION_VERSION_NAME
+    return [length, class_uid, version]
 
 
 def context(abstract: str, syntaxes: Iterable[str]) -> PresentationContext:

@@ -20,9 +20,6 @@ from pydicom.uid import UID
 from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RQ
 from pynetdicom.pdu_primitives import (
     A_ASSOCIATE,
-    ImplementationClassUIDNotification,
-    ImplementationVersionNameNotification,
-    MaximumLengthNotification,
     SCP_SCU_RoleSelectionNegotiation,
     SOPClassExtendedNegotiation,
 )
@@ -37,7 +34,6 @@ from gateway.dimse.ending import Aborted
 from gateway.dimse.messages import Context
 from gateway.dimse.peers import Peer
 from gateway.dimse.requested import Refused
-from storage.dicom.file_meta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 LOGGER = logging.getLogger(__name__)
 
@@ -125,12 +121,6 @@ class Negotiation:
         result: list[PresentationContext],
         items: Sequence[_Item],
     ) -> bytes:
-        length = MaximumLengthNotification()
-        length.maximum_length_received = self._core.settings.dimse.max_pdu_bytes
-        class_uid = ImplementationClassUIDNotification()
-        class_uid.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
-        version = ImplementationVersionNameNotification()
-        version.implementation_version_name = IMPLEMENTATION_VERSION_NAME
         primitive = A_ASSOCIATE()
         primitive.application_context_name = _APPLICATION_CONTEXT
         primitive.calling_ae_title = request.primitive.calling_ae_title
@@ -138,7 +128,7 @@ class Negotiation:
         primitive.result = _ACCEPTED
         primitive.result_source = 1
         primitive.presentation_context_definition_results_list = result
-        primitive.user_information = [length, class_uid, version, *items]
+        primitive.user_information = [*contexts.about_us(self._core.settings.dimse.max_pdu_bytes), *items]
         pdu = A_ASSOCIATE_AC()
         pdu.from_primitive(primitive)
         return pdu.encode()

@@ -23,9 +23,6 @@ from pydicom.uid import UID
 from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RJ, A_ASSOCIATE_RQ
 from pynetdicom.pdu_primitives import (
     A_ASSOCIATE,
-    ImplementationClassUIDNotification,
-    ImplementationVersionNameNotification,
-    MaximumLengthNotification,
     SCP_SCU_RoleSelectionNegotiation,
 )
 
@@ -37,7 +34,6 @@ from gateway.dimse.association import Exchange
 from gateway.dimse.messages import Context, Terms
 from gateway.dimse.pdus import PduType
 from gateway.dimse.wire import Late, Lost, Wire
-from storage.dicom.file_meta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 SCHEME = "dicom"
 MAX_CONTEXTS = 128
@@ -173,12 +169,6 @@ def _connected(address: Address, tls: ssl.SSLContext | None) -> socket.socket:
 
 
 def _request(address: Address, proposed: Mapping[int, Proposal], settings: DimseSettings) -> bytes:
-    length = MaximumLengthNotification()
-    length.maximum_length_received = settings.max_pdu_bytes
-    class_uid = ImplementationClassUIDNotification()
-    class_uid.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
-    version = ImplementationVersionNameNotification()
-    version.implementation_version_name = IMPLEMENTATION_VERSION_NAME
     primitive = A_ASSOCIATE()
     primitive.application_context_name = UID(_APPLICATION_CONTEXT)
     primitive.calling_ae_title = settings.ae_title
@@ -190,7 +180,7 @@ def _request(address: Address, proposed: Mapping[int, Proposal], settings: Dimse
         definitions.append(definition)
     primitive.presentation_context_definition_list = definitions
     roles = (_role(uid) for uid in dict.fromkeys(each.abstract_syntax for each in proposed.values() if each.as_scp))
-    primitive.user_information = [length, class_uid, version, *roles]
+    primitive.user_information = [*contexts.about_us(settings.max_pdu_bytes), *roles]
     pdu = A_ASSOCIATE_RQ()
     pdu.from_primitive(primitive)
     return pdu.encode()

@@ -141,10 +141,7 @@ def test_check_config_answers_by_exit_status_and_text(tmp_path: Path, capsys: py
     [
         ("[audit]\nkey_file = 'none.key'", "audit.key_file"),
         ("[audit]\nkey = 'abc'", "audit.key: not a key of 32 bytes"),
-        (
-            "[audit]\nold_key_files = ['none.key']",
-            "audit.old_key_files",
-        ),
+        ("[audit]\nold_key_files = ['none.key']", "audit.old_key_files"),
         ("[syslog]\nhost = 'x'\nca_bundle = 'none.pem'", "syslog.ca_bundle"),
     ],
 )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import socket
+from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
@@ -11,6 +12,7 @@ from gateway.assembly import Core
 from gateway.config import Settings
 from gateway.config.views import ViewSettings
 from gateway.dicomweb.routes import routes
+from gateway.dimse.server import DimseServer
 from gateway.http import application, health
 from gateway.viewing.following import Follower
 from tests.gateway.dicomweb.conftest import Client
@@ -31,3 +33,11 @@ def follower(core: Core) -> Follower:
 @pytest.fixture
 async def client(core: Core, aiohttp_client: Callable[..., Awaitable[Client]]) -> Client:
     return await aiohttp_client(application.build(core, [*routes(), *health.routes()]))
+
+
+@pytest.fixture
+def dimse(core: Core) -> Iterator[DimseServer]:
+    server = DimseServer(core, socket.create_server(("127.0.0.1", 0)))
+    server.start()
+    yield server
+    server.stop(2.0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -262,51 +261,43 @@ def test_what_was_looked_at_can_be_released_and_nothing_else(core: Core, followe
     assert follower.follow().made == 0
 
 
-def test_an_ae_of_a_view_retrieves_by_pseudonyms_and_gets_no_more(core: Core, follower: Follower) -> None:
+def test_an_ae_of_a_view_retrieves_by_pseudonyms_and_gets_no_more(
+    core: Core, follower: Follower, dimse: DimseServer
+) -> None:
     stored = of_person()
     keep(core, stored)
     follower.follow()
-    server = DimseServer(core, socket.create_server(("127.0.0.1", 0)))
-    server.start()
-    try:
-        answers = find(server, calling="RESEARCH", QueryRetrieveLevel="STUDY", PatientID="", StudyInstanceUID="")
-        (study,) = [each for _, each in answers if each is not None]
-        wanted = identifier("STUDY", StudyInstanceUID=study.StudyInstanceUID)
-        responses, (received,) = get(server, wanted, calling="RESEARCH")
-        assert responses[-1][0].Status == 0x0000
-        assert received.StudyInstanceUID == study.StudyInstanceUID
-        assert received.PatientID == study.PatientID
-        assert received.PatientIdentityRemoved == "YES"
-        for each in ("Gray", "MRN-4711", "19610703", stored.StudyInstanceUID, stored.SOPInstanceUID):
-            assert each not in str(received)
-        wanted = identifier("STUDY", StudyInstanceUID=stored.StudyInstanceUID)
-        responses, received = get(server, wanted, calling="RESEARCH")
-        assert (responses[-1][0].Status, received) == (0x0000, [])
-        wanted = identifier("PATIENT", PatientID=stored.PatientID)
-        responses, received = get(server, wanted, model=PATIENT_GET, calling="RESEARCH")
-        assert (responses[-1][0].Status, received) == (0x0000, [])
-    finally:
-        server.stop(2.0)
+    answers = find(dimse, calling="RESEARCH", QueryRetrieveLevel="STUDY", PatientID="", StudyInstanceUID="")
+    (study,) = [each for _, each in answers if each is not None]
+    wanted = identifier("STUDY", StudyInstanceUID=study.StudyInstanceUID)
+    responses, (received,) = get(dimse, wanted, calling="RESEARCH")
+    assert responses[-1][0].Status == 0x0000
+    assert received.StudyInstanceUID == study.StudyInstanceUID
+    assert received.PatientID == study.PatientID
+    assert received.PatientIdentityRemoved == "YES"
+    for each in ("Gray", "MRN-4711", "19610703", stored.StudyInstanceUID, stored.SOPInstanceUID):
+        assert each not in str(received)
+    wanted = identifier("STUDY", StudyInstanceUID=stored.StudyInstanceUID)
+    responses, received = get(dimse, wanted, calling="RESEARCH")
+    assert (responses[-1][0].Status, received) == (0x0000, [])
+    wanted = identifier("PATIENT", PatientID=stored.PatientID)
+    responses, received = get(dimse, wanted, model=PATIENT_GET, calling="RESEARCH")
+    assert (responses[-1][0].Status, received) == (0x0000, [])
 
 
-def test_an_ae_of_a_view_finds_by_pseudonyms_and_only_those(core: Core, follower: Follower) -> None:
+def test_an_ae_of_a_view_finds_by_pseudonyms_and_only_those(core: Core, follower: Follower, dimse: DimseServer) -> None:
     stored = of_person()
     keep(core, stored)
     follower.follow()
-    server = DimseServer(core, socket.create_server(("127.0.0.1", 0)))
-    server.start()
-    try:
-        answers = find(server, calling="RESEARCH", QueryRetrieveLevel="STUDY", PatientID="", StudyInstanceUID="")
-        (found,) = [identifier for _, identifier in answers if identifier is not None]
-        assert found.PatientID.startswith("P")
-        assert found.StudyInstanceUID.startswith("2.25.")
-        assert found.StudyInstanceUID != stored.StudyInstanceUID
-        for keys in (
-            {"PatientID": "MRN-4711"},
-            {"PatientName": "Gray*"},
-            {"StudyInstanceUID": stored.StudyInstanceUID},
-        ):
-            asked = {"QueryRetrieveLevel": "STUDY", "StudyInstanceUID": "", **keys}
-            assert [each for _, each in find(server, calling="RESEARCH", **asked) if each is not None] == []
-    finally:
-        server.stop(2.0)
+    answers = find(dimse, calling="RESEARCH", QueryRetrieveLevel="STUDY", PatientID="", StudyInstanceUID="")
+    (found,) = [identifier for _, identifier in answers if identifier is not None]
+    assert found.PatientID.startswith("P")
+    assert found.StudyInstanceUID.startswith("2.25.")
+    assert found.StudyInstanceUID != stored.StudyInstanceUID
+    for keys in (
+        {"PatientID": "MRN-4711"},
+        {"PatientName": "Gray*"},
+        {"StudyInstanceUID": stored.StudyInstanceUID},
+    ):
+        asked = {"QueryRetrieveLevel": "STUDY", "StudyInstanceUID": "", **keys}
+        assert [each for _, each in find(dimse, calling="RESEARCH", **asked) if each is not None] == []

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import io
-import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -57,14 +56,6 @@ def settings(settings: Settings) -> Settings:
             "tenants": {"main": TenantSettings(deidentify="research")},
         }
     )
-
-
-@pytest.fixture
-def dimse(core: Core) -> Iterator[DimseServer]:
-    server = DimseServer(core, socket.create_server(("127.0.0.1", 0)))
-    server.start()
-    yield server
-    server.stop(2.0)
 
 
 def of_person(**attributes: Any) -> Dataset:

@@ -22,6 +22,7 @@ from pynetdicom.pdu_primitives import (
     A_ASSOCIATE,
     SCP_SCU_RoleSelectionNegotiation,
     SOPClassExtendedNegotiation,
+    UserIdentityNegotiation,
 )
 from pynetdicom.presentation import PresentationContext, negotiate_as_acceptor
 
@@ -29,17 +30,19 @@ from gateway import log
 from gateway.assembly import Core
 from gateway.audit.events import AuditEvent
 from gateway.context import Caller, Principal, PrincipalKind, Source
-from gateway.dimse import contexts, pdus, requested
+from gateway.dimse import contexts, identity, pdus, requested
 from gateway.dimse.ending import Aborted
+from gateway.dimse.identity import Identities
 from gateway.dimse.messages import Context
 from gateway.dimse.peers import Peer
 from gateway.dimse.requested import Refused
+from gateway.errors import Unauthenticated
 
 LOGGER = logging.getLogger(__name__)
 
 _APPLICATION_CONTEXT = UID("1.2.840.10008.3.1.1.1")
 _ACCEPTED = 0
-_Item: TypeAlias = SCP_SCU_RoleSelectionNegotiation | SOPClassExtendedNegotiation
+_Item: TypeAlias = SCP_SCU_RoleSelectionNegotiation | SOPClassExtendedNegotiation | UserIdentityNegotiation
 # What a peer takes that does not say it, against PS3.7 D.3.3.1.
 _DEFAULT_PDU_BYTES = 16_384
 
@@ -84,6 +87,7 @@ class Negotiation:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._ae_title = core.settings.dimse.ae_title.strip()
+        self._identities = Identities(core)
 
     def recognise(self, request: Request) -> Peer:
         """Who asks. Raises Refused."""
@@ -95,13 +99,20 @@ class Negotiation:
         principal = self._core.door.policy.by_ae_title(source.calling_ae_title, source.address, source.certificate)
         if principal is None:
             raise requested.calling_not_recognised()
-        return Peer(Caller(principal, source))
+        shown = identity.shown_in(request.primitive)
+        if shown is None:
+            return Peer(Caller(principal, source))
+        try:
+            found = self._identities.proven(shown, source)
+        except Unauthenticated as error:
+            raise requested.identity_not_accepted() from error
+        return Peer(Caller(found or principal, source), identified=found is not None)
 
     def is_named(self, source: Source) -> bool:
         """Whether the policy has the calling AE title by its name."""
         return self._core.door.policy.names_ae_title(source.calling_ae_title, source.address)
 
-    def agree(self, request: Request) -> Agreed:
+    def agree(self, request: Request, peer: Peer) -> Agreed:
         """Choose among what is proposed."""
         proposed = request.primitive.presentation_context_definition_list
         roles = {
@@ -113,6 +124,9 @@ class Negotiation:
         extended = _extended(request)
         found = [_context(each, extended) for each in result if each.result == _ACCEPTED]
         items: list[_Item] = [*answered_roles, *(_extension(uid, accepted) for uid, accepted in extended.items())]
+        shown = identity.shown_in(request.primitive)
+        if shown is not None and peer.identified:
+            items += identity.positive(shown)
         return Agreed({each.id: each for each in found}, self._accept(request, result, items))
 
     def _accept(

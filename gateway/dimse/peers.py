@@ -13,5 +13,7 @@ class Peer:
     """One recognised peer."""
 
     caller: Caller
+    identified: bool = False
+    """Whether the caller is who was shown by user identity, and not the AE."""
     store: Decision | None = None
     """The decision that serves all C-STORE of the association."""

@@ -61,6 +61,11 @@ def called_not_recognised() -> Refused:
     return Refused("called AE title not recognised", 1, 1, 7)
 
 
+def identity_not_accepted() -> Refused:
+    """The user identity that was shown is nobody's."""
+    return Refused("user identity not accepted", 1, 1, 1)
+
+
 def congested() -> Refused:
     """Something that is needed is down; later it may be there."""
     return Refused("temporary congestion", 2, 3, 1)

@@ -183,7 +183,7 @@ class _Connection:
             peer = negotiation.recognise(request)
             if not self._service.connections.associate(self, named=negotiation.is_named(source)):
                 raise requested.full()
-            agreed = negotiation.agree(request)
+            agreed = negotiation.agree(request, peer)
         self._associated = True
         try:
             self._wire.send(agreed.accept, settings.acse_timeout_s)

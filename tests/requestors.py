@@ -55,8 +55,10 @@ class _Checkpoint(threading.Event):
             super().clear()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Pass; from then on the association's thread is no longer paused."""
+        """Pass; until then the association's thread is paused, and from then on it is not."""
         with self._passing:
+            if threading.current_thread() is self._association:
+                self._association._is_paused = True
             passed = self._passing.wait_for(self.is_set, timeout)
             if passed and threading.current_thread() is self._association:
                 self._association._is_paused = False

@@ -26,13 +26,7 @@ INSERT INTO series_source (series, source_ae_title) SELECT id, '' FROM series;
 -- What happened to an instance goes with it, what happened to a version of it with that.
 CREATE INDEX change_by_instance ON change (instance) WHERE instance IS NOT NULL;
 
--- A page of a search for what many studies have, such as two letters within the Patient ID, comes from here alone.
-DROP INDEX study_by_rank;
-CREATE INDEX study_by_rank ON study (tenant, rank, study_uid, live, appeared, patient, patient_id);
-
-DELETE FROM sqlite_stat1 WHERE idx = 'study_by_rank';
 INSERT INTO sqlite_stat1 (tbl, idx, stat) VALUES
-    ('study', 'study_by_rank', '100000 100000 1 1 1 1 1 1'),
     ('reading_physician', 'reading_physician', '100000 1 1'),
     ('reading_physician', 'reading_physician_by_name', '100000 500'),
     ('reading_physician', 'reading_physician_by_name_i', '10000 50'),
@@ -40,9 +34,3 @@ INSERT INTO sqlite_stat1 (tbl, idx, stat) VALUES
     ('series_source', 'series_source', '300000 1 1'),
     ('version', 'version_without_source', '100 1'),
     ('change', 'change_by_instance', '10000000 1');
-
--- Who still has to be told of the result over DIMSE, by its AE title ('' when nobody), when next, and how often it was tried.
-ALTER TABLE commitment ADD COLUMN tell TEXT NOT NULL DEFAULT '';
-ALTER TABLE commitment ADD COLUMN tell_at REAL NOT NULL DEFAULT 0;
-ALTER TABLE commitment ADD COLUMN told_times INTEGER NOT NULL DEFAULT 0;
-CREATE INDEX commitment_to_tell ON commitment (tell_at) WHERE tell <> '';

@@ -129,6 +129,8 @@ class DestinationSettings(Section):
     """Name or address of the peer."""
     port: Annotated[int, Field(ge=1, le=65535)]
     """Port that it listens on."""
+    callers: frozenset[AeTitle] | None = None
+    """AE titles that may name it in a C-MOVE; without it, every one that may read."""
     tls: bool = False
     """Whether it wants TLS; then it is shown our certificate (``dimse.tls_certificate_file``), if there is one."""
     tls_ca_file: Path | None = None

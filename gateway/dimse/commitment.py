@@ -99,8 +99,14 @@ class CommitmentHandler:
 
 
 def tell_all(core: Core) -> None:
-    """Tell peers of results that they do not know yet, over associations that we ask them for."""
+    """Tell peers of results that they do not know yet, over associations that we ask them for.
+
+    One that is not there is not asked again in the same round: other duties wait for this one to end.
+    """
+    gone: set[str] = set()
     for untold, result in core.commitment.untold(time.time()):
+        if untold.tell in gone:
+            continue
         known = core.settings.dimse.destinations.get(untold.tell)
         if known is None:
             detail = f"{untold.tell} is none of dimse.destinations, so it cannot be told"
@@ -113,6 +119,7 @@ def tell_all(core: Core) -> None:
             done = _told_anew(core, address, tls, untold.transaction_uid, result)
         except (NotAssociated, Ended, InvalidSettings) as error:
             _log.warning("commitment %s: %s was not told: %s", untold.transaction_uid, address, error)
+            gone.add(untold.tell)
             continue
         if done:
             core.commitment.told(untold.tenant, untold.transaction_uid, f"{untold.tell} over an association of ours")

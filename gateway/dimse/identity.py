@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import threading
 from enum import IntEnum
 
 from pynetdicom.pdu_primitives import A_ASSOCIATE, UserIdentityNegotiation
@@ -18,7 +19,9 @@ from gateway.access.throttle import Throttle, source_of
 from gateway.assembly import Core
 from gateway.audit.events import AuditEvent
 from gateway.context import Caller, Principal, PrincipalKind, Source
-from gateway.errors import TooManyRequests, Unauthenticated
+from gateway.errors import Busy, TooManyRequests, Unauthenticated
+
+_AT_ONCE = 2
 
 
 class IdentityType(IntEnum):
@@ -36,6 +39,8 @@ class Identities:
         http = core.settings.http
         allowed = math.ceil(http.failed_attempts / core.settings.dimse.workers)
         self._attempts = Throttle(allowed, http.lockout_s, http.max_lockout_s)
+        # To look at a password takes 64 MiB, and whoever has an AE title may ask for it.
+        self._places = threading.BoundedSemaphore(_AT_ONCE)
 
     def proven(self, shown: UserIdentityNegotiation, source: Source) -> Principal | None:
         """Whose identity it is; None for one of a kind that is not looked at.
@@ -44,6 +49,8 @@ class Identities:
         ------
         Unauthenticated
             It is nobody's, or there were too many failures: it was not looked at.
+        Busy
+            As many as may be are looked at.
         IdentityUnavailable, storage.errors.StorageUnavailable
         """
         credential = _credential(shown)
@@ -51,7 +58,10 @@ class Identities:
             return None
         where = source_of(source.address)
         claimed = credential.claimed or hashlib.sha256(credential.secret.encode()).hexdigest()
+        if not self._places.acquire(timeout=self._core.settings.dimse.acse_timeout_s):
+            raise Busy("too many identities are shown at once")
         try:
+            # In a place of one's own: what failed before counts.
             self._attempts.check(where, claimed)
             found = self._core.authenticator.prove(credential, source.address)
         except TooManyRequests as error:
@@ -62,6 +72,8 @@ class Identities:
             if locked_s:
                 self._record(source, "locked", f"for {locked_s:g} s")
             raise
+        finally:
+            self._places.release()
         self._attempts.succeeded(where, claimed)
         return found.principal
 

@@ -23,8 +23,8 @@ from storage.dicom import file_meta
 
 MAX_IDENTIFIER_BYTES = 262_144
 """Long enough for a list of 4,000 UIDs."""
-MAX_ACTION_BYTES = 16 << 20
-"""Long enough to ask for the commitment of 100,000 instances."""
+MAX_ACTION_BYTES = 4 << 20
+"""Long enough to ask for the commitment of 25,000 instances; it is in memory, for each association that asks."""
 # A data set that is just too long is answered with 0xA700; one that never ends is cut off here.
 _ALLOWANCE_BYTES = 16 << 20
 # Slower than any modality's network; without a least rate, fragments of one byte keep a message under way for ever.

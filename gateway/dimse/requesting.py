@@ -155,10 +155,12 @@ def associate(
 def _connected(address: Address, tls: ssl.SSLContext | None) -> socket.socket:
     try:
         connection = socket.create_connection((address.host, address.port), _CONNECT_S)
+        # Or the last part of each message waits for the acknowledgement of the one before it, 40 ms on Linux.
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except OSError as error:
         raise NotAssociated(f"the peer {address} cannot be reached: {error.strerror or error}") from error
-    # Or the last part of each message waits for the acknowledgement of the one before it, 40 ms on Linux.
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    except UnicodeError as error:
+        raise NotAssociated(f"the peer {address} has no name that a host can have") from error
     if tls is None:
         return connection
     try:

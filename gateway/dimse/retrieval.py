@@ -60,7 +60,8 @@ class MoveHandler:
         """
         title = message.command.text(Element.MOVE_DESTINATION)
         destination = self._core.settings.dimse.destinations.get(title)
-        if destination is None:
+        caller = association.peer.caller.source.calling_ae_title
+        if destination is None or (destination.callers is not None and caller not in destination.callers):
             yield status.response(status.DESTINATION_UNKNOWN)
             return
 

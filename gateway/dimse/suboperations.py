@@ -7,9 +7,7 @@ PS3.7 9.1.3 "C-GET Service", 9.1.4 "C-MOVE Service", PS3.4 C.4.2.1.5 and C.4.3.1
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Sequence
 
 from pydicom.dataset import Dataset
 
@@ -19,8 +17,6 @@ from gateway.dimse.commands import Element, Value
 from gateway.dimse.messages import Message
 from gateway.dimse.sending import is_stored, is_warning
 from gateway.dimse.status import Response, Status
-
-_log = logging.getLogger(__name__)
 
 _TOLD_EVERY_S = 1.0
 _MOST = 0xFFFF
@@ -60,11 +56,6 @@ class SubOperations:
             self._warning += 1
         else:
             self._completed += 1
-
-    def failed(self, sop_uids: Sequence[str]) -> None:
-        """These can no longer be performed."""
-        self._remaining -= len(sop_uids)
-        self._failed += sop_uids
 
     def cancelled(self) -> Response:
         """The final response to what was cancelled."""

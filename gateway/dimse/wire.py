@@ -153,7 +153,24 @@ class Wire:
             return True
         poll = select.poll()
         poll.register(self._connection, select.POLLIN)
-        return bool(poll.poll(within_s * 1000))
+        if not poll.poll(within_s * 1000):
+            return False
+        return not isinstance(self._connection, ssl.SSLSocket) or self._has_taken(self._connection)
+
+    def _has_taken(self, connection: ssl.SSLSocket) -> bool:
+        """Whether what arrived over TLS is more than TLS's own, such as tickets and keys; then it is in the buffer."""
+        self._start = self._end = 0
+        tick_s = connection.gettimeout()
+        connection.settimeout(0)
+        try:
+            self._end = connection.recv_into(self._view)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return False
+        except OSError:
+            return True  # whoever reads next finds it broken
+        finally:
+            connection.settimeout(tick_s)
+        return True
 
     def send(self, data: bytes | bytearray, within_s: float) -> None:
         """Send all of it. Raises Lost, Late."""

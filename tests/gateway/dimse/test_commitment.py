@@ -17,6 +17,7 @@ from gateway.assembly import Core
 from gateway.config import Settings
 from gateway.config.serving import DestinationSettings
 from gateway.dimse import commitment
+from gateway.dimse.requesting import Address
 from gateway.dimse.server import DimseServer
 from storage.dicom import identifiers as ids
 from tests import instances
@@ -240,3 +241,22 @@ def test_it_may_come_with_roles_negotiated(server: DimseServer, core: Core, moda
     assert status.Status == 0x0000
     eventually(lambda: bool(modality.heard))
     association.release()
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_peer_that_is_gone_is_asked_once_a_round(
+    server: DimseServer, core: Core, modality: Modality, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modality.answer = 0x0110
+    for _ in range(3):
+        assert ask(server, information(*stored(core, 1)), modality, calling="GONE").Status == 0x0000
+    asked: list[str] = []
+    associate = commitment.requesting.associate
+
+    def counted(address: Address, *more: Any) -> Any:
+        asked.append(address.ae_title)
+        return associate(address, *more)
+
+    monkeypatch.setattr(commitment.requesting, "associate", counted)
+    commitment.tell_all(core)
+    assert asked == ["GONE"]

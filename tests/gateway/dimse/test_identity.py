@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydicom.dataset import Dataset
@@ -137,3 +140,31 @@ def test_kinds_that_prove_nothing_here_are_passed_over(server: DimseServer, kind
 
 def test_a_user_does_not_make_up_for_an_ae_that_nobody_knows(server: DimseServer) -> None:
     assert associate(server, shown(2, "ann", PASSWORD), calling="ELSEWHERE").is_rejected
+
+
+def test_passwords_are_looked_at_a_few_at_a_time(
+    server: DimseServer, core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each takes 64 MiB."""
+    prove, lock = core.authenticator.prove, threading.Lock()
+    running = most = 0
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.05)
+        try:
+            return prove(*arguments)
+        finally:
+            with lock:
+                running -= 1
+
+    monkeypatch.setattr(core.authenticator, "prove", counted)
+    askers = [threading.Thread(target=lambda: associate(server, shown(2, "ann", PASSWORD)).abort()) for _ in range(8)]
+    for each in askers:
+        each.start()
+    for each in askers:
+        each.join()
+    assert most == 2

@@ -79,6 +79,7 @@ def settings(settings: Settings, listening: Destination) -> Settings:
     destinations = {
         "DEST": DestinationSettings(host="127.0.0.1", port=listening.port),
         "NOBODY": DestinationSettings(host="127.0.0.1", port=1),
+        "READING": DestinationSettings(host="127.0.0.1", port=listening.port, callers=frozenset(("WORKSTATION",))),
     }
     dimse = settings.dimse.model_copy(update={"destinations": destinations})
     return settings.model_copy(update={"dimse": dimse})
@@ -253,6 +254,14 @@ def test_a_destination_that_nobody_knows(server: DimseServer, core: Core) -> Non
     (stored,) = study_of(core, 1)
     ((last, _),) = move(server, identifier("STUDY", StudyInstanceUID=stored.StudyInstanceUID), to="ELSEWHERE")
     assert last.Status == 0xA801
+
+
+def test_a_destination_may_be_for_some_alone(server: DimseServer, core: Core, listening: Destination) -> None:
+    (stored,) = study_of(core, 1)
+    wanted = identifier("STUDY", StudyInstanceUID=stored.StudyInstanceUID)
+    assert move(server, wanted, to="READING")[-1][0].Status == 0xA801
+    assert listening.received == []
+    assert move(server, wanted, to="READING", calling="WORKSTATION")[-1][0].Status == 0x0000
 
 
 def test_a_destination_that_is_not_there(server: DimseServer, core: Core) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from gateway.config import InvalidSettings, Settings
 from gateway.config.access import AccessSettings
 from gateway.config.serving import DestinationSettings
 from gateway.dimse.server import DimseServer
+from gateway.dimse.wire import Lost, Wire
 from tests import instances
 from tests.gateway.dimse.conftest import Serve
 from tests.gateway.dimse.test_retrieval import identifier, move, put
@@ -256,3 +258,25 @@ def shown(server: DimseServer, authority: Authority) -> bytes | None:
         authority.client().wrap_socket(connection, server_hostname="localhost") as secured,
     ):
         return secured.getpeercert(binary_form=True)
+
+
+def test_what_tls_sends_of_its_own_is_no_message(authority: Authority) -> None:
+    """A server of TLS 1.3 sends tickets after the handshake, which nobody has to wait for the rest of."""
+    theirs, ours = socket.socketpair()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*authority.issue("peer"))
+    secured: list[ssl.SSLSocket] = []
+    peer = threading.Thread(target=lambda: secured.append(context.wrap_socket(theirs, server_side=True)))
+    peer.start()
+    wire = Wire(authority.client().wrap_socket(ours, server_hostname="localhost"), 5.0)
+    peer.join()
+    assert not wire.has_arrived(0.2)
+    assert not wire.has_arrived()
+    secured[0].sendall(b"abc")
+    assert wire.has_arrived(5.0)
+    assert bytes(wire.exactly(3)) == b"abc"
+    secured[0].close()
+    assert wire.has_arrived(5.0)
+    with pytest.raises(Lost):
+        wire.exactly(1)
+    wire.close(0.0)

@@ -21,7 +21,7 @@ async def test_a_key_is_made_used_listed_and_revoked(site: Site) -> None:
     assert (await site.ask("GET", "/session", key)).json["principal"] == "robot"
     listed = (await site.ask("GET", "/admin/keys", "boss")).json["keys"]
     assert [each["id"] for each in listed] == [made.json["id"]]
-    assert key.rpartition("_")[2] not in str(listed)
+    assert key.split("_", 2)[2] not in str(listed)
     assert "sha256" not in str(listed)
     assert (await site.ask("GET", "/admin/keys", "elsewhere")).json == {"keys": []}
     assert (await site.ask("DELETE", f"/admin/keys/{made.json['id']}", "elsewhere")).status == 404

@@ -37,6 +37,13 @@
     certificate_subjects = ["CN=ct1,O=Hospital"]   # over TLS, with a client certificate of this subject alone
     actions = ["echo", "store"]       # rules of its own need no role
 
+    [principal.sending]               # what it may send, and how it is taken
+    sop_classes = ["CTImageStorage", "SecondaryCaptureImageStorage"]   # by keyword or UID
+    transfer_syntaxes = ["ExplicitVRLittleEndian", "JPEGLosslessSV1"]
+    max_instance_bytes = 100_000_000
+    max_bytes_per_s = 50_000_000
+    conflict = "reject"               # as storage.conflict
+
     [[principal]]
     name = "reading-rooms"
     kind = "anonymous"                # nobody is, unless a policy says so
@@ -52,16 +59,19 @@ from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.networks import IPvAnyNetwork
+from pydicom._uid_dict import UID_dictionary
 
 from gateway.access import scopes
 from gateway.access.actions import IN_VIEWS, Action, Obligation
 from gateway.access.rules import ANY_VIEW, Policy, Rule, Who
+from gateway.access.sending import ANYTHING, Sending
 from gateway.config import InvalidSettings
 from gateway.context import PrincipalKind
 from storage.dicom import identifiers as ids
 from storage.errors import InvalidIdentifier
+from storage.index.arrivals import Conflict
 
 Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[\x21-\x39\x3b-\x7e]+$")]
 """Printable ASCII without a colon: roles with one are the gateway's own."""
@@ -104,6 +114,33 @@ class RoleSection(_Section):
     rule: Annotated[tuple[RuleSection, ...], Field(min_length=1)]
 
 
+def _uid(kind: str) -> AfterValidator:
+    """Takes what the standard calls so by its keyword too. ``kind`` is the UID Type of PS3.6 Annex A."""
+    named = {entry[4]: uid for uid, entry in UID_dictionary.items() if entry[1] == kind and entry[4]}
+
+    def found(given: str) -> str:
+        uid = named.get(given, given)
+        try:
+            return ids.checked_uid(uid, kind)
+        except InvalidIdentifier as error:
+            raise ValueError(f"{given!r} is neither a UID nor the keyword of a {kind}") from error
+
+    return AfterValidator(found)
+
+
+class SendingSection(_Section):
+    """What an AE may send: ``[principal.sending]``."""
+
+    sop_classes: frozenset[Annotated[str, _uid("SOP Class")]] = frozenset()
+    """None is any that is stored."""
+    transfer_syntaxes: frozenset[Annotated[str, _uid("Transfer Syntax")]] = frozenset()
+    """None is any that is stored."""
+    max_instance_bytes: Annotated[int, Field(ge=1)] | None = None
+    max_bytes_per_s: Annotated[float, Field(ge=65_536)] | None = None
+    """Of all its associations with one worker process; what comes faster waits in the network."""
+    conflict: Conflict | None = None
+
+
 class PrincipalSection(_Ruled):
     """One principal: ``[[principal]]``, with roles, or rules of its own, or both."""
 
@@ -118,6 +155,7 @@ class PrincipalSection(_Ruled):
     certificate_subjects: frozenset[Annotated[str, Field(min_length=1, max_length=1024)]] = frozenset()
     """Subjects, as RFC 4514 writes them, of which an AE has to show a certificate over TLS: CN=ct1,O=Hospital."""
     networks: tuple[IPvAnyNetwork, ...] = ()
+    sending: SendingSection | None = None
 
     @model_validator(mode="after")
     def _complete(self) -> PrincipalSection:
@@ -135,6 +173,8 @@ class PrincipalSection(_Ruled):
             raise ValueError('ae_title: to be given for kind = "ae", and only there')
         if self.certificate_subjects and self.kind is not PrincipalKind.AE:
             raise ValueError('certificate_subjects: only for kind = "ae"')
+        if self.sending is not None and self.kind is not PrincipalKind.AE:
+            raise ValueError('sending: only for kind = "ae"')
         return self
 
 
@@ -180,6 +220,7 @@ def _who(given: PrincipalSection) -> Who:
         ae_title=given.ae_title,
         networks=tuple(ipaddress.ip_network(each) for each in given.networks),
         certificate_subjects=given.certificate_subjects,
+        sending=ANYTHING if given.sending is None else Sending(**given.sending.model_dump()),
     )
 
 

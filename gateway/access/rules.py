@@ -14,6 +14,7 @@ from gateway.access import scopes
 from gateway.access.actions import READING, Action, Obligation, effective
 from gateway.access.networks import Network, holds, parsed
 from gateway.access.scopes import Scope
+from gateway.access.sending import ANYTHING, Sending
 from gateway.context import Principal, PrincipalKind
 from storage.dicom.matching import NOTHING, Condition
 
@@ -78,6 +79,7 @@ class Who:
     ae_title: str | None
     networks: tuple[Network, ...]
     certificate_subjects: frozenset[str] = frozenset()
+    sending: Sending = ANYTHING
 
     def principal(self) -> Principal:
         """As whom it goes on."""
@@ -212,8 +214,8 @@ class Policy:
             return None
         return found.principal()
 
-    def by_ae_title(self, ae_title: str, address: str, certificate: str = "") -> Principal | None:
-        """The principal of a calling AE title at an address, with the subject of the certificate that it showed.
+    def by_ae_title(self, ae_title: str, address: str, certificate: str = "") -> Who | None:
+        """Who a calling AE title at an address is, with the subject of the certificate that it showed.
 
         One for every title ("*") comes last, and not for a title of which another certificate is asked.
         """
@@ -221,7 +223,7 @@ class Policy:
             named = [each for each in self._known if each.ae_title == wanted and each.admits(address)]
             for each in named:
                 if not each.certificate_subjects or certificate in each.certificate_subjects:
-                    return each.principal()
+                    return each
             if named:
                 return None
         return None

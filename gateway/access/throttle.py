@@ -23,6 +23,7 @@ T = TypeVar("T")
 
 _MAX_ENTRIES = 10_000
 _BURST_S = 10.0
+_LENT_S = 1.0
 
 
 @lru_cache(maxsize=4096)
@@ -55,6 +56,23 @@ class _Recent(Generic[T]):
 
     def __len__(self) -> int:
         return len(self._values)
+
+
+class Pace:
+    """Bytes per second for each name: not refused when they are more, but waited for."""
+
+    def __init__(self, clock: Clock = time.monotonic) -> None:
+        self._clock = clock
+        self._paid_until_s: _Recent[float] = _Recent(_MAX_ENTRIES)
+        self._lock = threading.Lock()
+
+    def pause_s(self, name: str, count: int, per_s: float) -> float:
+        """Take so many bytes; how long to pause before the next ones. A second's worth comes without a pause."""
+        now_s = self._clock()
+        with self._lock:
+            until_s = max(self._paid_until_s.get(name) or 0.0, now_s - _LENT_S) + count / per_s
+            self._paid_until_s.put(name, until_s)
+        return max(0.0, until_s - now_s)
 
 
 class Rate:

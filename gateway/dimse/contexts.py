@@ -7,7 +7,7 @@ PS3.8 7.1.1.13 "Presentation Context Definition List".
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 
 from pydicom.uid import UID
@@ -21,6 +21,7 @@ from pynetdicom.presentation import PresentationContext
 from pynetdicom.service_class import ServiceClass
 from pynetdicom.sop_class import uid_to_service_class
 
+from gateway.access.sending import ANYTHING, Sending
 from gateway.dimse.commands import Field
 from gateway.dimse.messages import Extension
 from storage.dicom import file_meta
@@ -114,30 +115,40 @@ def extended(sop_class_uid: str, asked: bytes) -> bytes | None:
     return None
 
 
-def supported(proposed: Iterable[PresentationContext]) -> list[PresentationContext]:
-    """Contexts to negotiate with, for what one peer proposes.
+Roles: TypeAlias = Mapping[UID, tuple[bool | None, bool | None]]
+"""The roles, as SCU and as SCP, that a requestor proposes for itself by SOP class."""
+
+
+def supported(
+    proposed: Iterable[PresentationContext], roles: Roles, sending: Sending = ANYTHING
+) -> list[PresentationContext]:
+    """Contexts to negotiate with, for what one peer proposes that may send some of it.
+
+    Whoever gets instances back by C-GET takes the role of the SCP of their classes (PS3.7 D.3.3.4); it may do so of
+    any, also of those that it may not send.
 
     Made for each association because the acceptor's order of transfer syntaxes decides: in the order that the
     peer proposes, what it would rather send is what it sends, unconverted.
     """
-    found: dict[str, tuple[str, ...]] = dict.fromkeys(_SERVED, _MESSAGE_SYNTAXES)
     offers: dict[str, dict[str, None]] = {}
     for each in proposed:
         abstract = str(each.abstract_syntax)
         if is_storage(abstract):
             offers.setdefault(abstract, {}).update(dict.fromkeys(map(str, each.transfer_syntax)))
+    made = [context(abstract, _MESSAGE_SYNTAXES) for abstract in _SERVED]
     for abstract, syntaxes in offers.items():
-        taken = tuple(uid for uid in syntaxes if uid in STORAGE_SYNTAXES)
-        # Without a common syntax the answer is "transfer syntaxes not supported", for which one has to be named.
-        found[abstract] = taken or (file_meta.EXPLICIT_VR_LITTLE_ENDIAN,)
-    return [_with_roles(context(abstract, syntaxes)) for abstract, syntaxes in found.items()]
-
-
-def _with_roles(found: PresentationContext) -> PresentationContext:
-    """Whoever gets instances back by C-GET takes the role of the SCP of their classes (PS3.7 D.3.3.4)."""
-    if is_storage(str(found.abstract_syntax)):
-        found.scu_role = found.scp_role = True
-    return found
+        known = [uid for uid in syntaxes if uid in STORAGE_SYNTAXES]
+        taken = [uid for uid in known if sending.takes_syntax(uid)] if sending.takes_class(abstract) else []
+        gets = bool(roles.get(UID(abstract), (None, None))[1])
+        if not gets and not sending.takes_class(abstract):
+            continue
+        # Without a common syntax the answer is "transfer syntaxes not supported", for which one has to be named that
+        # is not proposed.
+        others = (uid for uid in STORAGE_SYNTAXES if uid not in syntaxes)
+        storage = context(abstract, (known if gets else taken) or tuple(others)[:1])
+        storage.scu_role, storage.scp_role = taken == known or not gets, True
+        made.append(storage)
+    return made
 
 
 def about_us(max_pdu_bytes: int) -> list[_AboutUs]:

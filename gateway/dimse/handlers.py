@@ -35,7 +35,8 @@ def handlers(core: Core) -> Mapping[int, Handler]:
 def handler_of(table: Mapping[int, Handler], message: Message) -> Handler:
     """The handler of a request; one that refuses it when its presentation context is of another service."""
     field = message.command.field
-    if field in table and field in contexts.operations(message.context.abstract_syntax):
+    context = message.context
+    if field in table and context.as_scp and field in contexts.operations(context.abstract_syntax):
         return table[field]
     return _unrecognized
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -54,6 +55,11 @@ class Message:
             self.data_set.discard()
 
 
+def never(_count: int) -> float:
+    """No pause."""
+    return 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Terms:
     """How long is waited on an association, and how much is taken. Maximum lengths as negotiated; 0 is any."""
@@ -64,3 +70,7 @@ class Terms:
     """For a PDU that is under way or has to follow; for a message, besides the time that its length takes."""
     receive_pdu_bytes: int
     send_pdu_bytes: int
+    max_instance_bytes: int | None = None
+    """Of a data set to store, beside the spool's own bound."""
+    pause_s: Callable[[int], float] = never
+    """How long to pause after so many bytes of data sets."""

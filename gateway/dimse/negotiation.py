@@ -96,17 +96,18 @@ class Negotiation:
         if 0 < request.peer_pdu_bytes < pdus.LEAST_SENT:
             raise Refused("it takes PDUs that are too short", 1, 2, 1)
         source = request.source
-        principal = self._core.door.policy.by_ae_title(source.calling_ae_title, source.address, source.certificate)
-        if principal is None:
+        known = self._core.door.policy.by_ae_title(source.calling_ae_title, source.address, source.certificate)
+        if known is None:
             raise requested.calling_not_recognised()
+        principal = known.principal()
         shown = identity.shown_in(request.primitive)
         if shown is None:
-            return Peer(Caller(principal, source))
+            return Peer(Caller(principal, source), known.sending)
         try:
             found = self._identities.proven(shown, source)
         except Unauthenticated as error:
             raise requested.identity_not_accepted() from error
-        return Peer(Caller(found or principal, source), identified=found is not None)
+        return Peer(Caller(found or principal, source), known.sending, identified=found is not None)
 
     def is_named(self, source: Source) -> bool:
         """Whether the policy has the calling AE title by its name."""
@@ -120,7 +121,9 @@ class Negotiation:
             for item in request.primitive.user_information
             if isinstance(item, SCP_SCU_RoleSelectionNegotiation)
         }
-        result, answered_roles = negotiate_as_acceptor(proposed, contexts.supported(proposed), roles)
+        result, answered_roles = negotiate_as_acceptor(
+            proposed, contexts.supported(proposed, roles, peer.sending), roles
+        )
         extended = _extended(request)
         found = [_context(each, extended) for each in result if each.result == _ACCEPTED]
         items: list[_Item] = [*answered_roles, *(_extension(uid, accepted) for uid, accepted in extended.items())]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gateway.access.door import Decision
+from gateway.access.sending import ANYTHING, Sending
 from gateway.context import Caller
 
 
@@ -13,6 +14,8 @@ class Peer:
     """One recognised peer."""
 
     caller: Caller
+    sending: Sending = ANYTHING
+    """Of the AE, whoever the caller is."""
     identified: bool = False
     """Whether the caller is who was shown by user identity, and not the AE."""
     store: Decision | None = None

@@ -74,7 +74,7 @@ class Reader:
         if self._spool is None:
             raise Aborted("a C-STORE request to who asked for nothing to store", pdus.BY_USER)
         # As a file: the service learns from the File Meta Information in which transfer syntax it came.
-        received = Received(self._spool)
+        received = Received(self._spool, self._terms.max_instance_bytes)
         received.write(memoryview(file_meta.write(file_meta.FileMeta(context.transfer_syntax))))
         try:
             self._data_set(context, received, self._spool.max_bytes + _ALLOWANCE_BYTES)
@@ -123,8 +123,16 @@ class Reader:
                 part = self._wire.some(length)
                 received.write(part)
                 length -= len(part)
+                self._pause(self._terms.pause_s(len(part)))
             if last:
                 return
+
+    def _pause(self, pause_s: float) -> None:
+        """Read nothing for a while; the peer's clocks stand still meanwhile."""
+        if pause_s:
+            self._wire.pause(pause_s)
+            self._wire.deadline_s += pause_s
+            self._message_from_s += pause_s
 
     def _data_fragment(self, context: Context, most: int) -> tuple[int, bool]:
         found, control, length = self._fragment()

@@ -10,8 +10,8 @@ from storage.errors import StorageError
 class Received:
     """Writing never raises: the rest of the message has to be read in any case, so that it can be answered."""
 
-    def __init__(self, spool: Spool) -> None:
-        self._arriving = spool.begin()
+    def __init__(self, spool: Spool, max_bytes: int | None = None) -> None:
+        self._arriving = spool.begin(max_bytes)
         self._error: PayloadTooLarge | StorageError | None = None
 
     def write(self, data: memoryview) -> None:

@@ -9,15 +9,17 @@ import threading
 import time
 import traceback
 from collections.abc import Mapping
+from functools import partial
 
 from gateway import certificates
+from gateway.access.throttle import Pace
 from gateway.assembly import Core
 from gateway.dimse import pdus, requested
 from gateway.dimse.association import Association
 from gateway.dimse.connections import Connections
 from gateway.dimse.ending import Aborted, Ended
 from gateway.dimse.handlers import Handler, handler_of, handlers
-from gateway.dimse.messages import Message, Terms
+from gateway.dimse.messages import Message, Terms, never
 from gateway.dimse.negotiation import Negotiation, Request
 from gateway.dimse.requested import Refused
 from gateway.dimse.wire import Late, Lost, Wire
@@ -108,6 +110,7 @@ class _Service:
         self.negotiation = Negotiation(core)
         self.certificates = certificates.of(core.settings.dimse, "dimse")
         self.handlers: Mapping[int, Handler] = handlers(core)
+        self.pace = Pace()
 
 
 class _Connection:
@@ -189,8 +192,14 @@ class _Connection:
             self._wire.send(agreed.accept, settings.acse_timeout_s)
         except (Lost, Late) as error:
             raise Aborted("the answer was not taken") from error
+        per_s = peer.sending.max_bytes_per_s
         terms = Terms(
-            settings.network_timeout_s, settings.dimse_timeout_s, settings.max_pdu_bytes, request.peer_pdu_bytes
+            settings.network_timeout_s,
+            settings.dimse_timeout_s,
+            settings.max_pdu_bytes,
+            request.peer_pdu_bytes,
+            peer.sending.max_instance_bytes,
+            partial(self._service.pace.pause_s, source.calling_ae_title, per_s=per_s) if per_s else never,
         )
         return Association(self._wire, peer, agreed.contexts, terms, self._service.core.spool)
 

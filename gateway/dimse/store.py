@@ -62,4 +62,5 @@ class StoreHandler:
             raise AnnouncedOtherwise("the SOP Class is not that of the presentation context")
         if peer.store is None:
             peer.store = self._core.ingest.enter(peer.caller)
-        self._core.ingest.store(peer.store, spooled, Announced(sop_class_uid, sop_uid, binding=True))
+        announced = Announced(sop_class_uid, sop_uid, binding=True)
+        self._core.ingest.store(peer.store, spooled, announced, conflict=peer.sending.conflict)

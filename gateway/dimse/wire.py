@@ -172,6 +172,12 @@ class Wire:
             connection.settimeout(tick_s)
         return True
 
+    def pause(self, pause_s: float) -> None:
+        """Leave what comes where it is for a while, or until it is stopped."""
+        until_s = time.monotonic() + pause_s
+        while not self.stopped and (left_s := until_s - time.monotonic()) > 0:
+            time.sleep(min(left_s, _TICK_S))
+
     def send(self, data: bytes | bytearray, within_s: float) -> None:
         """Send all of it. Raises Lost, Late."""
         deadline_s = time.monotonic() + within_s

@@ -22,7 +22,7 @@ from storage.dicom.limits import Limits
 from storage.dicom.matching import EVERYTHING, matches
 from storage.errors import MissingAttribute, ReadOnly
 from storage.index import rows
-from storage.index.arrivals import Conflicts, Outcome
+from storage.index.arrivals import Conflict, Conflicts, Outcome
 from storage.index.questions import Target
 from storage.index.stored import Existence
 
@@ -164,6 +164,7 @@ class IngestService:
         spooled: Spooled,
         announced: part10.Announced | None = None,
         study_uid: ids.StudyUid | None = None,
+        conflict: Conflict | None = None,
     ) -> Stored:
         """Keep one instance; on return it is durable and findable.
 
@@ -175,6 +176,8 @@ class IngestService:
             What a command set said of it; without it, what its File Meta Information says.
         study_uid
             The study that the request named, if it did.
+        conflict
+            In place of what the tenant has for instances that are known with other content.
 
         Raises
         ------
@@ -199,7 +202,7 @@ class IngestService:
             if study_uid is not None and extract.study_uid != study_uid:
                 raise StudyMismatch("the instance is not of the study that the request names")
             with self._arriving.becoming(decision.caller, decision.tenant, arrived) as kept:
-                return self._keep(decision, kept)
+                return self._keep(decision, kept, conflict or self._conflicts.of(decision.tenant))
         except Exception as error:
             self._refused(decision, error, (extract.study_uid, extract.series_uid, extract.sop_uid))
             raise Identified(error, extract.sop_class_uid, extract.sop_uid) from error
@@ -226,7 +229,7 @@ class IngestService:
         """What arrived. Raises Unreadable."""
         return Arrived.read(spooled, announced, self._limits)
 
-    def _keep(self, decision: Decision, kept: Arrived) -> Stored:
+    def _keep(self, decision: Decision, kept: Arrived, conflict: Conflict) -> Stored:
         extract, source = kept.extract, decision.caller.source
         sender = Sender(source.calling_ae_title, source.called_ae_title) if kept.names_sender else Sender()
         check_scope(decision, extract, sender.sending_ae_title)
@@ -239,7 +242,7 @@ class IngestService:
                 extract,
                 kept.spooled.segments(kept.offset),
                 sender,
-                self._conflicts.of(decision.tenant),
+                conflict,
                 admit,
             )
         subject = (extract.study_uid, extract.series_uid, extract.sop_uid)

@@ -55,8 +55,9 @@ class Spooled:
 class Spooling:
     """An arrival under way; ``finish`` or ``discard`` it."""
 
-    def __init__(self, spool: Spool) -> None:
+    def __init__(self, spool: Spool, max_bytes: int) -> None:
         self._spool = spool
+        self.max_bytes = max_bytes
         self._memory = bytearray()
         self._file: BinaryIO | None = None
         self._path: Path | None = None
@@ -65,9 +66,9 @@ class Spooling:
     def write(self, block: bytes | memoryview) -> None:
         """Take the next bytes. Raises PayloadTooLarge, StorageFull; the arrival is discarded then."""
         self.size += len(block)
-        if self.size > self._spool.max_bytes:
+        if self.size > self.max_bytes:
             self.discard()
-            raise PayloadTooLarge(f"an instance of more than {self._spool.max_bytes} bytes")
+            raise PayloadTooLarge(f"an instance of more than {self.max_bytes} bytes")
         if self._file is None and len(self._memory) + len(block) <= self._spool.memory_bytes:
             self._memory += block
             return
@@ -121,9 +122,9 @@ class Spool:
         self.max_bytes = max_bytes
         directory.mkdir(parents=True, exist_ok=True, mode=0o750)
 
-    def begin(self) -> Spooling:
-        """Start an arrival."""
-        return Spooling(self)
+    def begin(self, max_bytes: int | None = None) -> Spooling:
+        """Start an arrival; of one that may have fewer bytes than any, say how many."""
+        return Spooling(self, self.max_bytes if max_bytes is None else min(max_bytes, self.max_bytes))
 
     def new_file(self) -> tuple[Path, BinaryIO]:
         """A fresh file, readable by us alone."""

@@ -85,9 +85,9 @@ def load(tmp_path: Path, text: str) -> Policy:
 
 
 def scanner(found: Policy) -> Principal:
-    principal = found.by_ae_title("CT1", "10.1.2.3")
-    assert principal is not None
-    return principal
+    known = found.by_ae_title("CT1", "10.1.2.3")
+    assert known is not None
+    return known.principal()
 
 
 def test_an_ae_is_known_by_title_and_network_together(tmp_path: Path) -> None:
@@ -111,6 +111,46 @@ def test_a_scope_needs_one_value_of_every_attribute(tmp_path: Path) -> None:
     assert not matches(permission.scope, {"modality": "US", "patient_sex": "F"})
     assert not matches(permission.scope, {"modality": "CT"})
     assert found.permission(scanner(found), Action.READ) is None
+
+
+SENDING = """
+[[principal]]
+name = "scanner"
+kind = "ae"
+ae_title = "CT1"
+actions = ["store"]
+sending = {}
+"""
+
+
+def test_what_an_ae_may_send_is_named_by_keyword_or_uid(tmp_path: Path) -> None:
+    written_as = '{ sop_classes = ["CTImageStorage", "1.2.3.4"], transfer_syntaxes = ["JPEG2000Lossless"] }'
+    known = load(tmp_path, SENDING.replace("{}", written_as)).by_ae_title("CT1", "127.0.0.1")
+    assert known is not None
+    assert known.sending.sop_classes == {"1.2.840.10008.5.1.4.1.1.2", "1.2.3.4"}
+    assert known.sending.takes_syntax("1.2.840.10008.1.2.4.90")
+    assert not known.sending.takes_syntax("1.2.840.10008.1.2")
+    assert (known.sending.max_instance_bytes, known.sending.max_bytes_per_s, known.sending.conflict) == (None,) * 3
+
+
+@pytest.mark.parametrize(
+    ("sending", "fault"),
+    [
+        ('{ sop_classes = ["CTImage"] }', "'CTImage' is neither a UID nor the keyword of a SOP Class"),
+        ('{ transfer_syntaxes = ["CTImageStorage"] }', "nor the keyword of a Transfer Syntax"),
+        ("{ max_bytes_per_s = 10 }", "greater than or equal to 65536"),
+        ('{ conflict = "keep" }', "'version' or 'reject'"),
+        ("{ rate = 10 }", "Extra inputs are not permitted"),
+    ],
+)
+def test_bounds_that_are_none_are_refused(tmp_path: Path, sending: str, fault: str) -> None:
+    with pytest.raises(InvalidSettings, match=fault):
+        load(tmp_path, SENDING.replace("{}", sending))
+
+
+def test_only_an_ae_has_bounds_of_sending(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSettings, match='sending: only for kind = "ae"'):
+        load(tmp_path, '[[principal]]\nname = "x"\nkind = "loopback"\nsending = { conflict = "reject" }\n')
 
 
 def test_without_a_file_this_machine_may_do_everything_and_nobody_else_anything() -> None:

@@ -1,12 +1,18 @@
-"""C-STORE: instances per second and the server's processor time, ours beside others.
+"""C-STORE: instances per second and the server's processor time, ours beside pynetdicom, Orthanc and DCMTK.
 
-python -m benchmarks.storing DIRECTORY [--gateway NAME=TREE] [--rounds N] [--count N] [--nagle]
+python -m benchmarks.storing DIRECTORY [--gateway NAME=TREE] [--rounds N] [--count N] [--only WORD]
 
 A light sender (bytes that are made before) stores CT instances of 526 KB and small ones of 9 KB over 1 and 4
-associations, each answer checked. The servers take turns, and the table has the median of the rounds and their range.
-``--gateway NAME=TREE`` adds another checkout; pynetdicom's and DCMTK's ``storescp`` keep files and no index.
-``--nagle`` sends as a default ``storescu`` does: PDUs of 16 KB, the last segment of each message held back until what
-went before is acknowledged.
+associations, with fsync and without; DCMTK's own ``storescu`` stores small ones as it does unless told otherwise, with
+PDUs of 16 KB and Nagle's algorithm on both sides. Every answer is checked, and afterwards how many instances the server
+has. The servers take turns, each on an empty directory, and who begins changes with the rounds. The table has the
+median of the rounds and their range, how many times as fast the gateway is, the server's processor time for each
+instance, and the share of the machine that something else took, the kernel's own threads with it: a run in which that
+was more than a fifth is done again, at most ``--again`` times, and the quietest counts.
+
+Orthanc is ``ORTHANC_BIN`` or the installed one. It and the gateway have an index; pynetdicom and DCMTK's ``storescp``
+write a file and no more. With fsync, the gateway syncs file, directory and index before it answers, Orthanc
+(``SyncStorageArea``) and pynetdicom the file; who cannot is only in the rows without.
 """
 
 from __future__ import annotations
@@ -16,79 +22,59 @@ import contextlib
 import multiprocessing
 import os
 import shutil
-import signal
 import socket
 import statistics
 import struct
 import subprocess
-import sys
+import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks import receivers
+from benchmarks.receivers import Receiver
 from tests import instances, raw_peer
-from tests.ports import free_port
 
-SHAPES = {"CT 526 KB": 512, "small 9 KB": 64}
-ASSOCIATIONS = (1, 4)
 _MAX_LENGTH_ITEM = b"\x51\0\0\x04"
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-_START_S = 60.0
+_PROCESSORS = len(os.sched_getaffinity(0))
+_MOST_OF_OTHERS = 0.2
+# It waits 40 ms and more with each.
+_STORESCU_COUNT = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
-    """How a server is started. ``{port}`` and ``{directory}`` are replaced."""
+class Row:
+    """What is measured at every receiver that can."""
 
     name: str
-    command: tuple[str, ...]
-    environment: Mapping[str, str] = field(default_factory=dict)
-    folder: Path | None = None
-
-    @classmethod
-    def gateway(cls, name: str, tree: Path) -> Server:
-        """The gateway of a checkout, as it is installed: two DIMSE workers, fsync, every engine embedded."""
-        given = {
-            "GATEWAY_DIMSE__PORT": "{port}",
-            "GATEWAY_HTTP__PORT": "0",
-            "GATEWAY_STORAGE__DIRECTORY": "{directory}",
-            "PYTHONPATH": str(tree),
-        }
-        return cls(name, (sys.executable, "-m", "gateway.cli", "serve"), given, tree)
-
-    @contextlib.contextmanager
-    def running(self, directory: Path) -> Iterator[tuple[int, int]]:
-        """Process id and port, once it answers."""
-        port = free_port()
-        shutil.rmtree(directory, ignore_errors=True)
-        directory.mkdir(parents=True)
-        filled = [part.format(port=port, directory=directory) for part in self.command]
-        given = {key: value.format(port=port, directory=directory) for key, value in self.environment.items()}
-        with (directory.parent / "server.log").open("ab") as log:
-            process = subprocess.Popen(
-                filled, env={**os.environ, **given}, cwd=self.folder, stdout=log, stderr=log, start_new_session=True
-            )
-        try:
-            _await(port)
-            yield process.pid, port
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(60)
+    pixels: int
+    associations: int
+    fsync: bool
+    storescu: bool = False
 
 
-def _await(port: int) -> None:
-    deadline_s = time.monotonic() + _START_S
-    while True:
-        try:
-            with raw_peer.RawPeer(("127.0.0.1", port)) as peer:
-                peer.associate()
-                peer.release()
-            return
-        except (OSError, AssertionError):
-            if time.monotonic() > deadline_s:
-                raise
-            time.sleep(0.1)
+ROWS = (
+    *(
+        Row(f"{shape}, {associations} assoc., {'fsync' if fsync else 'no fsync'}", pixels, associations, fsync)
+        for fsync in (True, False)
+        for shape, pixels in (("CT 526 KB", 512), ("small 9 KB", 64))
+        for associations in (1, 4)
+    ),
+    *(
+        Row(f"small 9 KB, default storescu, {'fsync' if fsync else 'no fsync'}", 64, 1, fsync, storescu=True)
+        for fsync in (True, False)
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Of one run: a rate, processor milliseconds of the server for each instance, the share that others had."""
+
+    per_second: float
+    server_ms: float
+    others: float
 
 
 def processor_s(pid: int) -> float:
@@ -103,36 +89,53 @@ def processor_s(pid: int) -> float:
     return spent
 
 
-class Sender:
-    """One association and its instances, made before they are sent."""
+def _busy_s() -> float:
+    """Processor time that the whole machine has spent, or that was taken from it."""
+    user, nice, system, _, _, *rest = map(int, Path("/proc/stat").read_text().splitlines()[0].split()[1:9])
+    return (user + nice + system + sum(rest)) / _TICKS_PER_S
 
-    def __init__(self, port: int, pixels: int, count: int, *, nagle: bool) -> None:
+
+class Sender:
+    """One association and its instances, made before they are sent; the first is sent when it begins.
+
+    What a server does once, or once in an association, is not what a rate is about.
+    """
+
+    def __init__(self, port: int, pixels: int, count: int) -> None:
         self.peer = raw_peer.RawPeer(("127.0.0.1", port), 60.0)
-        self.peer.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, int(not nagle))
+        self.peer.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.peer.send(raw_peer.request(raw_peer.context(1, instances.CT, raw_peer.EXPLICIT)))
         answer = self.peer.receive()
         assert answer is not None
         assert answer[0] == 2, answer
         at = answer[1].index(_MAX_LENGTH_ITEM) + len(_MAX_LENGTH_ITEM)
         (most,) = struct.unpack_from(">I", answer[1], at)
-        largest = 16_384 if nagle else min(most or 131_072, 131_072)
         study, series = instances.uid(), instances.uid()
-        self._messages = [_message(pixels, study, series, largest) for _ in range(count)]
+        self._messages = [_message(pixels, study, series, min(most or 131_072, 131_072)) for _ in range(count + 1)]
+        self._store(self._messages.pop())
 
     def send(self) -> None:
-        """All of them, one after the other."""
+        """All the others, one after the other."""
         for parts in self._messages:
-            for part in parts:
-                self.peer.send(part)
-            status = self.peer.response()
-            assert status == 0, hex(status)
+            self._store(parts)
         self.peer.release()
 
+    def _store(self, parts: list[bytes]) -> None:
+        for part in parts:
+            self.peer.send(part)
+        status = self.peer.response()
+        assert status == 0, hex(status)
 
-def _message(pixels: int, study: str, series: str, largest: int) -> list[bytes]:
+
+def _instance(pixels: int, study: str, series: str) -> instances.Dataset:
     found = instances.data_set(StudyInstanceUID=study, SeriesInstanceUID=series, PixelData=None)
     found.Rows = found.Columns = pixels
     found.PixelData = os.urandom(2 * pixels * pixels)
+    return found
+
+
+def _message(pixels: int, study: str, series: str, largest: int) -> list[bytes]:
+    found = _instance(pixels, study, series)
     data = instances.encode(found)
     uid = raw_peer.element(0x1000, str(found.SOPInstanceUID).encode())
     command = raw_peer.command(0x0001, 1, raw_peer.element(0x0700, 0), uid, sop_class=instances.CT, data_set=True)
@@ -145,89 +148,150 @@ def _message(pixels: int, study: str, series: str, largest: int) -> list[bytes]:
     ]
 
 
-def measured(
-    server: Server, directory: Path, pixels: int, associations: int, count: int, *, nagle: bool
-) -> tuple[float, float]:
-    """Instances per second, and the server's processor time of each in milliseconds."""
-    with server.running(directory / "data") as (pid, port):
+class LightSenders:
+    """Processes of a sender each, connected and with everything made; ``send`` sends it."""
+
+    def __init__(self, port: int, row: Row, count: int) -> None:
         forking = multiprocessing.get_context("fork")
-        ready, failed = forking.Barrier(associations + 1), forking.Value("i", 0)
-
-        def one() -> None:
-            try:
-                sender = Sender(port, pixels, count // associations, nagle=nagle)
-                ready.wait()
-                sender.send()
-            except BaseException:
-                failed.value += 1
-                ready.abort()
-                raise
-
-        processes = [forking.Process(target=one) for _ in range(associations)]
-        for process in processes:
+        self._together, self._failed = forking.Barrier(row.associations + 1), forking.Value("i", 0)
+        self._processes = [
+            forking.Process(target=self._one, args=(port, row.pixels, count // row.associations))
+            for _ in range(row.associations)
+        ]
+        for process in self._processes:
             process.start()
-        ready.wait()
-        before_s, started_s = processor_s(pid), time.monotonic()
-        for process in processes:
+        self._together.wait()
+
+    def _one(self, port: int, pixels: int, count: int) -> None:
+        try:
+            sender = Sender(port, pixels, count)
+            self._together.wait()
+            self._together.wait()
+            sender.send()
+        except BaseException:
+            self._failed.value += 1
+            self._together.abort()
+            raise
+
+    def send(self) -> None:
+        """Until all have their answers."""
+        self._together.wait()
+        for process in self._processes:
             process.join()
+        if self._failed.value:
+            raise RuntimeError("a sender failed")
+
+
+class Storescu:
+    """DCMTK's storescu, and its files; ``send`` starts it."""
+
+    def __init__(self, port: int, row: Row, count: int, files: Path) -> None:
+        self._port, self._count, self._files = port, count, files
+        files.mkdir(exist_ok=True)
+        study, series = instances.uid(), instances.uid()
+        for number in range(count):
+            (files / str(number)).write_bytes(instances.part10_file(_instance(row.pixels, study, series)))
+
+    def send(self) -> None:
+        """Until it ends; that it starts is in its time."""
+        ended = subprocess.run(
+            ["storescu", "-v", "-aec", "GATEWAY", "+sd", "127.0.0.1", str(self._port), str(self._files)],
+            env={key: value for key, value in os.environ.items() if key != "TCP_NODELAY"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        stored = ended.stderr.count("Received Store Response (Success)")
+        if stored != self._count:
+            raise RuntimeError(f"storescu stored {stored} of {self._count}: {ended.stderr[-500:]}")
+
+
+def measured(receiver: Receiver, directory: Path, row: Row, count: int) -> Result:
+    """One run. Raises RuntimeError when anything was not stored."""
+    place = directory / "data"
+    with receiver.running(place, no_delay=not row.storescu) as (pid, port):
+        senders = Storescu(port, row, count, directory / "files") if row.storescu else LightSenders(port, row, count)
+        # What an earlier run left to be written is not this one's.
+        os.sync()
+        server_s, ours_s, busy_s, started_s = processor_s(pid), processor_s(os.getpid()), _busy_s(), time.monotonic()
+        senders.send()
         wall_s = time.monotonic() - started_s
-        spent_s = processor_s(pid) - before_s
-        if failed.value:
-            raise RuntimeError(f"{server.name}: a sender failed")
-        sent = count // associations * associations
-        return sent / wall_s, spent_s / sent * 1000
+        server_s = processor_s(pid) - server_s
+        others_s = _busy_s() - busy_s - (processor_s(os.getpid()) - ours_s)
+        sent = count // row.associations * row.associations
+        held = receiver.held(port, place, 2 * row.pixels * row.pixels)
+        stored = sent if row.storescu else sent + row.associations
+        if held != stored:
+            raise RuntimeError(f"{receiver.name} answered {stored} instances with success and has {held}")
+        return Result(sent / wall_s, server_s / sent * 1000, max(others_s, 0.0) / wall_s / _PROCESSORS)
 
 
-def servers(given: list[str]) -> list[Server]:
-    """This gateway, those that were named, and what else is installed."""
+def quietest(receiver: Receiver, directory: Path, row: Row, count: int, again: int) -> Result:
+    """The run in which others took least, of as many as it takes to find a quiet one."""
+    best = measured(receiver, directory, row, count)
+    for _ in range(again):
+        if best.others <= _MOST_OF_OTHERS:
+            break
+        best = min(best, measured(receiver, directory, row, count), key=lambda each: each.others)
+    return best
+
+
+def compared(row: Row, given: argparse.Namespace, directory: Path) -> None:
+    """Measure one row and print it."""
     here = Path(__file__).resolve().parent.parent
-    found = [Server.gateway("gateway", here)]
-    for each in given:
+    compete = [receivers.gateway("gateway", here, fsync=row.fsync)]
+    for each in given.gateway:
         name, _, tree = each.partition("=")
-        found.append(Server.gateway(name, Path(tree).resolve()))
-    found.append(
-        Server(
-            "pynetdicom storescp",
-            (sys.executable, "-m", "pynetdicom", "storescp", "{port}", "-od", "{directory}", "-q"),
-        )
-    )
-    if shutil.which("storescp"):
-        found.append(
-            Server(
-                "DCMTK storescp",
-                ("storescp", "--fork", "-pdu", "131072", "-od", "{directory}", "{port}"),
-                {"TCP_NODELAY": "1"},
-            )
-        )
-    return found
+        compete.append(receivers.gateway(name, Path(tree).resolve(), fsync=row.fsync))
+    compete += receivers.peers(fsync=row.fsync)
+    found: dict[str, list[Result]] = {each.name: [] for each in compete}
+    for turn in range(given.rounds):
+        first = turn % len(compete)
+        for receiver in compete[first:] + compete[:first]:
+            count = min(given.count, _STORESCU_COUNT) if row.storescu else given.count
+            found[receiver.name].append(quietest(receiver, directory, row, count, given.again))
+    ours = statistics.median(each.per_second for each in found["gateway"])
+    for name, results in found.items():
+        rates = [each.per_second for each in results]
+        costs = [each.server_ms for each in results]
+        others = [each.others for each in results]
+        rate = f"{statistics.median(rates):.0f} ({min(rates):.0f}-{max(rates):.0f}; {len(rates)})"
+        cost = f"{statistics.median(costs):.2f} ({min(costs):.2f}-{max(costs):.2f})"
+        taken = f"{statistics.median(others):.0%}, at most {max(others):.0%}"
+        times = "" if name == "gateway" else f"{ours / statistics.median(rates):.2f}"
+        print(f"| {row.name} | {name} | {rate} | {times} | {cost} | {taken} |", flush=True)
 
 
 def main() -> None:
     """Measure and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("directory", type=Path)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "directory", type=Path, help="is there, on the disk that is meant; what is made in it goes away"
+    )
     parser.add_argument("--gateway", action="append", default=[], metavar="NAME=TREE")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--count", type=int, default=200)
-    parser.add_argument("--nagle", action="store_true")
+    parser.add_argument("--again", type=int, default=1)
+    parser.add_argument("--only", default="", metavar="WORD", help="rows that have it in their names")
     given = parser.parse_args()
+    for each in receivers.missing():
+        print(f"left out, since it is not here: {each}")
+    for each in receivers.versions():
+        print(each)
     print(
-        f"{len(os.sched_getaffinity(0))} processors, load {os.getloadavg()[0]:.1f}, "
-        f"{given.rounds} rounds of {given.count} instances"
+        f"{_PROCESSORS} processors, load {os.getloadavg()[0]:.1f}, {given.rounds} rounds of {given.count} instances "
+        f"({_STORESCU_COUNT} of storescu)\n"
     )
-    print(f"{'server':22} {'instances':12} {'assoc.':>6} {'per second':>22} {'server ms each':>18}")
-    for shape, pixels in SHAPES.items():
-        for associations in ASSOCIATIONS:
-            found: dict[str, list[tuple[float, float]]] = {}
-            for _ in range(given.rounds):
-                for server in servers(given.gateway):
-                    got = measured(server, given.directory, pixels, associations, given.count, nagle=given.nagle)
-                    found.setdefault(server.name, []).append(got)
-            for name, results in found.items():
-                rates, spent = zip(*results, strict=True)
-                span = f"{statistics.median(rates):.0f} ({min(rates):.0f}-{max(rates):.0f})"
-                cost = f"{statistics.median(spent):.2f} ({min(spent):.2f}-{max(spent):.2f})"
-                print(f"{name:22} {shape:12} {associations:6} {span:>22} {cost:>18}", flush=True)
+    print(
+        "| what | server | per second: median (range; runs) | gateway is so many times as fast | server ms each | ",
+        end="",
+    )
+    print("others |\n| --- | --- | ---: | ---: | ---: | ---: |")
+    for row in ROWS:
+        if given.only in row.name and not (row.storescu and not shutil.which("storescu")):
+            with tempfile.TemporaryDirectory(prefix="storing-", dir=given.directory.resolve()) as directory:
+                compared(row, given, Path(directory))
+    print(f"\nload {os.getloadavg()[0]:.1f}")
 
 
 if __name__ == "__main__":

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from gateway.dimse import pdus
-from gateway.dimse.commands import Command, Field
+from gateway.dimse.commands import Command, Element, Field, Value
 from gateway.dimse.ending import Aborted
 from gateway.dimse.messages import Context, Message, Terms
 from gateway.dimse.peers import Peer
@@ -74,6 +74,44 @@ class Exchange:
             if message.command.is_response and message.command.responds_to == command.message_id:
                 return message
             self._put_aside(message)
+
+    def responses(
+        self,
+        context_id: int,
+        command: Command,
+        data_set: Iterable[bytes],
+        within_s: float,
+        serve: Callable[[Message], None] | None = None,
+    ) -> Iterator[Message]:
+        """Ask the peer for what has several responses; the last one is not pending. Raises Released, Aborted.
+
+        Parameters
+        ----------
+        within_s
+            How long the peer may take until each of them begins.
+        serve
+            Answers what the peer requests meanwhile.
+        """
+        self.send(context_id, command, data_set)
+        while True:
+            message = self._reader.read(within_s)
+            if not message.command.is_response and serve is not None:
+                try:
+                    serve(message)
+                finally:
+                    message.discard()
+                continue
+            if not message.command.is_response or message.command.responds_to != command.message_id:
+                self._put_aside(message)
+                continue
+            yield message
+            if not message.command.is_pending:
+                return
+
+    def cancel(self, context_id: int, command: Command) -> None:
+        """Ask the peer to stop; the last response is still to come, and others may. Raises Aborted."""
+        values: dict[Element, Value] = {Element.MESSAGE_ID_BEING_RESPONDED_TO: command.message_id}
+        self.send(context_id, Command.of(Field.C_CANCEL_RQ, values, data_set=False))
 
     def is_cancelled(self, message_id: int) -> bool:
         """Whether the peer has cancelled a request, as far as has arrived. Raises Released, Aborted."""

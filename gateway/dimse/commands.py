@@ -16,6 +16,7 @@ MAX_BYTES = 65_536
 NO_DATA_SET = 0x0101
 _DATA_SET_FOLLOWS = 0x0001
 _RESPONSE = 0x8000
+_PENDING = 0xFF00
 _HEADER = struct.Struct("<HHI")
 
 
@@ -96,6 +97,9 @@ _NEEDED: Mapping[int, tuple[Element, ...]] = {
         Element.ACTION_TYPE_ID,
     ),
     Field.C_STORE_RSP: _ANSWERED,
+    Field.C_FIND_RSP: _ANSWERED,
+    Field.C_GET_RSP: _ANSWERED,
+    Field.C_MOVE_RSP: _ANSWERED,
     Field.N_EVENT_REPORT_RSP: _ANSWERED,
 }
 """Messages that we take, and what they cannot do without."""
@@ -194,6 +198,11 @@ class Command:
     def is_response(self) -> bool:
         """Whether it answers a request of ours."""
         return bool(self.field & _RESPONSE)
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether more responses follow this one (PS3.7 C.1.3 "Pending")."""
+        return self.status & 0xFF00 == _PENDING
 
     @property
     def has_data_set(self) -> bool:

@@ -99,14 +99,7 @@ def parse(
     """
     if len(encoded) > MAX_IDENTIFIER_BYTES:
         raise PayloadTooLarge(f"an identifier of more than {MAX_IDENTIFIER_BYTES} bytes")
-    bounded = dataclasses.replace(
-        limits,
-        max_elements=_MAX_ELEMENTS,
-        inline_bytes=MAX_IDENTIFIER_BYTES,
-        inflate_allowance_bytes=MAX_IDENTIFIER_BYTES,
-        max_inflate_ratio=1,
-    )
-    reader = _Reader(transfer_syntax_uid, bounded)
+    reader = _Reader(transfer_syntax_uid, _bounded(limits))
     keys = reader.read(encoded)
     texts = {key.tag: key.text for key in keys}
     level = _level(texts.get(QUERY_RETRIEVE_LEVEL, ""), patient_root=patient_root)
@@ -114,6 +107,25 @@ def parse(
         _check_unique_keys(texts, level, patient_root=patient_root)
     kept = tuple(sorted((key for key in keys if key.tag not in _OURS), key=lambda key: key.tag))
     return Identifier(level, reader.character_sets, kept)
+
+
+def texts(encoded: bytes, transfer_syntax_uid: str, limits: Limits) -> dict[str, str]:
+    """The values of an identifier that answers us, by tag; sequences are left out.
+
+    Raises storage.errors.Unreadable, InvalidQuery.
+    """
+    keys = _Reader(transfer_syntax_uid, _bounded(limits)).read(encoded)
+    return {key.tag: key.text for key in keys if key.vr != "SQ"}
+
+
+def _bounded(limits: Limits) -> Limits:
+    return dataclasses.replace(
+        limits,
+        max_elements=_MAX_ELEMENTS,
+        inline_bytes=MAX_IDENTIFIER_BYTES,
+        inflate_allowance_bytes=MAX_IDENTIFIER_BYTES,
+        max_inflate_ratio=1,
+    )
 
 
 def retrieved(identifier: Identifier, *, patient_root: bool, relational: bool = False) -> dict[str, str]:

@@ -22,6 +22,11 @@ class Received:
             except (PayloadTooLarge, StorageError) as error:
                 self._error = error
 
+    @property
+    def size(self) -> int:
+        """Bytes that came, kept or not."""
+        return self._arriving.size
+
     def spooled(self) -> Spooled:
         """What was received. Raises PayloadTooLarge, StorageFull or StorageUnavailable when not all of it was kept."""
         if self._error is not None:

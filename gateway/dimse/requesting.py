@@ -12,7 +12,7 @@ from __future__ import annotations
 import socket
 import ssl
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -31,9 +31,10 @@ from gateway.config.section import MAX_AE_TITLE_CHARACTERS
 from gateway.config.serving import DimseSettings
 from gateway.dimse import contexts, pdus
 from gateway.dimse.association import Exchange
-from gateway.dimse.messages import Context, Terms
+from gateway.dimse.messages import Context, Terms, never
 from gateway.dimse.pdus import PduType
 from gateway.dimse.wire import Late, Lost, Wire
+from gateway.services.spool import Spool
 
 SCHEME = "dicom"
 MAX_CONTEXTS = 128
@@ -92,10 +93,14 @@ class Requested:
     ``contexts`` are those that the peer accepted, by their numbers.
     """
 
-    def __init__(self, wire: Wire, contexts: Mapping[int, Context], terms: Terms) -> None:
+    def __init__(self, wire: Wire, contexts: Mapping[int, Context], terms: Terms, spool: Spool | None) -> None:
         self._wire = wire
         self.contexts = contexts
-        self.exchange = Exchange(wire, contexts, terms)
+        self.exchange = Exchange(wire, contexts, terms, spool)
+
+    def stop(self) -> None:
+        """Wake the thread that waits for the peer, which finds the association lost. From any thread."""
+        self._wire.stop()
 
     def release(self) -> None:
         """End it in order; a peer that does not answer is left."""
@@ -125,7 +130,12 @@ class Requested:
 
 
 def associate(
-    address: Address, proposals: Sequence[Proposal], settings: DimseSettings, tls: ssl.SSLContext | None = None
+    address: Address,
+    proposals: Sequence[Proposal],
+    settings: DimseSettings,
+    tls: ssl.SSLContext | None = None,
+    spool: Spool | None = None,
+    pause_s: Callable[[int], float] = never,
 ) -> Requested:
     """Ask a peer for an association, as our AE title and within our timeouts. Raises NotAssociated.
 
@@ -135,6 +145,10 @@ def associate(
         At most ``MAX_CONTEXTS``.
     tls
         For a peer that wants it.
+    spool
+        Takes what the peer stores with us meanwhile; without it nothing is taken.
+    pause_s
+        How long to pause after so many bytes of it.
     """
     proposed = {2 * place + 1: each for place, each in enumerate(proposals)}
     wire = Wire(_connected(address, tls), min(settings.acse_timeout_s, settings.dimse_timeout_s))
@@ -148,8 +162,10 @@ def associate(
         wire.close(0.0)
         raise
     longest = accepted.maximum_length_received
-    terms = Terms(settings.network_timeout_s, settings.dimse_timeout_s, settings.max_pdu_bytes, longest or 0)
-    return Requested(wire, _agreed(accepted, proposed), terms)
+    terms = Terms(
+        settings.network_timeout_s, settings.dimse_timeout_s, settings.max_pdu_bytes, longest or 0, pause_s=pause_s
+    )
+    return Requested(wire, _agreed(accepted, proposed), terms, spool)
 
 
 def _connected(address: Address, tls: ssl.SSLContext | None) -> socket.socket:

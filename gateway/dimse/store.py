@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 
+from gateway.access.door import Decision
 from gateway.assembly import Core
 from gateway.dimse import status
 from gateway.dimse.association import Association
@@ -12,10 +13,11 @@ from gateway.dimse.messages import Message
 from gateway.dimse.peers import Peer
 from gateway.dimse.received import Received
 from gateway.dimse.status import Response
-from gateway.services.spool import Spooled
+from gateway.services.ingest import Stored
 from storage.dicom import identifiers as ids
 from storage.dicom.part10 import Announced
 from storage.errors import AnnouncedOtherwise, Truncated
+from storage.index.arrivals import Conflict
 
 
 class StoreHandler:
@@ -49,18 +51,31 @@ class StoreHandler:
         yield status.response(status.SUCCESS)
 
     def _store(self, message: Message, peer: Peer) -> None:
-        if not isinstance(message.data_set, Received):
-            raise Truncated("a C-STORE request without a Data Set")
-        with message.data_set.spooled() as spooled:
-            self._core.metrics.received_bytes.inc(spooled.size)
-            self._keep(message, peer, spooled)
+        def decided() -> Decision:
+            if peer.store is None:
+                peer.store = self._core.ingest.enter(peer.caller)
+            return peer.store
 
-    def _keep(self, message: Message, peer: Peer, spooled: Spooled) -> None:
+        keep(self._core, message, decided, peer.sending.conflict)
+
+
+def keep(core: Core, message: Message, decided: Callable[[], Decision], conflict: Conflict | None = None) -> Stored:
+    """Store what a C-STORE request brings. Raises what the ingest service raises, StorageError and GatewayError.
+
+    Parameters
+    ----------
+    decided
+        Who stores it; asked once the request can be understood.
+    conflict
+        As for the ingest service.
+    """
+    if not isinstance(message.data_set, Received):
+        raise Truncated("a C-STORE request without a Data Set")
+    with message.data_set.spooled() as spooled:
+        core.metrics.received_bytes.inc(spooled.size)
         sop_uid = ids.sop_uid(message.command.text(Element.AFFECTED_SOP_INSTANCE_UID))
         sop_class_uid = message.command.text(Element.AFFECTED_SOP_CLASS_UID)
         if sop_class_uid != message.context.abstract_syntax:
             raise AnnouncedOtherwise("the SOP Class is not that of the presentation context")
-        if peer.store is None:
-            peer.store = self._core.ingest.enter(peer.caller)
         announced = Announced(sop_class_uid, sop_uid, binding=True)
-        self._core.ingest.store(peer.store, spooled, announced, conflict=peer.sending.conflict)
+        return core.ingest.store(decided(), spooled, announced, conflict=conflict)

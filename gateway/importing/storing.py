@@ -31,12 +31,13 @@ _BLOCK_BYTES = 1 << 18
 _PAUSES_S = (1.0, 2.0, 4.0, 8.0)
 """Between attempts while an engine does not answer; then the import stops."""
 
-_FATES = {
+FATES = {
     Outcome.STORED: Fate.STORED,
     Outcome.DUPLICATE: Fate.DUPLICATE,
     Outcome.NEW_VERSION: Fate.NEW_VERSION,
     Outcome.ALTERNATIVE: Fate.ALTERNATIVE,
 }
+"""What becomes of an instance that was stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ class Storer:
             with spooled:
                 return self._keep(spooled), ""
         except Exception as error:  # whatever it is, the files that follow are not to suffer
-            return _fault(error)
+            return fate_of(error)
 
     def _spooled(self, head: bytes, file: Readable) -> Spooled:
         spooling = self._spool.begin()
@@ -105,7 +106,7 @@ class Storer:
     def _keep(self, spooled: Spooled) -> Fate:
         if self._order.dry_run:
             return Fate.DUPLICATE if self._ingest.holds(self._decision, spooled) else Fate.STORED
-        return _FATES[self._ingest.store(self._decision, spooled).outcome]
+        return FATES[self._ingest.store(self._decision, spooled).outcome]
 
     def close(self) -> None:
         """End the threads, let go of the engines."""
@@ -144,7 +145,8 @@ def _no_instance(head: bytes, core: assembly.Core) -> str:
     return "a DICOMDIR" if meta.sop_class_uid == DIRECTORY_CLASS else ""
 
 
-def _fault(error: Exception) -> tuple[Fate, str]:
+def fate_of(error: Exception) -> tuple[Fate, str]:
+    """What becomes of an instance that was not stored, and why; a defect is logged."""
     if isinstance(error, Identified):
         error = error.reason
     if isinstance(error, Misplaced):

@@ -13,8 +13,10 @@ from pydicom.dataset import Dataset
 from gateway import assembly, cli, config
 from gateway.context import command_line
 from storage.dicom import identifiers as ids
+from tests.gateway.dimse.conftest import serve
 from tests.instances import data_set, part10_file
 
+__all__ = ["serve"]
 MAIN = ids.tenant("main")
 SETTINGS = """
 [storage]

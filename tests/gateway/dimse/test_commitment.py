@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -111,8 +110,8 @@ def test_what_is_kept_is_committed_on_the_same_association(server: DimseServer, 
     assert report.RetrieveAETitle == "GATEWAY"
     assert uids(report.ReferencedSOPSequence) == {uid for _, uid in kept}
     assert "FailedSOPSequence" not in report
+    eventually(lambda: server.active == 0)
     commitment.tell_all(core)
-    time.sleep(0.1)
     assert len(modality.heard) == 1, "told once"
 
 

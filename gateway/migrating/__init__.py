@@ -1,0 +1,1 @@
+"""Migration: what an old archive holds is pulled over DIMSE, study by study, and compared with what has arrived."""

@@ -1,0 +1,101 @@
+"""What a migration knows of the old archive's studies, so that the same command goes on, or fetches what is new."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from gateway.config import InvalidSettings
+
+
+class State(StrEnum):
+    """Where a study stands."""
+
+    LISTED = "listed"
+    DONE = "done"
+    """Every instance that the old archive told of is in ours."""
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """A study of the old archive. ``instances`` is how many it says that it has; None when it says nothing."""
+
+    uid: str
+    date: str
+    instances: int | None
+
+
+class Journal:
+    """Studies by UID and date, and nothing else of them. Used by several threads.
+
+    Raises InvalidSettings when the file is no journal.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+        self._lock = threading.Lock()
+        try:
+            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = NORMAL")
+            self._db.execute(
+                "CREATE TABLE IF NOT EXISTS studies (uid TEXT PRIMARY KEY, date TEXT NOT NULL, told INTEGER,"
+                " state TEXT NOT NULL, instances INTEGER, run INTEGER NOT NULL) WITHOUT ROWID"
+            )
+            path.chmod(0o640)
+        except sqlite3.Error as error:
+            raise InvalidSettings([f"{path}: not the journal of a migration; name another by --journal"]) from error
+        found = self._db.execute("SELECT max(run) FROM studies").fetchone()[0]
+        self._run = (found or 0) + 1
+
+    def listed(self, studies: Iterable[Study]) -> None:
+        """Studies that the old archive has; one that has more than were fetched is to be fetched again."""
+        rows = [
+            {"uid": each.uid, "date": each.date, "told": each.instances, "state": State.LISTED.value, "run": self._run}
+            for each in studies
+        ]
+        with self._lock:
+            self._db.execute("BEGIN")
+            self._db.executemany(
+                "INSERT INTO studies VALUES (:uid, :date, :told, :state, NULL, :run)"
+                " ON CONFLICT (uid) DO UPDATE SET date = :date, told = :told, run = :run,"
+                " state = CASE WHEN state = 'done' AND coalesce(:told, 0) <= instances THEN state ELSE :state END",
+                rows,
+            )
+            self._db.execute("COMMIT")
+
+    def left(self) -> list[Study]:
+        """What this run has listed and is not done: the newest first, since it is what people ask for."""
+        with self._lock:
+            found = self._db.execute(
+                "SELECT uid, date, told FROM studies WHERE run = ? AND state != 'done' ORDER BY date DESC, uid",
+                (self._run,),
+            )
+            return [Study(*row) for row in found]
+
+    def counts(self) -> tuple[int, int]:
+        """How many studies this run has listed, and how many of them are done."""
+        with self._lock:
+            listed, done = self._db.execute(
+                "SELECT count(*), count(*) FILTER (WHERE state = 'done') FROM studies WHERE run = ?", (self._run,)
+            ).fetchone()
+        return listed, done
+
+    def note(self, uid: str, state: State, instances: int) -> None:
+        """What became of a study, and how many of its instances are in our archive."""
+        with self._lock:
+            self._db.execute("UPDATE studies SET state = ?, instances = ? WHERE uid = ?", (state.value, instances, uid))
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._db.execute("DELETE FROM studies")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()

@@ -1,0 +1,192 @@
+"""One study of an old archive: what it has, what is here, and what is fetched until both are the same."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+from gateway.access.door import Decision
+from gateway.assembly import Core
+from gateway.dimse import status, store
+from gateway.dimse.asking import NotAnswered, RemoteArchive
+from gateway.dimse.ending import Ended
+from gateway.dimse.messages import Message
+from gateway.dimse.received import Received
+from gateway.importing.items import Fate
+from gateway.importing.storing import FATES, fate_of
+from gateway.migrating.journal import Study
+from storage.dicom import identifiers as ids
+from storage.dicom.matching import EVERYTHING
+from storage.errors import InvalidIdentifier, StorageUnavailable
+from storage.index.questions import Target
+
+_SERIES_UID, _SOP_UID, _SOP_CLASS = "0020000E", "00080018", "00080016"
+_TRIES = 3
+_LISTED = 200
+"""UIDs in one request: 64 characters each are well within what peers take."""
+_STORAGE = "1.2.840.10008.5.1.4.1.1."
+# For an archive that does not tell of which SOP class its instances are.
+_COMMON = frozenset(
+    _STORAGE + each
+    for each in (
+        *("1", "1.1", "1.1.1", "1.2", "1.2.1", "2", "2.1", "4", "4.1", "6.1", "3.1", "7", "7.2", "7.4", "11.1"),
+        *("12.1", "12.2", "20", "66.4", "77.1.4", "77.1.5.1", "88.11", "88.22", "88.33", "88.59", "88.67", "104.1"),
+        *("128", "481.1", "481.2", "481.3", "481.5"),
+    )
+)
+
+
+@dataclass(slots=True)
+class Pulled:
+    """What became of one study. ``missing`` are instances that the old archive has and ours has not."""
+
+    instances: int = 0
+    missing: tuple[str, ...] = ()
+    reason: str = ""
+    fates: Counter[Fate] = field(default_factory=Counter)
+    size: int = 0
+    refused: str = ""
+    """Why our archive did not take the last one that it did not take."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether everything is here."""
+        return not self.missing and not self.reason
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """Instances of a study by series, and their SOP classes; none where the old archive does not tell."""
+
+    series: dict[str, list[str]]
+    sop_classes: frozenset[str]
+
+    @property
+    def sop_uids(self) -> frozenset[str]:
+        """Every instance."""
+        return frozenset(uid for uids in self.series.values() for uid in uids)
+
+
+class Puller:
+    """Fetches studies, one after the other.
+
+    Parameters
+    ----------
+    destination
+        Our AE title as the old archive knows it, to be sent to by C-MOVE; "" fetches by C-GET.
+    """
+
+    def __init__(self, core: Core, archive: RemoteArchive, decision: Decision, destination: str) -> None:
+        self._core = core
+        self._archive = archive
+        self._decision = decision
+        self._destination = destination
+        self._pulled = Pulled()
+        self._together = False
+
+    def inventory(self, study_uid: str) -> Inventory:
+        """What the old archive has of a study. Raises NotAssociated, NotAnswered, Ended."""
+        series: dict[str, list[str]] = {}
+        classes: set[str] = set()
+        untold = False
+        for found in self._archive.find("SERIES", {"StudyInstanceUID": study_uid, "SeriesInstanceUID": ""}):
+            series.setdefault(found.get(_SERIES_UID, ""), [])
+        for uid, sop_uids in series.items():
+            keys = {"StudyInstanceUID": study_uid, "SeriesInstanceUID": uid, "SOPInstanceUID": "", "SOPClassUID": ""}
+            for found in self._archive.find("IMAGE", keys):
+                sop_uids.append(found.get(_SOP_UID, ""))
+                sop_class = found.get(_SOP_CLASS, "")
+                classes.add(sop_class)
+                untold = untold or not sop_class
+        return Inventory(series, frozenset() if untold else frozenset(classes))
+
+    def pull(self, study: Study) -> Pulled:
+        """Fetch what is missing of a study, and look whether it has arrived.
+
+        Raises
+        ------
+        NotAssociated
+            The old archive cannot be reached.
+        storage.errors.StorageUnavailable
+            Ours takes nothing just now.
+        """
+        pulled = self._pulled = Pulled()
+        inventory = self.inventory(study.uid)
+        wanted = inventory.sop_uids
+        missing = wanted - self._here(study.uid)
+        for attempt in range(_TRIES):
+            if not missing:
+                break
+            try:
+                self._together = attempt % 2 == 1
+                self._fetch(study.uid, inventory, missing, whole=not attempt and missing == wanted)
+                pulled.reason = ""
+            except NotAnswered as error:
+                pulled.reason = str(error)
+            except Ended as error:
+                pulled.reason = f"the association ended: {error}"
+                time.sleep(attempt)
+            missing = wanted - self._here(study.uid)
+        if not missing:
+            pulled.reason = ""
+        pulled.instances = len(wanted) - len(missing)
+        pulled.missing = tuple(sorted(missing))
+        if missing and not pulled.reason:
+            pulled.reason = self._why(pulled)
+        return pulled
+
+    def _why(self, pulled: Pulled) -> str:
+        if self._destination and not pulled.instances:
+            return (
+                f"the peer says that it has sent it, and nothing came: does {self._destination!r} stand there for this "
+                "gateway's host and port, and does the policy here let it store into this tenant?"
+            )
+        return pulled.refused or "the peer did not send all of it"
+
+    def _fetch(self, study_uid: str, inventory: Inventory, missing: frozenset[str], *, whole: bool) -> None:
+        if whole:
+            self._retrieve("STUDY", {"StudyInstanceUID": study_uid}, inventory)
+            return
+        for series_uid, sop_uids in inventory.series.items():
+            asked = [uid for uid in sop_uids if uid in missing]
+            for start in range(0, len(asked), _LISTED):
+                listed = "\\".join(asked[start : start + _LISTED])
+                keys = {"StudyInstanceUID": study_uid, "SeriesInstanceUID": series_uid, "SOPInstanceUID": listed}
+                self._retrieve("IMAGE", keys, inventory)
+
+    def _retrieve(self, level: str, keys: dict[str, str], inventory: Inventory) -> None:
+        if self._destination:
+            self._archive.move(level, keys, self._destination)
+            return
+        classes = inventory.sop_classes or _COMMON
+        self._archive.get(level, keys, classes, self._keep, together=self._together)
+
+    def _keep(self, message: Message) -> int:
+        """Store one instance; the status of the response. Raises StorageUnavailable."""
+        try:
+            if isinstance(message.data_set, Received):
+                self._pulled.size += message.data_set.size
+            stored = store.keep(self._core, message, lambda: self._decision)
+        except Exception as error:
+            fate, reason = fate_of(error)
+            if fate is Fate.STOPPED:
+                raise StorageUnavailable(reason) from error
+            self._pulled.fates[fate] += 1
+            self._pulled.refused = f"{fate}: {reason}"
+            return status.of_store(error, self._decision.caller.source.request_id).status
+        self._pulled.fates[FATES[stored.outcome]] += 1
+        return status.SUCCESS.code
+
+    def _here(self, study_uid: str) -> frozenset[str]:
+        target = Target(self._decision.tenant, ids.study_uid(study_uid))
+        return frozenset(str(each.key.sop_uid) for each in self._core.archive.index.locate(target, EVERYTHING))
+
+
+def is_pullable(study: Study) -> bool:
+    """Whether a study has a UID that one can have."""
+    try:
+        ids.study_uid(study.uid)
+    except InvalidIdentifier:
+        return False
+    return True

@@ -117,6 +117,12 @@ class Door:
             self._raise_alarm(caller)
         return Decision(caller, action, ids.Tenant(principal.tenant), found.scope, view, access)
 
+    def is_open(self, caller: Caller, action: Action) -> bool:
+        """Whether the policy allows an action at all. It lets nobody in, so nothing is on the trail."""
+        name = self._view.name
+        asked = in_view(action) if name else action
+        return self.policy.permission(caller.principal, asked, view=name, has_reason=bool(caller.reason)) is not None
+
     def _raise_alarm(self, caller: Caller) -> None:
         """One for each principal and reason in a while: a series of images is one occasion."""
         occasion, now_s = (caller.principal.name, caller.reason), time.monotonic()

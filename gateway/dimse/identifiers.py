@@ -23,6 +23,7 @@ QUERY_RETRIEVE_LEVEL = "00080052"
 RETRIEVE_AE_TITLE = "00080054"
 INSTANCE_AVAILABILITY = "00080056"
 _PATIENT_ID = "00100020"
+_ISSUER = "00100021"
 _STUDY_UID = "0020000D"
 _SERIES_UID = "0020000E"
 _SOP_UID = "00080018"
@@ -145,6 +146,12 @@ def retrieved(identifier: Identifier, *, patient_root: bool, relational: bool = 
         if not text or any(character in text for character in ("*?" if listed else "\\*?")):
             raise InvalidQuery(f"{describe(tag)}: needs a value, and no wildcard")
         found[keyword] = text
+    issuer = texts.get(_ISSUER, "")
+    # Two patients may have one Patient ID; who says whose it is means one of them.
+    if issuer and "PatientID" in found:
+        if any(character in issuer for character in "\\*?"):
+            raise InvalidQuery(f"{describe(_ISSUER)}: needs one value, and no wildcard")
+        found["IssuerOfPatientID"] = issuer
     return found
 
 

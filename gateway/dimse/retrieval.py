@@ -60,19 +60,20 @@ class MoveHandler:
         """
         title = message.command.text(Element.MOVE_DESTINATION)
         destination = self._core.settings.dimse.destinations.get(title)
-        caller = association.peer.caller.source.calling_ae_title
-        if destination is None or (destination.callers is not None and caller not in destination.callers):
-            yield status.response(status.DESTINATION_UNKNOWN)
-            return
+        caller = association.peer.caller
+        if destination is not None and destination.callers is not None:
+            destination = destination if caller.source.calling_ae_title in destination.callers else None
 
         def moved(service: RetrieveService, instances: Sequence[Located]) -> Generator[Response, None, None]:
             dimse = self._core.settings.dimse
+            assert destination is not None
             sender = Sender(
                 Address(title, destination.host, destination.port), dimse, certificates.to_peer(dimse, destination)
             )
             return _Moving(service, association, message, sender).run(instances)
 
-        yield from _answered(self._core, association, message, moved, (f"to {title}",))
+        known = destination is not None
+        yield from _answered(self._core, association, message, moved, (f"to {title}",), destination_known=known)
 
 
 class GetHandler:
@@ -94,13 +95,25 @@ _Perform = Callable[[RetrieveService, Sequence[Located]], Generator[Response, No
 
 
 def _answered(
-    core: Core, association: Association, message: Message, perform: _Perform, detail: tuple[str, ...]
+    core: Core,
+    association: Association,
+    message: Message,
+    perform: _Perform,
+    detail: tuple[str, ...],
+    *,
+    destination_known: bool = True,
 ) -> Generator[Response, None, None]:
-    """The responses to a request whose instances are found here, and sent by ``perform``."""
+    """The responses to a request whose instances are found here, and sent by ``perform``.
+
+    Who may retrieve nothing does not learn which destinations there are.
+    """
     caller = association.peer.caller
     try:
         keys = _keys(core, message)
         service = core.projections.of(caller, Action.READ).retrieve
+        if not destination_known and service.is_open(caller):
+            yield status.response(status.DESTINATION_UNKNOWN)
+            return
         instances = [each for found in service.matching(caller, keys, detail=detail) for each in found.instances]
         yield from perform(service, instances)
     except Ended:

@@ -42,6 +42,7 @@ from storage.index.stored import Existence, Layout, Located
 
 _log = logging.getLogger("gateway.services")
 
+_SINGLE = ("PatientID", "IssuerOfPatientID")
 _ROWS_AT_ONCE = 1000
 NEVER_SERVED = frozenset((file_meta.IMPLICIT_VR_LITTLE_ENDIAN, file_meta.EXPLICIT_VR_BIG_ENDIAN))
 """Not used with web services, whatever is asked for (PS3.18 8.7.3)."""
@@ -115,6 +116,10 @@ class RetrieveService:
         decision.access.took(instances=len(instances))
         return Found(decision, instances)
 
+    def is_open(self, caller: Caller) -> bool:
+        """Whether a caller may retrieve anything at all."""
+        return self._door.is_open(caller, Action.READ)
+
     def matching(self, caller: Caller, keys: Mapping[str, str], *, detail: tuple[str, ...] = ()) -> Iterator[Found]:
         """Current instances that the keys of a retrieval name, study by study.
 
@@ -123,8 +128,8 @@ class RetrieveService:
         Parameters
         ----------
         keys
-            By keyword: Patient ID, and unique keys of study, series and instance, of which each is one value or a list
-            with backslashes between (PS3.4 C.4.2.1.4 "C-MOVE Identifier").
+            By keyword: Patient ID, its issuer, and unique keys of study, series and instance, of which each is one
+            value or a list with backslashes between (PS3.4 C.4.2.1.4 "C-MOVE Identifier").
 
         Raises
         ------
@@ -132,7 +137,7 @@ class RetrieveService:
             A value is none of its attribute.
         Forbidden, AuditUnavailable, storage.errors.StorageUnavailable
         """
-        uids = {keyword: tuple(text.split("\\")) for keyword, text in keys.items() if keyword != "PatientID"}
+        uids = {keyword: tuple(text.split("\\")) for keyword, text in keys.items() if keyword not in _SINGLE}
         if "PatientID" in keys or "StudyInstanceUID" not in keys:
             studies = self._studies(caller, keys, detail)
         else:
@@ -160,7 +165,7 @@ class RetrieveService:
         decision = self._door.enter(caller, Action.READ, detail, query="&".join(sorted(keys)))
         wanted = tuple(
             conditions.single(attribute_of(keyword), text)
-            if keyword == "PatientID"
+            if keyword in _SINGLE
             else conditions.any_of(attribute_of(keyword), text.split("\\"))
             for keyword, text in keys.items()
         )

@@ -20,8 +20,9 @@ import pytest
 import requests
 import yaml
 
-from gateway import config
+from gateway import assembly, config
 from tests import postgres as postgres_server
+from tests.gateway.http.conftest import Authority
 from tests.instances import data_set, part10_file
 from tests.postgres import Postgres
 from tests.serving import free_port
@@ -63,6 +64,22 @@ def test_nothing_but_the_gateway_is_published_and_nothing_beyond_this_host_unask
         assert port.startswith(("127.0.0.1:", "${GATEWAY_DIMSE_ADDRESS:-127.0.0.1}:"))
     assert SERVICES["gateway"]["read_only"] is True
     assert SERVICES["gateway"]["cap_drop"] == ["ALL"]
+
+
+def test_with_tls_dimse_has_a_certificate_that_is_mounted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    more = yaml.safe_load((DEPLOY / "compose.tls.yaml").read_text())
+    (gateway,) = more["services"].values()
+    assert more["services"].keys() <= SERVICES.keys()
+    assert set(gateway["secrets"]) == more["secrets"].keys()
+    certificate, key = Authority(tmp_path).issue("gateway")
+    for name, value in gateway["environment"].items():
+        mounted = value.removeprefix("/run/secrets/")
+        assert value == mounted or mounted in gateway["secrets"]
+        monkeypatch.setenv(name, value if value == mounted else str(key if mounted == "dimse_key" else certificate))
+    monkeypatch.setenv("GATEWAY_STORAGE__DIRECTORY", str(tmp_path / "data"))
+    settings = config.load(None)
+    assert settings.dimse.tls_or_clear
+    assembly.check(settings)
 
 
 def test_there_is_no_secret_in_it(made: Path) -> None:

@@ -16,6 +16,7 @@ from helm_python.errors import HelmError
 
 from gateway import cli, config
 from gateway.worker import Face
+from tests.gateway.http.conftest import Authority
 from tests.helm.conftest import CHART, Manifest, Render, merged, of_kind, pods, values_of
 
 NOT_OF_KUBERNETES = ("ServiceMonitor",)
@@ -173,6 +174,11 @@ def test_the_gateway_accepts_its_settings_and_its_command_line(
         path_of = tmp_path / f"etc/gateway-{name}"
         path_of.parent.mkdir(parents=True)
         path_of.write_text(POLICY if name.startswith("policy") else "0" * 64)
+    authority, tls = Authority(tmp_path), tmp_path / "etc/gateway-dimse-tls"
+    certificate, key = authority.issue("gateway")
+    tls.mkdir()
+    for file, name in ((certificate, "tls.crt"), (key, "tls.key"), (authority.file, "ca.crt")):
+        file.rename(tls / name)
     file = tmp_path / "gateway.toml"
     file.write_text(text)
     loaded = config.load(file)
@@ -186,6 +192,21 @@ def test_the_gateway_accepts_its_settings_and_its_command_line(
         assert options.face == [face]
         assert str(options.config) == "/etc/gateway/gateway.toml"
         assert {"GATEWAY_AUDIT__DIRECTORY"} <= {each["name"] for each in container["env"]}
+
+
+def test_dimse_speaks_tls_with_a_secret(render: Render) -> None:
+    values = merged(values_of("everything"), {"dimse": {"tls": {"clientCertificates": "required", "orClear": False}}})
+    manifests = render(values)
+    dimse = config.Settings(**tomllib.loads(settings_text(manifests))).dimse
+    assert (dimse.tls_client_certificates, dimse.tls_or_clear) == ("required", False)
+    assert {str(dimse.tls_certificate_file), str(dimse.tls_key_file), str(dimse.tls_client_ca_file)} == {
+        f"/etc/gateway-dimse-tls/{name}" for name in ("tls.crt", "tls.key", "ca.crt")
+    }
+    for pod in pods(manifests).values():
+        if containers(pod)[0]["name"] == "gateway":
+            (volume,) = [each for each in pod["spec"]["volumes"] if each["name"] == "dimse-tls"]
+            assert volume["secret"]["secretName"] == "dimse-tls"
+    assert "tls_certificate_file" not in settings_text(render(values_of("minimal")))
 
 
 def test_what_the_user_sets_arrives_and_what_the_chart_decides_wins(render: Render) -> None:

@@ -49,6 +49,11 @@ helm.sh/chart: {{ printf "%s-%s" (index . 0).Chart.Name (index . 0).Chart.Versio
   "access" (dict "policy_file" "/etc/gateway-policy/policy.toml")
 }}
 {{- if and .Values.ingress.enabled .Values.ingress.tlsSecret }}{{ $_ := set $fixed.http "tls_at_proxy" true }}{{ end }}
+{{- with .Values.dimse.tls }}{{- if .existingSecret }}
+{{- $tls := dict "tls_certificate_file" "/etc/gateway-dimse-tls/tls.crt" "tls_key_file" "/etc/gateway-dimse-tls/tls.key" "tls_or_clear" .orClear }}
+{{- if ne .clientCertificates "none" }}{{ $_ := merge $tls (dict "tls_client_certificates" .clientCertificates "tls_client_ca_file" "/etc/gateway-dimse-tls/ca.crt") }}{{ end }}
+{{- $_ := merge $fixed.dimse $tls }}
+{{- end }}{{ end }}
 {{- if .Values.encryption.existingSecret }}{{ $_ := set $fixed "encryption" (dict "keys_directory" "/etc/gateway-keys") }}{{ end }}
 {{- toToml (mergeOverwrite (deepCopy .Values.settings) $fixed) -}}
 {{- end }}
@@ -188,6 +193,9 @@ spec:
         {{- if $root.Values.ca.existingConfigMap }}
         - {name: ca, mountPath: /etc/gateway-ca, readOnly: true}
         {{- end }}
+        {{- if $root.Values.dimse.tls.existingSecret }}
+        - {name: dimse-tls, mountPath: /etc/gateway-dimse-tls, readOnly: true}
+        {{- end }}
   volumes:
     - name: settings
       configMap:
@@ -235,5 +243,11 @@ spec:
         name: {{ $root.Values.ca.existingConfigMap }}
         items:
           - {key: {{ $root.Values.ca.key }}, path: ca.crt}
+    {{- end }}
+    {{- if $root.Values.dimse.tls.existingSecret }}
+    - name: dimse-tls
+      secret:
+        secretName: {{ $root.Values.dimse.tls.existingSecret }}
+        defaultMode: 0440
     {{- end }}
 {{- end }}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,11 +24,13 @@ from pynetdicom import AE, build_role, evt
 from gateway import assembly
 from gateway.assembly import Core
 from gateway.config import Settings
+from gateway.config.access import AccessSettings
 from gateway.config.serving import DestinationSettings
 from gateway.context import command_line
 from gateway.dimse.server import DimseServer
 from storage.dicom import identifiers as ids
 from tests import instances
+from tests.gateway.dimse.conftest import Serve
 
 MAIN = ids.Tenant("main")
 STUDY_MOVE, PATIENT_MOVE = "1.2.840.10008.5.1.4.1.2.2.2", "1.2.840.10008.5.1.4.1.2.1.2"
@@ -248,6 +251,33 @@ def test_identifiers_that_do_not_fit_are_refused(server: DimseServer, keys: Any,
     ((last, _),) = move(server, identifier(level, **given), model=model)
     assert last.Status == 0xA900
     assert last.ErrorComment
+
+
+def test_of_two_patients_with_one_id_the_issuer_tells_which(server: DimseServer, core: Core) -> None:
+    (here,) = study_of(core, 1, PatientID="P1", IssuerOfPatientID="HERE")
+    (there,) = study_of(core, 1, PatientID="P1", IssuerOfPatientID="THERE")
+    wanted = {"PatientID": "P1"}
+    for more, expected in (({}, [here, there]), ({"IssuerOfPatientID": "THERE"}, [there])):
+        (_, got) = get(server, identifier("PATIENT", **wanted, **more), model=PATIENT_GET)
+        assert uids(got) == uids(expected)
+    ((last, _),) = move(server, identifier("PATIENT", **wanted, IssuerOfPatientID="T*"), model=PATIENT_MOVE)
+    assert last.Status == 0xA900
+
+
+def test_who_may_not_read_does_not_learn_which_destinations_there_are(
+    settings: Settings, tmp_path: Path, serve: Serve
+) -> None:
+    file = tmp_path / "policy.toml"
+    file.write_text('[[principal]]\nname = "ct"\nkind = "ae"\nae_title = "*"\nactions = ["store", "search"]\n')
+    core = assembly.build(settings.model_copy(update={"access": AccessSettings(policy_file=file)}), "test")
+    try:
+        (stored,) = study_of(core, 1)
+        with serve(core) as server:
+            wanted = identifier("STUDY", StudyInstanceUID=stored.StudyInstanceUID)
+            answers = [move(server, wanted, to=to)[-1][0] for to in ("DEST", "READING", "ELSEWHERE")]
+        assert [(each.Status, each.ErrorComment) for each in answers] == [(0x0124, "Refused: not authorized")] * 3
+    finally:
+        core.close()
 
 
 def test_a_destination_that_nobody_knows(server: DimseServer, core: Core) -> None:

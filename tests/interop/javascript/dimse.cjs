@@ -1,5 +1,6 @@
-// What dcmjs-dimse has of DIMSE, against a gateway: node dimse.cjs PORT OWN_PORT
+// What dcmjs-dimse has of DIMSE, against a gateway: node dimse.cjs PORT OWN_PORT [KEY CERTIFICATE AUTHORITY]
 "use strict";
+const fs = require("node:fs");
 const dcmjsDimse = require("dcmjs-dimse");
 
 const { Client, Dataset, Scp, Server } = dcmjsDimse;
@@ -8,7 +9,9 @@ const { CStoreResponse } = dcmjsDimse.responses;
 const { Status, StorageClass, TransferSyntax, PresentationContextResult } = dcmjsDimse.constants;
 dcmjsDimse.log.level = "error";
 
-const [port, ownPort] = process.argv.slice(2).map(Number);
+const [port, ownPort] = process.argv.slice(2, 4).map(Number);
+const [key, cert, ca] = process.argv.slice(4).map((file) => fs.readFileSync(file));
+const secured = key ? { securityOptions: { key, cert, ca, rejectUnauthorized: true, minVersion: "TLSv1.2" } } : {};
 const uid = () => Dataset.generateDerivedUid();
 const study = uid();
 const series = uid();
@@ -75,13 +78,13 @@ function run(...requests) {
       client.addRequest(request);
     });
     client.on("closed", () => resolve({ statuses: statuses.map((each) => each[each.length - 1]), found, stored }));
-    client.send("127.0.0.1", port, "JSDIMSE", "GATEWAY");
+    client.send("localhost", port, "JSDIMSE", "GATEWAY", secured);
   });
 }
 
 (async () => {
   const server = new Server(Destination);
-  server.listen(ownPort);
+  server.listen(ownPort, key ? { securityOptions: { ...secured.securityOptions, requestCert: true } } : {});
   const echoed = await run(new CEchoRequest());
   const stored = await run(...images.map((each) => new CStoreRequest(each)));
   const found = await run(CFindRequest.createStudyFindRequest({ PatientID: "JS-DIMSE", StudyInstanceUID: "" }));

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -25,11 +26,8 @@ def port() -> int:
 @pytest.fixture(scope="module")
 def face_workers(face_workers: dict[str, str], port: int) -> dict[str, str]:
     """With a destination."""
-    return {
-        **face_workers,
-        "GATEWAY_DIMSE__DESTINATIONS__MOVED__HOST": "127.0.0.1",
-        "GATEWAY_DIMSE__DESTINATIONS__MOVED__PORT": str(port),
-    }
+    destinations = {"MOVED": {"host": "127.0.0.1", "port": port}}
+    return {**face_workers, "GATEWAY_DIMSE__DESTINATIONS": json.dumps(destinations)}
 
 
 def run(program: str, running: Gateway, *more: str, cwd: Path | None = None) -> str:

@@ -26,10 +26,10 @@ def stated() -> list[str]:
     return _MARK.findall(STATEMENT.read_text(encoding="utf-8"))
 
 
-def proven(folder: Path = Path(__file__).parent) -> dict[str, list[str]]:
+def proven(folder: Path = Path(__file__).parents[1]) -> dict[str, list[str]]:
     """The tests of each claim, as module and name."""
     found: dict[str, list[str]] = {}
-    for path in sorted(folder.glob("test_*.py")):
+    for path in sorted(folder.rglob("test_*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if not isinstance(node, ast.FunctionDef) or not node.name.startswith("test_"):
                 continue

@@ -33,6 +33,7 @@ from storage.dicom import identifiers as ids
 from storage.dicom.matching import EVERYTHING
 from storage.index.questions import Target
 from tests import instances
+from tests.conformance.claims import claim
 from tests.gateway.dimse.conftest import Serve
 
 MAIN = ids.Tenant("main")
@@ -180,6 +181,7 @@ def _holdings(core: assembly.Core) -> list[tuple[ids.InstanceKey, ids.Version]]:
     return [ids.parse_object_key(each.key) for each in core.archive.objects.list("") if each.key.endswith(".dcm")]
 
 
+@claim("K5")
 def test_everything_is_fetched_and_the_second_time_nothing(migrate: Run, directory: Path) -> None:
     old = Old([*study(3), *study(2, "20250505"), *study(1, None)])
     with old.listening() as peer:
@@ -243,6 +245,7 @@ def test_studies_are_chosen(migrate: Run) -> None:
         assert {asked.get("ModalitiesInStudy") for asked in old.questions[-2:]} == {"CT"}
 
 
+@claim("K3")
 def test_what_does_not_come_is_asked_for_again_and_then_named(migrate: Run, tmp_path: Path) -> None:
     old = Old(study(3))
     old.lost = {old.instances[1].SOPInstanceUID}
@@ -260,6 +263,7 @@ def test_what_does_not_come_is_asked_for_again_and_then_named(migrate: Run, tmp_
         assert (status, found["studies"]["done"], found["instances"]["here"]) == (0, 1, 3)
 
 
+@claim("K4")
 def test_an_association_that_ends_in_the_middle_is_asked_for_again(migrate: Run) -> None:
     old = Old(study(5), aborts=1)
     with old.listening() as peer:
@@ -381,6 +385,7 @@ def _filled(core: assembly.Core) -> dict[str, bytes]:
     return sent
 
 
+@claim("K2")
 def test_from_a_gateway_by_get(tmp_path: Path, serve: Serve, migrate: Run, directory: Path) -> None:
     with _old_gateway(tmp_path, serve, None) as (core, server):
         sent = _filled(core)

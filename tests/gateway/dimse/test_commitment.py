@@ -20,6 +20,7 @@ from gateway.dimse.requesting import Address
 from gateway.dimse.server import DimseServer
 from storage.dicom import identifiers as ids
 from tests import instances
+from tests.conformance.claims import claim
 from tests.gateway.dimse.conftest import Serve, eventually
 from tests.gateway.dimse.test_retrieval import put
 
@@ -101,6 +102,7 @@ def uids(sequence: Any) -> set[str]:
     return {item.ReferencedSOPInstanceUID for item in sequence}
 
 
+@claim("Z1", "Z5")
 def test_what_is_kept_is_committed_on_the_same_association(server: DimseServer, core: Core, modality: Modality) -> None:
     wanted = information(*(kept := stored(core)))
     assert ask(server, wanted, modality).Status == 0x0000
@@ -115,6 +117,7 @@ def test_what_is_kept_is_committed_on_the_same_association(server: DimseServer, 
     assert len(modality.heard) == 1, "told once"
 
 
+@claim("Z2")
 def test_what_is_not_there_is_of_another_class_or_damaged_is_not(
     server: DimseServer, core: Core, modality: Modality
 ) -> None:
@@ -146,6 +149,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.services.commitment._TELL_AGAIN_S", 0.0)
 
 
+@claim("Z6")
 @pytest.mark.usefixtures("at_once")
 def test_a_peer_that_left_is_told_over_another_association(
     server: DimseServer, core: Core, modality: Modality, monkeypatch: pytest.MonkeyPatch
@@ -178,6 +182,7 @@ def test_a_peer_that_left_is_told_over_another_association(
     assert len(modality.heard) == 2
 
 
+@claim("Z7")
 @pytest.mark.usefixtures("at_once")
 @pytest.mark.parametrize(("title", "tries"), [("GONE", True), ("UNKNOWN", False)])
 def test_a_peer_that_cannot_be_reached_is_tried_again_and_one_that_nobody_knows_is_not(
@@ -190,6 +195,7 @@ def test_a_peer_that_cannot_be_reached_is_tried_again_and_one_that_nobody_knows_
     assert left(core, wanted.TransactionUID) is tries
 
 
+@claim("Z8")
 def test_a_request_outlives_its_worker(core: Core, serve: Serve, modality: Modality) -> None:
     wanted = information(*stored(core, 1))
     with serve(core) as server:
@@ -201,6 +207,7 @@ def test_a_request_outlives_its_worker(core: Core, serve: Serve, modality: Modal
         again.close()
 
 
+@claim("Z4")
 @pytest.mark.parametrize(
     ("references", "about", "status"),
     [
@@ -220,6 +227,7 @@ def test_requests_that_make_no_sense_are_refused(
     assert modality.heard == []
 
 
+@claim("Z3")
 def test_a_transaction_uid_serves_once(server: DimseServer, core: Core, modality: Modality) -> None:
     wanted = information(*stored(core, 1))
     assert ask(server, wanted, modality).Status == 0x0000

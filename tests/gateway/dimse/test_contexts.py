@@ -7,6 +7,7 @@ from pynetdicom import AE
 
 from gateway.dimse import contexts
 from gateway.dimse.server import DimseServer
+from tests.conformance.claims import claim
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 
@@ -22,12 +23,14 @@ def negotiate(server: DimseServer, proposals: list[tuple[str, list[str]]]) -> di
     return accepted
 
 
+@claim("X5")
 @pytest.mark.parametrize("number", range(0, len(contexts.STORAGE_SYNTAXES), 10))
 def test_every_transfer_syntax_is_accepted(server: DimseServer, number: int) -> None:
     for syntax in contexts.STORAGE_SYNTAXES[number : number + 10]:
         assert negotiate(server, [(CT, [syntax])]) == {CT: syntax}
 
 
+@claim("X1")
 def test_what_the_peer_proposes_first_is_chosen(server: DimseServer) -> None:
     first, second = "1.2.840.10008.1.2.4.202", "1.2.840.10008.1.2"
     assert negotiate(server, [(CT, [first, second])]) == {CT: first}
@@ -41,6 +44,7 @@ def test_a_syntax_that_cannot_be_kept_is_passed_over(server: DimseServer) -> Non
     }
 
 
+@claim("X4")
 @pytest.mark.parametrize(
     ("sop_class_uid", "stored"),
     [

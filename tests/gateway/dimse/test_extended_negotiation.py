@@ -11,6 +11,7 @@ from pynetdicom.pdu_primitives import SOPClassExtendedNegotiation
 from gateway.assembly import Core
 from gateway.dimse.server import DimseServer
 from tests import instances
+from tests.conformance.claims import claim
 from tests.gateway.dimse.conftest import PATIENT_ROOT_FIND, STUDY_ROOT_FIND
 from tests.gateway.dimse.test_retrieval import STUDY_GET, get, identifier, put
 
@@ -37,6 +38,7 @@ def find(server: DimseServer, asked: bytes | None, level: str, model: str = STUD
     return found[-1][0].Status, [each for _, each in found if each is not None]
 
 
+@claim("A10", "A11")
 @pytest.mark.parametrize(
     ("model", "asked", "accepted"),
     [
@@ -56,6 +58,7 @@ def test_as_much_is_accepted_as_is_known(server: DimseServer, model: str, asked:
     association.release()
 
 
+@claim("G5")
 def test_relational_queries_need_no_keys_of_the_levels_above(server: DimseServer, core: Core) -> None:
     stored = put(core, instances.data_set(Modality="MR"))
     keys = {"Modality": "MR", "StudyInstanceUID": "", "SeriesInstanceUID": ""}
@@ -67,12 +70,14 @@ def test_relational_queries_need_no_keys_of_the_levels_above(server: DimseServer
     assert (status, found.PatientID) == (0x0000, stored.PatientID)
 
 
+@claim("G16")
 def test_names_are_matched_by_their_sound_when_that_was_negotiated(server: DimseServer, core: Core) -> None:
     put(core, instances.data_set(PatientName="Meier^Hans"))
     assert find(server, None, "STUDY", PatientName="Meyer")[1] == []
     assert len(find(server, FUZZY, "STUDY", PatientName="Meyer")[1]) == 1
 
 
+@claim("G9")
 def test_date_and_time_are_one_range_when_that_was_negotiated(server: DimseServer, core: Core) -> None:
     put(core, instances.data_set(StudyDate="20260102", StudyTime="030000"))
     keys = {"StudyDate": "20260101-20260103", "StudyTime": "100000-120000"}
@@ -80,6 +85,7 @@ def test_date_and_time_are_one_range_when_that_was_negotiated(server: DimseServe
     assert len(find(server, COMBINED, "STUDY", **keys)[1]) == 1
 
 
+@claim("G18")
 def test_dates_are_in_the_time_zone_of_the_query(server: DimseServer, core: Core) -> None:
     put(core, instances.data_set(StudyDate="20260101", StudyTime="233000", TimezoneOffsetFromUTC="+0000"))
     keys = {"StudyDate": "20260102", "TimezoneOffsetFromUTC": "+0200"}
@@ -87,6 +93,7 @@ def test_dates_are_in_the_time_zone_of_the_query(server: DimseServer, core: Core
     assert find(server, TIMEZONE, "STUDY", **{**keys, "TimezoneOffsetFromUTC": "+0000"})[1] == []
 
 
+@claim("G17")
 def test_empty_values_are_matched_when_that_was_negotiated(server: DimseServer, core: Core) -> None:
     put(core, instances.data_set(AccessionNumber="", PatientID="WITHOUT"))
     put(core, instances.data_set(AccessionNumber="A1", PatientID="WITH"))
@@ -94,6 +101,7 @@ def test_empty_values_are_matched_when_that_was_negotiated(server: DimseServer, 
     assert [each.PatientID for each in found] == ["WITHOUT"]
 
 
+@claim("A11")
 def test_what_is_retrieved_needs_no_keys_of_the_levels_above_when_that_was_negotiated(
     server: DimseServer, core: Core
 ) -> None:

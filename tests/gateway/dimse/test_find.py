@@ -18,6 +18,7 @@ from storage.dicom import file_meta
 from storage.errors import StorageUnavailable
 from storage.index.questions import Search
 from tests import instances
+from tests.conformance.claims import claim
 from tests.gateway.dimse.conftest import PATIENT_ROOT_FIND, STUDY_ROOT_FIND, Engine, Serve, find, with_engines
 from tests.raw_scu import RawScu
 
@@ -54,6 +55,7 @@ def study(server: DimseServer) -> Dataset:
     return last
 
 
+@claim("G2", "G12")
 def test_a_study_comes_back_with_exactly_the_keys_asked_for(server: DimseServer, study: Dataset) -> None:
     found = find(
         server,
@@ -87,6 +89,7 @@ def test_nothing_that_matches_is_success(server: DimseServer) -> None:
     assert statuses(find(server, QueryRetrieveLevel="STUDY", PatientID="nobody")) == [0x0000]
 
 
+@claim("G3")
 def test_series_and_images_are_found_below_their_unique_keys(server: DimseServer, study: Dataset) -> None:
     series = find(
         server, QueryRetrieveLevel="SERIES", StudyInstanceUID=study.StudyInstanceUID, SeriesInstanceUID="", Modality=""
@@ -104,6 +107,7 @@ def test_series_and_images_are_found_below_their_unique_keys(server: DimseServer
     assert all(each.Rows == 4 for each in matches(images))
 
 
+@claim("G1")
 def test_a_patient_is_found_in_the_patient_root(server: DimseServer, study: Dataset) -> None:
     found = find(
         server,
@@ -119,6 +123,7 @@ def test_a_patient_is_found_in_the_patient_root(server: DimseServer, study: Data
     assert [each.StudyInstanceUID for each in matches(below)] == [study.StudyInstanceUID]
 
 
+@claim("G6")
 def test_a_list_of_uids_matches_each(server: DimseServer) -> None:
     some = [instances.data_set(PatientID=f"L{number}") for number in range(3)]
     store(server, *some)
@@ -127,6 +132,7 @@ def test_a_list_of_uids_matches_each(server: DimseServer) -> None:
     assert sorted(each.StudyInstanceUID for each in matches(found)) == sorted(wanted)
 
 
+@claim("G13")
 def test_a_key_that_is_not_supported_comes_back_empty_with_a_warning(server: DimseServer, study: Dataset) -> None:
     found = find(
         server, QueryRetrieveLevel="STUDY", StudyInstanceUID=study.StudyInstanceUID, StudyDescription="", Modality=""
@@ -137,6 +143,7 @@ def test_a_key_that_is_not_supported_comes_back_empty_with_a_warning(server: Dim
     assert not only.Modality
 
 
+@claim("G7")
 def test_a_sequence_key_matches_and_comes_back_with_its_own_keys(server: DimseServer) -> None:
     request = Dataset()
     request.ScheduledProcedureStepID = "SPS-7"
@@ -156,6 +163,7 @@ def test_a_sequence_key_matches_and_comes_back_with_its_own_keys(server: DimseSe
     assert matches(find(server, QueryRetrieveLevel="SERIES", **keys)) == []
 
 
+@claim("G10")
 def test_an_attribute_without_an_index_is_matched_and_comes_back(server: DimseServer) -> None:
     stored = instances.data_set(KVP="120", PatientID="K1")
     store(server, stored, instances.data_set(KVP="80", PatientID="K2"))
@@ -165,6 +173,7 @@ def test_an_attribute_without_an_index_is_matched_and_comes_back(server: DimseSe
     assert (only.PatientID, only.KVP) == ("K1", 120)
 
 
+@claim("G7")
 def test_keys_of_a_sequence_match_in_one_item(server: DimseServer) -> None:
     items = []
     for number in (1, 2):
@@ -180,6 +189,7 @@ def test_keys_of_a_sequence_match_in_one_item(server: DimseServer) -> None:
         assert len(matches(find(server, QueryRetrieveLevel="SERIES", SeriesInstanceUID="", **keys))) == expected
 
 
+@claim("G11")
 def test_looking_into_too_many_instances_is_out_of_resources(settings: Settings, serve: Serve) -> None:
     narrow = settings.model_copy(update={"search": settings.search.model_copy(update={"max_inspected": 2})})
     core = assembly.build(narrow, "test")
@@ -189,6 +199,7 @@ def test_looking_into_too_many_instances_is_out_of_resources(settings: Settings,
     core.close()
 
 
+@claim("G8")
 def test_dates_and_times_are_matched_apart(server: DimseServer) -> None:
     store(server, instances.data_set(StudyDate="20260102", StudyTime="230000"))
     keys = {"QueryRetrieveLevel": "STUDY", "StudyDate": "20260101-20260103", "StudyInstanceUID": ""}
@@ -196,6 +207,7 @@ def test_dates_and_times_are_matched_apart(server: DimseServer) -> None:
     assert matches(find(server, StudyTime="100000-180000", **keys)) == []
 
 
+@claim("G4")
 @pytest.mark.filterwarnings("ignore:Invalid value for VR DA")
 @pytest.mark.parametrize(
     ("model", "keys"),
@@ -267,6 +279,7 @@ def test_an_identifier_without_an_end_aborts(server: DimseServer) -> None:
     assert ask_raw(server, bytes(1 << 20)) is None
 
 
+@claim("G14")
 def test_more_matches_than_are_given_is_out_of_resources(settings: Settings, serve: Serve) -> None:
     dimse = settings.dimse.model_copy(update={"max_matches": 2})
     core = assembly.build(settings.model_copy(update={"dimse": dimse}), "test")
@@ -290,6 +303,7 @@ def test_a_large_result_comes_in_blocks_without_gaps(
 COMMAND_FIELD_OF_CANCEL = b"\0\0\0\x01\x02\0\0\0\xff\x0f"
 
 
+@claim("G15")
 def test_a_cancel_ends_the_matches(server: DimseServer, core: Core, serve: Serve) -> None:
     store(server, *(instances.data_set(PatientID=f"C{number}") for number in range(3)))
     searching, cancelled = threading.Event(), threading.Event()
@@ -340,6 +354,7 @@ def test_a_defect_is_unable_to_process(core: Core, serve: Serve) -> None:
 JAPANESE = "Yamada^Tarou=山田^太郎=やまだ^たろう"
 
 
+@claim("G19")
 @pytest.mark.parametrize(
     ("name", "asked_in", "answered_in"),
     [
@@ -379,6 +394,7 @@ def test_answers_are_in_the_requestors_character_set_where_it_holds_them(
     assert str(only.PatientName) == name
 
 
+@claim("G20")
 def test_names_are_matched_in_the_requestors_character_set(server: DimseServer) -> None:
     store(server, instances.data_set(SpecificCharacterSet="ISO_IR 192", PatientName="Müller^Jürgen", PatientID="U1"))
     found = find(

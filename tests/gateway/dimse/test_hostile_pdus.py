@@ -13,6 +13,7 @@ import pytest
 from gateway.assembly import Core
 from gateway.dimse.server import DimseServer
 from tests import instances
+from tests.conformance.claims import claim
 from tests.gateway.dimse.conftest import eventually
 from tests.raw_peer import (
     COMMAND,
@@ -84,6 +85,7 @@ BEFORE = {
 }
 
 
+@claim("A24")
 @pytest.mark.parametrize("sent", BEFORE.values(), ids=BEFORE)
 def test_what_is_no_request_is_aborted_as_by_the_user(peer: RawPeer, sent: bytes) -> None:
     """D1, D3; PS3.8 9.2.3: AA-1 in Sta2."""
@@ -111,6 +113,7 @@ REJECTED = {
 }  # fmt: skip
 
 
+@claim("A22")
 @pytest.mark.parametrize("case", REJECTED)
 def test_a_request_beyond_what_can_be_is_rejected(peer: RawPeer, core: Core, case: str) -> None:
     """D4."""
@@ -176,6 +179,7 @@ AFTER = {
 }  # fmt: skip
 
 
+@claim("A25")
 @pytest.mark.parametrize("case", AFTER)
 def test_what_is_wrong_on_an_association_is_aborted_with_its_reason(peer: RawPeer, case: str) -> None:
     """D1, D3; PS3.8 9.3.8."""
@@ -186,6 +190,7 @@ def test_what_is_wrong_on_an_association_is_aborted_with_its_reason(peer: RawPee
     assert peer.receive() is None
 
 
+@claim("A30")
 def test_a_request_of_another_service_than_its_context_is_not_recognized(peer: RawPeer, core: Core) -> None:
     found = instances.data_set(SOPClassUID="1.2.840.10008.1.1")
     peer.associate(context(1, "1.2.840.10008.1.1", EXPLICIT))
@@ -199,6 +204,7 @@ def test_a_request_of_another_service_than_its_context_is_not_recognized(peer: R
     peer.release()
 
 
+@claim("A31")
 def test_requests_ahead_of_their_responses_are_answered_in_their_order(peer: RawPeer) -> None:
     peer.associate()
     peer.send(b"".join(echo(number) for number in range(1, 51)))

@@ -22,6 +22,7 @@ from gateway.config.access import AccessSettings
 from gateway.dimse.connections import MOST_WAITING
 from gateway.dimse.server import DimseServer
 from tests import instances
+from tests.conformance.claims import claim
 from tests.gateway.dimse.conftest import Serve, eventually
 from tests.raw_peer import COMMAND, EXPLICIT, LAST, RawPeer, command, context, echo, element, fragment, p_data, request
 
@@ -44,6 +45,7 @@ def hurried(settings: Settings, serve: Serve) -> Iterator[DimseServer]:
 BEGINNINGS = {"nothing": b"", "in the header": request()[:3], "in the request": request()[:100]}
 
 
+@claim("A26")
 @pytest.mark.parametrize("sent", BEGINNINGS.values(), ids=BEGINNINGS)
 def test_who_does_not_ask_in_time_is_closed(hurried: DimseServer, sent: bytes) -> None:
     """PS3.8 9.1.5: ARTIM."""
@@ -65,6 +67,7 @@ STALLS = {
 }
 
 
+@claim("A27")
 @pytest.mark.parametrize("sent", STALLS.values(), ids=STALLS)
 def test_who_stalls_on_an_association_is_aborted(hurried: DimseServer, sent: bytes) -> None:
     with RawPeer(hurried.address) as peer:
@@ -83,6 +86,7 @@ DRIPS = {
 }
 
 
+@claim("A29")
 @pytest.mark.parametrize("case", DRIPS)
 def test_what_drips_winds_up_no_clock(hurried: DimseServer, case: str) -> None:
     associated, sent = DRIPS[case]
@@ -100,6 +104,7 @@ def test_what_drips_winds_up_no_clock(hurried: DimseServer, case: str) -> None:
         assert start + step < len(sent), "it was never cut off"
 
 
+@claim("A28")
 def test_a_peer_that_does_not_read_is_cut_off(hurried: DimseServer) -> None:
     with RawPeer(hurried.address) as peer:
         peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
@@ -128,6 +133,7 @@ actions = ["echo"]
 """
 
 
+@claim("A7")
 def test_places_are_kept_for_peers_that_the_policy_names(settings: Settings, tmp_path: Path, serve: Serve) -> None:
     file = tmp_path / "policy.toml"
     file.write_text(POLICY)

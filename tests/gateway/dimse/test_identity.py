@@ -22,6 +22,7 @@ from gateway.config.access import AccessSettings
 from gateway.config.serving import HttpSettings
 from gateway.dimse.server import DimseServer
 from tests import instances
+from tests.conformance.claims import claim
 from tests.gateway.dimse.conftest import STUDY_ROOT_FIND, Serve
 from tests.gateway.dimse.test_retrieval import identifier, put
 from tests.issuer import Issuer
@@ -89,6 +90,7 @@ def found(association: Association) -> tuple[int, list[Dataset]]:
     return responses[-1][0].Status, [each for _, each in responses if each is not None]
 
 
+@claim("A12")
 def test_a_user_asks_with_what_the_user_may(server: DimseServer, core: Core) -> None:
     assert found(associate(server))[0] == 0x0124, "the workstation itself may not"
     status, matches = found(associate(server, shown(2, "ann", PASSWORD)))
@@ -99,12 +101,14 @@ def test_a_user_asks_with_what_the_user_may(server: DimseServer, core: Core) -> 
     assert PASSWORD not in written
 
 
+@claim("A13")
 def test_a_token_of_the_provider_speaks_for_whom_it_names(server: DimseServer, issuer: Issuer) -> None:
     status, matches = found(associate(server, shown(5, issuer.token(sub="eve", roles=["radiologist"]))))
     assert (status, len(matches)) == (0x0000, 1)
     assert associate(server, shown(5, issuer.token(aud="another"))).is_rejected
 
 
+@claim("A15")
 def test_a_positive_response_is_given_when_it_is_asked_for(server: DimseServer) -> None:
     association = associate(server, shown(2, "ann", PASSWORD, wants_answer=True))
     assert association.acceptor.user_identity is not None
@@ -114,6 +118,7 @@ def test_a_positive_response_is_given_when_it_is_asked_for(server: DimseServer) 
     association.release()
 
 
+@claim("A16")
 def test_who_shows_another_password_is_rejected_and_locked_out(server: DimseServer, core: Core) -> None:
     for _ in range(3):
         association = associate(server, shown(2, "ann", "wrong"))
@@ -125,11 +130,13 @@ def test_who_shows_another_password_is_rejected_and_locked_out(server: DimseServ
     assert "wrong" not in written
 
 
+@claim("A16")
 @pytest.mark.parametrize("token", ["not.a.token", "x" * 9000])
 def test_tokens_of_nobody_are_rejected(server: DimseServer, token: str) -> None:
     assert associate(server, shown(5, token)).is_rejected
 
 
+@claim("A17")
 @pytest.mark.parametrize("kind", [1, 3, 4])
 def test_kinds_that_prove_nothing_here_are_passed_over(server: DimseServer, kind: int) -> None:
     association = associate(server, shown(kind, "ann", wants_answer=True))
@@ -138,6 +145,7 @@ def test_kinds_that_prove_nothing_here_are_passed_over(server: DimseServer, kind
     assert found(association)[0] == 0x0124, "as the AE that it is"
 
 
+@claim("A14")
 def test_a_user_does_not_make_up_for_an_ae_that_nobody_knows(server: DimseServer) -> None:
     assert associate(server, shown(2, "ann", PASSWORD), calling="ELSEWHERE").is_rejected
 

@@ -35,6 +35,7 @@ from gateway.dimse.server import DimseServer
 from storage.dicom import file_meta
 from storage.dicom.limits import Limits
 from tests import instances, raw_peer
+from tests.conformance.claims import claim
 from tests.gateway.dimse.conftest import eventually
 from tests.gateway.dimse.test_reader import by_pynetdicom, cut
 from tests.gateway.http.conftest import Authority
@@ -275,6 +276,7 @@ ASKING = Request(FIND, 0, 0, [3, -1], [False])
 ECHOING = Request(ECHO, 0, 0, [], [True])
 
 
+@claim("A4")
 @settings(max_examples=60, deadline=None)
 @given(
     max_pdu_bytes=st.one_of(st.sampled_from((4096, 16_384, 131_072, 1 << 20, ANY_LENGTH)), st.integers(4096, 1 << 20)),

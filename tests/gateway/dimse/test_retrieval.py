@@ -30,6 +30,7 @@ from gateway.context import command_line
 from gateway.dimse.server import DimseServer
 from storage.dicom import identifiers as ids
 from tests import instances
+from tests.conformance.claims import claim
 from tests.gateway.dimse.conftest import Serve
 
 MAIN = ids.Tenant("main")
@@ -170,6 +171,7 @@ def uids(found: list[Dataset]) -> set[str]:
 # C-MOVE
 
 
+@claim("M10")
 def test_a_study_goes_to_its_destination(server: DimseServer, core: Core, listening: Destination) -> None:
     stored = study_of(core)
     study_of(core)
@@ -185,6 +187,7 @@ def test_a_study_goes_to_its_destination(server: DimseServer, core: Core, listen
     assert event.assoc.requestor.ae_title == "GATEWAY"
 
 
+@claim("M1")
 @pytest.mark.parametrize("level", ["PATIENT", "STUDY", "SERIES", "IMAGE"])
 def test_every_level_of_the_patient_root(server: DimseServer, core: Core, listening: Destination, level: str) -> None:
     one, other = study_of(core, 2, PatientID="A"), study_of(core, 1, PatientID="A")
@@ -208,6 +211,7 @@ def test_every_level_of_the_patient_root(server: DimseServer, core: Core, listen
     assert uids(listening.received) == uids(expected)
 
 
+@claim("M3")
 def test_lists_of_uids_are_taken_at_every_level(server: DimseServer, core: Core, listening: Destination) -> None:
     one, other = study_of(core, 3), study_of(core, 1)
     wanted = identifier("STUDY", StudyInstanceUID=[one[0].StudyInstanceUID, other[0].StudyInstanceUID, "1.2.3"])
@@ -233,6 +237,7 @@ def test_another_patients_study_is_not_found_in_the_patient_root(
     assert listening.received == []
 
 
+@claim("M2")
 @pytest.mark.parametrize(
     ("keys", "model"),
     [
@@ -253,6 +258,7 @@ def test_identifiers_that_do_not_fit_are_refused(server: DimseServer, keys: Any,
     assert last.ErrorComment
 
 
+@claim("M4")
 def test_of_two_patients_with_one_id_the_issuer_tells_which(server: DimseServer, core: Core) -> None:
     (here,) = study_of(core, 1, PatientID="P1", IssuerOfPatientID="HERE")
     (there,) = study_of(core, 1, PatientID="P1", IssuerOfPatientID="THERE")
@@ -264,6 +270,7 @@ def test_of_two_patients_with_one_id_the_issuer_tells_which(server: DimseServer,
     assert last.Status == 0xA900
 
 
+@claim("M9")
 def test_who_may_not_read_does_not_learn_which_destinations_there_are(
     settings: Settings, tmp_path: Path, serve: Serve
 ) -> None:
@@ -280,12 +287,14 @@ def test_who_may_not_read_does_not_learn_which_destinations_there_are(
         core.close()
 
 
+@claim("M8")
 def test_a_destination_that_nobody_knows(server: DimseServer, core: Core) -> None:
     (stored,) = study_of(core, 1)
     ((last, _),) = move(server, identifier("STUDY", StudyInstanceUID=stored.StudyInstanceUID), to="ELSEWHERE")
     assert last.Status == 0xA801
 
 
+@claim("M8")
 def test_a_destination_may_be_for_some_alone(server: DimseServer, core: Core, listening: Destination) -> None:
     (stored,) = study_of(core, 1)
     wanted = identifier("STUDY", StudyInstanceUID=stored.StudyInstanceUID)
@@ -302,6 +311,7 @@ def test_a_destination_that_is_not_there(server: DimseServer, core: Core) -> Non
     assert set(failed.FailedSOPInstanceUIDList) == uids(stored)
 
 
+@claim("M16")
 def test_failures_and_warnings_of_the_destination_are_counted(
     server: DimseServer, core: Core, listening: Destination
 ) -> None:
@@ -314,6 +324,7 @@ def test_failures_and_warnings_of_the_destination_are_counted(
     assert failed.FailedSOPInstanceUIDList == stored[1].SOPInstanceUID
 
 
+@claim("M11")
 def test_a_sub_operation_whose_association_breaks_is_tried_again(
     server: DimseServer, core: Core, listening: Destination
 ) -> None:
@@ -333,6 +344,7 @@ def test_a_sub_operation_whose_association_breaks_is_tried_again(
     assert uids(listening.received) == uids(stored)
 
 
+@claim("M12")
 def test_a_destination_that_dies_for_good_leaves_the_rest_failed(
     server: DimseServer, core: Core, listening: Destination
 ) -> None:
@@ -351,6 +363,7 @@ def test_a_destination_that_dies_for_good_leaves_the_rest_failed(
     assert len(failed.FailedSOPInstanceUIDList) == 3
 
 
+@claim("M15")
 def test_a_move_is_cancelled_between_two_sub_operations(
     server: DimseServer, core: Core, listening: Destination
 ) -> None:
@@ -374,6 +387,7 @@ def test_a_move_is_cancelled_between_two_sub_operations(
     assert last.NumberOfRemainingSuboperations + last.NumberOfCompletedSuboperations == 6
 
 
+@claim("M14")
 def test_pending_responses_come_while_the_destination_takes_its_time(
     server: DimseServer, core: Core, listening: Destination
 ) -> None:
@@ -401,6 +415,7 @@ def image(**attributes: Any) -> Dataset:
     )
 
 
+@claim("M6")
 @pytest.mark.parametrize("stored_in", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian])
 @pytest.mark.parametrize("taken", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
 def test_native_instances_go_in_what_the_peer_takes(
@@ -414,6 +429,7 @@ def test_native_instances_go_in_what_the_peer_takes(
     assert received.PatientName == stored.PatientName
 
 
+@claim("M5", "M6")
 @pytest.mark.parametrize("stored_in", [RLELossless, JPEGLSLossless, JPEG2000Lossless])
 def test_compressed_instances_go_as_they_are_or_without_compression(
     server: DimseServer, core: Core, listening: Destination, stored_in: str
@@ -434,6 +450,7 @@ def test_compressed_instances_go_as_they_are_or_without_compression(
     assert (plain.pixel_array == CT_PIXELS).all()
 
 
+@claim("M7")
 def test_what_cannot_be_made_for_the_peer_fails_alone(server: DimseServer, core: Core) -> None:
     stored = study_of(core, 1)
     report = put(core, instances.data_set(
@@ -450,6 +467,7 @@ def test_what_cannot_be_made_for_the_peer_fails_alone(server: DimseServer, core:
 # C-GET
 
 
+@claim("A9", "M13")
 def test_a_study_comes_back_over_its_own_association(server: DimseServer, core: Core) -> None:
     stored = study_of(core, 4)
     found, received = get(server, identifier("STUDY", StudyInstanceUID=stored[0].StudyInstanceUID))
@@ -470,6 +488,7 @@ def test_what_the_requestor_does_not_take_is_counted(server: DimseServer, core: 
     assert (found[-1][0].Status, *counts(found[-1][0])) == (0xB000, 1, 1, 1)
 
 
+@claim("M15")
 def test_a_get_is_cancelled(server: DimseServer, core: Core) -> None:
     stored = study_of(core, 5)
 

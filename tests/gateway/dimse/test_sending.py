@@ -25,6 +25,7 @@ from storage.dicom.identifiers import StudyUid, Tenant
 from storage.dicom.matching import EVERYTHING
 from storage.index.questions import Target
 from tests import instances
+from tests.conformance.claims import claim
 from tests.gateway.dimse.conftest import Serve
 
 MR = "1.2.840.10008.5.1.4.1.1.4"
@@ -87,6 +88,7 @@ def results(association: Association) -> dict[str, int]:
     return {str(each.abstract_syntax): int(each.result or 0) for each in association.rejected_contexts}
 
 
+@claim("A18")
 def test_only_its_sop_classes_and_transfer_syntaxes_are_agreed_on(bounded: Bounded) -> None:
     server, _ = bounded(
         'sop_classes = ["CTImageStorage"]\ntransfer_syntaxes = ["1.2.840.10008.1.2.1", "JPEGLosslessSV1"]'
@@ -144,6 +146,7 @@ def test_what_it_may_not_send_it_may_still_get(bounded: Bounded) -> None:
     assert len(list(core.archive.objects.list(""))) == 1
 
 
+@claim("A18")
 def test_an_instance_beyond_its_size_is_refused_and_the_next_one_is_not(bounded: Bounded) -> None:
     server, core = bounded("max_instance_bytes = 100_000")
     large = instances.data_set(PixelData=bytes(200_000), Rows=400, Columns=250)
@@ -173,6 +176,7 @@ def test_other_content_under_a_known_uid_is_taken_as_its_bounds_say(bounded: Bou
         association.release()
 
 
+@claim("A18")
 def test_what_comes_faster_waits_and_nobody_else_does(bounded: Bounded) -> None:
     server, _ = bounded("max_bytes_per_s = 100_000")
     data_set = instances.data_set(PixelData=bytes(400_000), Rows=500, Columns=400)

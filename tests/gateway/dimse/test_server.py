@@ -24,6 +24,7 @@ from gateway.config.auditing import SyslogSettings
 from gateway.dimse.server import DimseServer
 from storage.dicom.file_meta import IMPLEMENTATION_CLASS_UID
 from tests import instances
+from tests.conformance.claims import claim
 from tests.gateway.dimse.conftest import Engine, Serve, eventually, find, with_engines
 from tests.raw_peer import EXPLICIT, LAST, RawPeer, command, context, element, fragment, p_data
 
@@ -51,6 +52,7 @@ def with_policy(settings: Settings, tmp_path: Path, text: str) -> Settings:
     return settings.model_copy(update={"access": AccessSettings(policy_file=file)})
 
 
+@claim("V1")
 def test_an_echo_is_answered_and_audited(server: DimseServer, core: Core) -> None:
     association = associate(server)
     assert association.send_c_echo().Status == 0x0000
@@ -65,6 +67,7 @@ def test_an_echo_is_answered_and_audited(server: DimseServer, core: Core) -> Non
     )
 
 
+@claim("A1")
 def test_another_called_ae_title_is_rejected_and_audited(server: DimseServer, core: Core) -> None:
     association = associate(server, called="SOMEBODY")
     assert association.is_rejected
@@ -75,6 +78,7 @@ def test_another_called_ae_title_is_rejected_and_audited(server: DimseServer, co
     eventually(lambda: details(core)[-1:] == ["called AE title not recognised"])
 
 
+@claim("A2")
 def test_an_unknown_calling_ae_title_is_rejected_and_audited(settings: Settings, tmp_path: Path, serve: Serve) -> None:
     policy = '[[principal]]\nname = "ct"\nkind = "ae"\nae_title = "CT1"\nactions = ["echo"]\n'
     core = assembly.build(with_policy(settings, tmp_path, policy), "test")
@@ -93,6 +97,7 @@ def test_an_unknown_calling_ae_title_is_rejected_and_audited(settings: Settings,
     core.close()
 
 
+@claim("V2")
 def test_an_echo_without_the_permission_is_not_authorized(settings: Settings, tmp_path: Path, serve: Serve) -> None:
     policy = '[[principal]]\nname = "ct"\nkind = "ae"\nae_title = "CT1"\nactions = ["store"]\n'
     core = assembly.build(with_policy(settings, tmp_path, policy), "test")
@@ -103,6 +108,7 @@ def test_an_echo_without_the_permission_is_not_authorized(settings: Settings, tm
     core.close()
 
 
+@claim("V3")
 def test_an_association_that_cannot_be_audited_is_rejected(settings: Settings, tmp_path: Path, serve: Serve) -> None:
     policy = '[[principal]]\nname = "ct"\nkind = "ae"\nae_title = "CT1"\nactions = ["echo"]\n'
     core = assembly.build(with_policy(settings, tmp_path, policy), "test")
@@ -116,6 +122,7 @@ def test_an_association_that_cannot_be_audited_is_rejected(settings: Settings, t
     core.close()
 
 
+@claim("A6")
 def test_more_associations_than_allowed_are_rejected(settings: Settings, serve: Serve) -> None:
     dimse = settings.dimse.model_copy(update={"max_associations": 1})
     core = assembly.build(settings.model_copy(update={"dimse": dimse}), "test")
@@ -156,6 +163,7 @@ def test_two_servers_accept_on_one_socket(core: Core) -> None:
     second.stop(1.0)
 
 
+@claim("A23")
 @pytest.mark.parametrize("kind", [b"\x01", b"\x04"])
 def test_a_pdu_longer_than_any_allowed_is_aborted(server: DimseServer, kind: bytes) -> None:
     with socket.create_connection(server.address, timeout=10) as connection:

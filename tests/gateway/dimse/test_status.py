@@ -14,6 +14,7 @@ from gateway.dimse.commands import Element
 from gateway.imaging.errors import ImagingError
 from gateway.services.ingest import Identified
 from storage.errors import AnnouncedOtherwise, MissingAttribute, StorageError, StorageUnavailable
+from tests.conformance.claims import claim
 
 
 def leaves(root: type[Exception]) -> Iterator[type[Exception]]:
@@ -57,6 +58,7 @@ def test_an_identified_failure_is_answered_for_its_cause() -> None:
     assert status.of_store(error, RequestId("r")).status == 0xA700
 
 
+@claim("B1")
 def test_the_error_comment_is_short_plain_and_of_one_value() -> None:
     answer = status.of_store(MissingAttribute({"0020000D": "(0020,000D) \\ é " + "x" * 100}), RequestId("r"))
     comment = str(answer.elements[Element.ERROR_COMMENT])

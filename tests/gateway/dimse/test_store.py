@@ -24,6 +24,7 @@ from storage.index.arrivals import Conflict, Conflicts
 from storage.index.questions import Target
 from storage.index.stored import Located
 from tests import instances
+from tests.conformance.claims import claim
 from tests.gateway.dimse.conftest import Engine, Serve, eventually, with_engines
 from tests.raw_scu import RawScu
 
@@ -47,6 +48,7 @@ def scu(server: DimseServer) -> Iterator[RawScu]:
         yield opened
 
 
+@claim("B2")
 def test_an_instance_is_kept_byte_for_byte_and_findable(scu: RawScu, core: Core) -> None:
     found = instances.data_set()
     sent = instances.encode(found)
@@ -73,6 +75,7 @@ def test_many_instances_of_one_association_are_kept(scu: RawScu, core: Core) -> 
     assert len(located(core, study)) == 5
 
 
+@claim("B3")
 def test_sending_again_succeeds_and_keeps_one(scu: RawScu, core: Core) -> None:
     found = instances.data_set()
     for _ in range(2):
@@ -82,6 +85,7 @@ def test_sending_again_succeeds_and_keeps_one(scu: RawScu, core: Core) -> None:
     kept(core, found.StudyInstanceUID)
 
 
+@claim("X4")
 @pytest.mark.parametrize("sop_class_uid", ["1.2.840.113619.4.30", "1.2.840.10008.5.1.4.1.1.9999"])
 def test_private_and_unknown_sop_classes_are_stored(server: DimseServer, core: Core, sop_class_uid: str) -> None:
     found = instances.data_set(SOPClassUID=sop_class_uid)
@@ -92,6 +96,7 @@ def test_private_and_unknown_sop_classes_are_stored(server: DimseServer, core: C
     assert kept(core, found.StudyInstanceUID)
 
 
+@claim("B11")
 def test_a_data_set_that_cannot_be_read_is_not_understood(scu: RawScu, core: Core) -> None:
     found = instances.data_set()
     response = scu.store(found.SOPInstanceUID, instances.encode(found)[:-3])
@@ -109,6 +114,7 @@ def test_a_missing_uid_is_named(scu: RawScu) -> None:
     assert response.OffendingElement == 0x0020000D
 
 
+@claim("B9")
 def test_another_instance_than_the_command_set_says_does_not_match(scu: RawScu) -> None:
     found = instances.data_set()
     response = scu.store("1.2.3.4.5", instances.encode(found))
@@ -117,6 +123,7 @@ def test_another_instance_than_the_command_set_says_does_not_match(scu: RawScu) 
     assert response.OffendingElement == 0x00080018
 
 
+@claim("B10")
 def test_another_sop_class_than_the_context_does_not_match(scu: RawScu) -> None:
     found = instances.data_set()
     response = scu.store(found.SOPInstanceUID, instances.encode(found), sop_class_uid="1.2.840.10008.5.1.4.1.1.4")
@@ -130,6 +137,7 @@ def test_a_request_without_a_data_set_is_not_understood(scu: RawScu) -> None:
     assert response.Status == 0xC000
 
 
+@claim("B5")
 @pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
 def test_an_invalid_instance_uid_is_refused(scu: RawScu) -> None:
     found = instances.data_set()
@@ -144,6 +152,7 @@ def test_a_request_without_an_instance_uid_aborts(scu: RawScu) -> None:
     assert scu.association.is_aborted
 
 
+@claim("B8")
 def test_an_instance_that_is_too_long_is_out_of_resources(scu: RawScu, core: Core) -> None:
     found = instances.data_set(PixelData=bytes(core.spool.max_bytes))
     response = scu.store(found.SOPInstanceUID, instances.encode(found))
@@ -179,6 +188,7 @@ def test_stopping_midway_leaves_nothing(core: Core, serve: Serve) -> None:
         assert list(core.spool.directory.iterdir()) == []
 
 
+@claim("B7")
 def test_a_store_that_is_down_is_out_of_resources(core: Core, serve: Serve) -> None:
     def down(*_: Any, **__: Any) -> None:
         raise StorageUnavailable("the bucket does not answer")
@@ -193,6 +203,7 @@ def test_a_store_that_is_down_is_out_of_resources(core: Core, serve: Serve) -> N
     assert list(core.spool.directory.iterdir()) == []
 
 
+@claim("B7")
 def test_an_index_that_is_down_after_the_object_was_written_is_out_of_resources(core: Core, serve: Serve) -> None:
     def down(*_: Any, **__: Any) -> None:
         raise StorageUnavailable("the index does not answer")
@@ -211,6 +222,7 @@ def test_an_index_that_is_down_after_the_object_was_written_is_out_of_resources(
     assert list(core.spool.directory.iterdir()) == []
 
 
+@claim("B13")
 def test_a_defect_is_a_processing_failure(core: Core, serve: Serve) -> None:
     def defect(*_: Any, **__: Any) -> None:
         raise KeyError("Doe^Jane")
@@ -224,6 +236,7 @@ def test_a_defect_is_a_processing_failure(core: Core, serve: Serve) -> None:
     assert "Doe" not in str(response.ErrorComment)
 
 
+@claim("B12")
 def test_a_known_uid_in_another_study_is_quarantined(scu: RawScu) -> None:
     found = instances.data_set()
     assert scu.store(found.SOPInstanceUID, instances.encode(found))
@@ -233,6 +246,7 @@ def test_a_known_uid_in_another_study_is_quarantined(scu: RawScu) -> None:
     assert response.Status == 0xC001
 
 
+@claim("B4")
 def test_other_content_is_a_duplicate_where_the_tenant_keeps_the_first(core: Core, serve: Serve) -> None:
     rejecting = dataclasses.replace(
         core, ingest=IngestService(core.archive, core.door, core.limits, Conflicts(Conflict.REJECT), core.room)
@@ -246,6 +260,7 @@ def test_other_content_is_a_duplicate_where_the_tenant_keeps_the_first(core: Cor
     assert response.Status == 0x0111
 
 
+@claim("B6")
 @pytest.mark.parametrize(
     ("actions", "scope", "expected"),
     [

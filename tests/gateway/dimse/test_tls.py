@@ -21,6 +21,7 @@ from gateway.config.serving import DestinationSettings
 from gateway.dimse.server import DimseServer
 from gateway.dimse.wire import Lost, Wire
 from tests import instances
+from tests.conformance.claims import claim
 from tests.gateway.dimse.conftest import Serve
 from tests.gateway.dimse.test_retrieval import identifier, move, put
 from tests.gateway.http.conftest import Authority
@@ -67,6 +68,7 @@ def echo(server: DimseServer, context: ssl.SSLContext | None, calling: str = "CT
     return None if found is None else int(found)
 
 
+@claim("A19", "A21")
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_an_instance_comes_over_tls_as_it_was_sent(
     settings: Settings, authority: Authority, serve: Serve, version: ssl.TLSVersion
@@ -93,6 +95,7 @@ def test_an_instance_comes_over_tls_as_it_was_sent(
         core.close()
 
 
+@claim("A19")
 def test_old_versions_and_other_ciphers_are_refused(settings: Settings, authority: Authority, serve: Serve) -> None:
     core = assembly.build(with_tls(settings, authority), "test")
     try:
@@ -107,6 +110,7 @@ def test_old_versions_and_other_ciphers_are_refused(settings: Settings, authorit
         core.close()
 
 
+@claim("A20")
 def test_a_client_has_to_show_a_certificate_of_the_authority(
     settings: Settings, authority: Authority, serve: Serve, tmp_path: Path
 ) -> None:
@@ -125,6 +129,7 @@ def test_a_client_has_to_show_a_certificate_of_the_authority(
         core.close()
 
 
+@claim("A21")
 def test_an_ae_title_is_not_enough_where_the_policy_asks_for_a_certificate(
     settings: Settings, authority: Authority, serve: Serve, tmp_path: Path
 ) -> None:
@@ -163,6 +168,7 @@ def test_a_handshake_that_does_not_come_to_its_end_holds_nobody_up(
         core.close()
 
 
+@claim("K1")
 def test_a_destination_may_want_tls_and_a_certificate_of_ours(
     settings: Settings, authority: Authority, serve: Serve
 ) -> None:

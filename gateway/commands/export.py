@@ -16,8 +16,9 @@ from gateway.commands.administration import administrator, opened
 from gateway.commands.arguments import Commands, checked, with_bucket, with_config, with_json
 from gateway.commands.view import imaging_pool, shown_by
 from gateway.config import InvalidSettings, Settings
+from gateway.dimse import destinations
 from gateway.dimse.exported import StoragePeer
-from gateway.dimse.requesting import SCHEME, Address
+from gateway.dimse.requesting import SCHEME
 from gateway.exporting.buckets import Bucket
 from gateway.exporting.files import Folder, Zip
 from gateway.exporting.items import Target
@@ -46,7 +47,8 @@ def add(commands: Commands) -> None:
         "--to",
         required=True,
         metavar="TARGET",
-        help="a directory, FILE.zip, s3://BUCKET/PREFIX, or a peer: dicom://AET@HOST:PORT",
+        help="a directory, FILE.zip, s3://BUCKET/PREFIX, or a peer: dicom://AET@HOST:PORT, or "
+        "dicom://AET of dimse.destinations",
     )
     parser.add_argument(
         "--study", action="append", default=[], type=checked(ids.study_uid), metavar="UID", help="a study; may be "
@@ -128,7 +130,7 @@ def _selection(options: argparse.Namespace) -> Selection:
 def _target(settings: Settings, options: argparse.Namespace) -> Target:
     to, fsync = options.to, settings.storage.fsync
     if to.startswith(_PEER):
-        return StoragePeer(Address.of(to), settings.dimse)
+        return StoragePeer(destinations.given(settings.dimse, to), settings.dimse)
     if to.startswith(_S3):
         return _bucket(settings, options)
     path = Path(to)

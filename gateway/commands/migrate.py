@@ -12,16 +12,17 @@ from functools import partial
 from pathlib import Path
 from typing import TextIO
 
-from gateway import assembly, certificates, config
+from gateway import assembly, config
 from gateway.access.actions import Action
 from gateway.access.throttle import Pace
 from gateway.commands import terminal
 from gateway.commands.arguments import Commands, checked, positive, with_config, with_json
 from gateway.config import InvalidSettings, Settings
-from gateway.config.serving import DestinationSettings
 from gateway.context import Caller, Source, command_line
+from gateway.dimse import destinations
 from gateway.dimse.asking import Conditions, NotAnswered, RemoteArchive
-from gateway.dimse.requesting import SCHEME, Address, NotAssociated
+from gateway.dimse.destinations import Destination
+from gateway.dimse.requesting import Address, NotAssociated
 from gateway.errors import GatewayError
 from gateway.importing import journal as places
 from gateway.migrating.journal import Journal
@@ -47,7 +48,13 @@ def add(commands: Commands) -> None:
         "again, the command goes on where it was, and fetches what has come to the old archive since. Exit status 1 "
         "when something is missing.",
     )
-    parser.add_argument("--from", dest="peer", required=True, metavar="AET@HOST:PORT", help="the old archive")
+    parser.add_argument(
+        "--from",
+        dest="peer",
+        required=True,
+        metavar="AET@HOST:PORT",
+        help="the old archive; AET alone is one of dimse.destinations, over TLS if it is so there",
+    )
     parser.add_argument(
         "--by",
         type=By,
@@ -77,8 +84,6 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--patience", type=float, default=600.0, metavar="SECONDS", help="how long one answer may take to come (600)"
     )
-    parser.add_argument("--tls", action="store_true", help="over TLS")
-    parser.add_argument("--tls-ca-file", type=Path, metavar="FILE", help="authorities of its certificate, PEM")
     parser.add_argument("--dry-run", action="store_true", help="list and count, fetch nothing")
     parser.add_argument("--journal", type=Path, metavar="FILE", help="note here what is done")
     parser.add_argument("--anew", action="store_true", help="forget what an earlier run has done")
@@ -92,8 +97,8 @@ def add(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> int:
     """Migrate."""
     settings = config.load(options.config)
-    given = options.peer if "://" in options.peer else f"{SCHEME}://{options.peer}"
-    address = Address.of(given)
+    peer = destinations.given(settings.dimse, options.peer)
+    address = peer.address
     _check(settings, options, address)
     wanted = _wanted(options)
     path = options.journal or _journal(settings, options.tenant, address)
@@ -110,7 +115,7 @@ def run(options: argparse.Namespace) -> int:
         core = assembly.build(settings, "migrate")
         held.callback(core.close)
         spool = Spool(directory, settings.storage.spool_memory_bytes, settings.storage.max_instance_bytes)
-        asked = partial(RemoteArchive, address, _conditions(settings, options, address, core), spool)
+        asked = partial(RemoteArchive, address, _conditions(settings, options, peer, core), spool)
         ours = command_line("migrate")
         source = Source("migrate", address.host, address.ae_title, settings.dimse.ae_title)
         decision = core.door.enter_by_itself(
@@ -184,14 +189,8 @@ def _wanted(options: argparse.Namespace) -> Wanted:
     return Wanted(options.since, options.until, tuple(options.study), keys)
 
 
-def _conditions(settings: Settings, options: argparse.Namespace, address: Address, core: assembly.Core) -> Conditions:
-    peer = DestinationSettings(
-        host=address.host,
-        port=address.port,
-        tls=options.tls or bool(options.tls_ca_file),
-        tls_ca_file=options.tls_ca_file,
-    )
-    found = Conditions(settings.dimse, core.limits, certificates.to_peer(settings.dimse, peer), options.patience)
+def _conditions(settings: Settings, options: argparse.Namespace, peer: Destination, core: assembly.Core) -> Conditions:
+    found = Conditions(settings.dimse, core.limits, peer.tls, options.patience)
     if options.max_rate is None:
         return found
     return replace(found, pause_s=partial(Pace().pause_s, "migrate", per_s=options.max_rate * _MB))

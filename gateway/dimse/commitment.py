@@ -9,22 +9,20 @@ from __future__ import annotations
 
 import io
 import logging
-import ssl
 import time
 from collections.abc import Generator
 
 from pydicom.dataset import Dataset
 
-from gateway import certificates
 from gateway.assembly import Core
 from gateway.config import InvalidSettings
-from gateway.dimse import answers, contexts, requesting, status
+from gateway.dimse import answers, contexts, destinations, requesting, status
 from gateway.dimse.association import Association, Exchange
 from gateway.dimse.commands import Command, Element, Field
 from gateway.dimse.ending import Ended
 from gateway.dimse.messages import Message
 from gateway.dimse.reader import MAX_ACTION_BYTES
-from gateway.dimse.requesting import Address, NotAssociated, Proposal
+from gateway.dimse.requesting import NotAssociated, Proposal
 from gateway.dimse.sending import PLAIN
 from gateway.dimse.status import Response
 from gateway.errors import GatewayError, InvalidRequest
@@ -107,32 +105,34 @@ def tell_all(core: Core) -> None:
     for untold, result in core.commitment.untold(time.time()):
         if untold.tell in gone:
             continue
-        known = core.settings.dimse.destinations.get(untold.tell)
-        if known is None:
+        if untold.tell not in core.settings.dimse.destinations:
             detail = f"{untold.tell} is none of dimse.destinations, so it cannot be told"
             _log.warning("commitment %s: %s", untold.transaction_uid, detail)
             core.commitment.told(untold.tenant, untold.transaction_uid, detail)
             continue
-        address = Address(untold.tell, known.host, known.port)
         try:
-            tls = certificates.to_peer(core.settings.dimse, known)
-            done = _told_anew(core, address, tls, untold.transaction_uid, result)
+            done = _told_anew(core, untold.tell, untold.transaction_uid, result)
         except (NotAssociated, Ended, InvalidSettings) as error:
-            _log.warning("commitment %s: %s was not told: %s", untold.transaction_uid, address, error)
+            _log.warning("commitment %s: %s was not told: %s", untold.transaction_uid, untold.tell, error)
             gone.add(untold.tell)
             continue
         if done:
             core.commitment.told(untold.tenant, untold.transaction_uid, f"{untold.tell} over an association of ours")
 
 
-def _told_anew(core: Core, address: Address, tls: ssl.SSLContext | None, transaction_uid: str, result: Result) -> bool:
-    """Tell over a new association, in which we have the role of the SCP (PS3.4 J.3.3). Raises NotAssociated, Ended."""
+def _told_anew(core: Core, ae_title: str, transaction_uid: str, result: Result) -> bool:
+    """Tell over a new association, in which we have the role of the SCP (PS3.4 J.3.3).
+
+    Raises NotAssociated, Ended, InvalidSettings.
+    """
+    peer = destinations.of_settings(core.settings.dimse, ae_title)
+    assert peer is not None
     proposals = [Proposal(contexts.STORAGE_COMMITMENT, PLAIN, as_scp=True)]
-    with requesting.associate(address, proposals, core.settings.dimse, tls) as requested:
+    with requesting.associate(peer.address, proposals, core.settings.dimse, peer.tls) as requested:
         for context in requested.contexts.values():
             own_title = core.settings.dimse.ae_title
             return _told(requested.exchange, context.id, context.transfer_syntax, transaction_uid, result, own_title)
-    raise NotAssociated(f"the peer {address} does not take reports of storage commitment")
+    raise NotAssociated(f"the peer {peer.address} does not take reports of storage commitment")
 
 
 def _told(

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from io import BufferedRandom
 
 from gateway.config.serving import DimseSettings
+from gateway.dimse.destinations import Destination
 from gateway.dimse.ending import Ended
-from gateway.dimse.requesting import Address, NotAssociated
+from gateway.dimse.requesting import NotAssociated
 from gateway.dimse.sending import Kind, Sender, is_stored
 from gateway.exporting.items import ExportError, Item, NotExported, Put
 
@@ -17,8 +18,8 @@ class StoragePeer:
 
     at_once = 1
 
-    def __init__(self, address: Address, settings: DimseSettings) -> None:
-        self._sender = Sender(address, settings)
+    def __init__(self, peer: Destination, settings: DimseSettings) -> None:
+        self._sender = Sender(peer.address, settings, peer.tls)
 
     def begin(self, items: Sequence[Item]) -> None:
         """See Target."""

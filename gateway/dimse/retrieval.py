@@ -12,15 +12,14 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import groupby
 
-from gateway import certificates
 from gateway.access.actions import Action
 from gateway.assembly import Core
-from gateway.dimse import contexts, identifiers, pdus, sending, status
+from gateway.dimse import contexts, destinations, identifiers, pdus, sending, status
 from gateway.dimse.association import Association
 from gateway.dimse.commands import Element
 from gateway.dimse.ending import Aborted, Ended
 from gateway.dimse.messages import Extension, Message
-from gateway.dimse.requesting import Address, NotAssociated
+from gateway.dimse.requesting import NotAssociated
 from gateway.dimse.sending import Originator, Sender
 from gateway.dimse.status import Response
 from gateway.dimse.suboperations import SubOperations
@@ -59,20 +58,17 @@ class MoveHandler:
         | ``0xC000``, ``0xC001`` Unable to process; the identifier cannot be read
         """
         title = message.command.text(Element.MOVE_DESTINATION)
-        destination = self._core.settings.dimse.destinations.get(title)
-        caller = association.peer.caller
-        if destination is not None and destination.callers is not None:
-            destination = destination if caller.source.calling_ae_title in destination.callers else None
+        written = self._core.settings.dimse.destinations.get(title)
+        caller = association.peer.caller.source.calling_ae_title
+        known = written is not None and (written.callers is None or caller in written.callers)
 
         def moved(service: RetrieveService, instances: Sequence[Located]) -> Generator[Response, None, None]:
             dimse = self._core.settings.dimse
-            assert destination is not None
-            sender = Sender(
-                Address(title, destination.host, destination.port), dimse, certificates.to_peer(dimse, destination)
-            )
+            peer = destinations.of_settings(dimse, title)
+            assert peer is not None
+            sender = Sender(peer.address, dimse, peer.tls)
             return _Moving(service, association, message, sender).run(instances)
 
-        known = destination is not None
         yield from _answered(self._core, association, message, moved, (f"to {title}",), destination_known=known)
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz import dimse
+from tests.programs import in_ci
 
-SECONDS = float(os.environ.get("FUZZ_SECONDS", "8"))
+SECONDS = float(os.environ.get("FUZZ_SECONDS", "60" if in_ci() else "8"))
 
 
 def test_broken_sessions_are_answered_or_closed_and_leave_nothing(tmp_path: Path) -> None:

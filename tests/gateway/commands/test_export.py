@@ -7,11 +7,12 @@ import hashlib
 import io
 import json
 import os
+import socket
 import subprocess
 import time
 import zipfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from storage.dicom.attributes import Level
 from storage.index.questions import Search
 from storage.objects.s3 import S3Settings
 from tests.gateway.commands.conftest import MAIN, Site
+from tests.gateway.http.conftest import Authority
 from tests.instances import uid
 from tests.ports import free_port
 from tests.programs import has_program, need_program
@@ -360,6 +362,30 @@ def test_a_peer_is_sent_what_the_view_shows_and_the_manifest_is_told(site: Site,
     assert {each.SOPInstanceUID for each in received.values()} == {each["SOPInstanceUID"] for each in sent["instances"]}
     assert names_nobody(stored, *files(tmp_path / "peer").values(), (tmp_path / "sent.json").read_bytes())
     assert not list((tmp_path / "data" / "spool").glob("export-*"))
+
+
+@need_program("storescp", "dcmtk")
+def test_a_peer_of_the_settings_is_sent_to_over_tls(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study(site)
+    authority, port, folder = Authority(tmp_path), free_port(), tmp_path / "peer"
+    certificate, key = authority.issue("peer")
+    folder.mkdir()
+    secured = {"host": "localhost", "port": port, "tls": True, "tls_ca_file": str(authority.file)}
+    monkeypatch.setenv("GATEWAY_DIMSE__DESTINATIONS", json.dumps({"RESEARCH": secured}))
+    command = ["storescp", "+tls", str(key), str(certificate), "-ic", "+xa", "-od", str(folder), str(port)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            deadline = time.monotonic() + 20
+            while True:
+                with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                    break
+                assert time.monotonic() < deadline, "storescp did not start"
+            found = export(site, "dicom://RESEARCH", "--manifest", str(tmp_path / "sent.json"))
+        finally:
+            process.terminate()
+    assert found["instances"] == len(list(folder.iterdir())) > 0
 
 
 @need_program("storescp", "dcmtk")

@@ -35,6 +35,7 @@ from storage.index.questions import Target
 from tests import instances
 from tests.conformance.claims import claim
 from tests.gateway.dimse.conftest import Serve
+from tests.gateway.http.conftest import Authority
 
 MAIN = ids.Tenant("main")
 
@@ -316,7 +317,8 @@ def test_a_peer_that_is_not_there_ends_it_with_a_word(
 @pytest.mark.parametrize(
     ("given", "fault"),
     [
-        (["--from", "OLD"], "a peer is dicom://AET@HOST:PORT"),
+        (["--from", "OLD"], "a peer is AET@HOST:PORT, or the AE title of one of dimse.destinations"),
+        (["--from", "OLD@127.0.0.1"], "a peer is dicom://AET@HOST:PORT"),
         (["--from", "OLD@127.0.0.1:9", "--where=Nonsense=1"], "--where Nonsense"),
         (["--from", "OLD@127.0.0.1:9", "--at-once=99"], "--at-once: 1 to 16"),
         (["--from", "OLD@127.0.0.1:9", "--max-rate=0"], "--max-rate: more than 0"),
@@ -355,12 +357,12 @@ def test_outside_of_its_hours_it_waits_and_can_be_interrupted(
 
 @contextmanager
 def _old_gateway(
-    tmp_path: Path, serve: Serve, destination: tuple[str, int] | None
+    tmp_path: Path, serve: Serve, destination: tuple[str, int] | None, **more: Any
 ) -> Iterator[tuple[assembly.Core, DimseServer]]:
     destinations = {}
     if destination is not None:
         destinations = {"NEW": DestinationSettings(host=destination[0], port=destination[1])}
-    dimse = DimseSettings(port=0, ae_title="OLD", destinations=destinations)
+    dimse = DimseSettings(port=0, ae_title="OLD", destinations=destinations, **more)
     core = assembly.build(_settings(tmp_path / "old", dimse), "old")
     try:
         with serve(core) as server:
@@ -391,6 +393,22 @@ def test_from_a_gateway_by_get(tmp_path: Path, serve: Serve, migrate: Run, direc
         sent = _filled(core)
         status, found = migrate(f"OLD@127.0.0.1:{server.address[1]}")
     assert (status, found["by"], found["instances"]["stored"]) == (0, "get", 4)
+    assert kept(directory) == sent
+
+
+def test_from_a_gateway_over_tls_by_its_name_in_the_settings(
+    tmp_path: Path, serve: Serve, migrate: Run, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority(tmp_path)
+    certificate, key = authority.issue("old")
+    with _old_gateway(tmp_path, serve, None, tls_certificate_file=certificate, tls_key_file=key) as (core, server):
+        sent = _filled(core)
+        peer = {"host": "localhost", "port": server.address[1], "tls": True, "tls_ca_file": str(authority.file)}
+        monkeypatch.setenv("GATEWAY_DIMSE__DESTINATIONS", json.dumps({"OLD": peer}))
+        status, found = migrate("OLD")
+        assert (status, found["instances"]["stored"]) == (0, 4)
+        status, _ = migrate(f"OLD@localhost:{server.address[1]}")
+        assert status == 1, "in clear"
     assert kept(directory) == sent
 
 

@@ -8,7 +8,7 @@ OHIF   := $(VENV)/ohif/.unpacked
 ROUNDS := 200
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format install samples docs faults powercut grid deid-grid large advisories fuzz fuzz-dimse clean
+.PHONY: help demo test check format install samples docs faults powercut grid deid-grid large advisories fuzz fuzz-http fuzz-dimse clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -83,7 +83,9 @@ deid-grid: $(STAMP) ## de-identification: every pair of options in every encodin
 large: $(STAMP) ## store and read instances of 3 GB; tells the memory that each process took (7 GB of disk)
 	$(BIN)/python -m pytest -n 0 -q -m large --engines local+sqlite tests/interop/test_large_instance.py
 
-fuzz: $(STAMP) ## the OpenAPI document against a running gateway, FUZZ_EXAMPLES requests an operation
+fuzz: fuzz-dimse fuzz-http ## all of the fuzzing: the next two
+
+fuzz-http: $(STAMP) ## the OpenAPI document against a running gateway, FUZZ_EXAMPLES requests an operation
 	FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-100} $(BIN)/python -m pytest -n 0 tests/conformance/test_openapi.py
 
 fuzz-dimse: $(STAMP) ## broken sessions into a DIMSE server, CASES (100000) of them by SEED (1)

@@ -142,7 +142,7 @@ def run(options: argparse.Namespace) -> int:
 def _migrate(work: Migration, wanted: Wanted, *, dry_run: bool) -> None:
     with terminal.progress("listing studies") as meter:
         work.list(wanted, datetime.datetime.now(datetime.UTC).date(), meter.update)
-    if dry_run:
+    if dry_run or work.report.listed == work.report.before:
         return
     with terminal.progress("migrating", work.report.listed - work.report.before) as meter:
 
@@ -230,6 +230,7 @@ def _tell(report: Report, seconds: float, options: argparse.Namespace, *, comple
                 "by": report.by,
                 "studies": {
                     "listed": report.listed,
+                    "instances_told": report.told,
                     "done_before": report.before,
                     "done": report.done,
                     "failed": report.failed,
@@ -249,19 +250,20 @@ def _tell(report: Report, seconds: float, options: argparse.Namespace, *, comple
         )
         return
     for uid, pulled in report.wrong[: terminal.SHOWN]:
-        missing = f" ({len(pulled.missing)} instances missing)" if pulled.missing else ""
+        missing = f" ({len(pulled.missing)} missing)" if pulled.missing else ""
         terminal.error(f"study {uid}: {pulled.reason}{missing}")
     if report.failed > terminal.SHOWN:
         terminal.error(f"and {report.failed - terminal.SHOWN} more: --report FILE names them all")
     if options.dry_run:
-        terminal.answer(f"{report.listed} studies listed, {report.before} of them done by an earlier run")
+        told = f" with {report.told} instances, as far as the peer tells" if report.told else ""
+        terminal.answer(f"{report.listed} studies{told}; {report.before} of them done by an earlier run")
         return
     if report.by is None:
         return
     counts = {"done": report.done, "done by an earlier run": report.before, "not whole": report.failed}
-    counted = ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "none"
-    size = f", {report.size / _MB:,.0f} MB" if report.size else ""
-    terminal.answer(
-        f"{report.listed} studies: {counted}; {report.instances} instances are here, {report.missing} missing; "
-        f"by C-{report.by.upper()}{size} in {seconds:,.1f} s"
-    )
+    text = f"{report.listed} studies" + "".join(f", {count} {what}" for what, count in counts.items() if count)
+    if report.done or report.failed:
+        size = f", {report.size / _MB:,.0f} MB" if report.size else ""
+        text += f"; {report.instances} of their instances are here, {report.missing} missing"
+        text += f"; by C-{report.by.upper()}{size} in {seconds:,.1f} s"
+    terminal.answer(text)

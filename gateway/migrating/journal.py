@@ -78,13 +78,15 @@ class Journal:
             )
             return [Study(*row) for row in found]
 
-    def counts(self) -> tuple[int, int]:
-        """How many studies this run has listed, and how many of them are done."""
+    def counts(self) -> tuple[int, int, int]:
+        """How many studies this run has listed, how many are done, and how many instances all are said to have."""
         with self._lock:
-            listed, done = self._db.execute(
-                "SELECT count(*), count(*) FILTER (WHERE state = 'done') FROM studies WHERE run = ?", (self._run,)
+            listed, done, told = self._db.execute(
+                "SELECT count(*), count(*) FILTER (WHERE state = 'done'), coalesce(sum(told), 0) FROM studies"
+                " WHERE run = ?",
+                (self._run,),
             ).fetchone()
-        return listed, done
+        return listed, done, told
 
     def note(self, uid: str, state: State, instances: int) -> None:
         """What became of a study, and how many of its instances are in our archive."""

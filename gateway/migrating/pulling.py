@@ -132,17 +132,18 @@ class Puller:
             pulled.reason = ""
         pulled.instances = len(wanted) - len(missing)
         pulled.missing = tuple(sorted(missing))
-        if missing and not pulled.reason:
+        if missing:
             pulled.reason = self._why(pulled)
         return pulled
 
     def _why(self, pulled: Pulled) -> str:
-        if self._destination and not pulled.instances:
-            return (
-                f"the peer says that it has sent it, and nothing came: does {self._destination!r} stand there for this "
-                "gateway's host and port, and does the policy here let it store into this tenant?"
-            )
-        return pulled.refused or "the peer did not send all of it"
+        told = pulled.reason or pulled.refused or "the peer did not send all of it"
+        if not self._destination or pulled.instances:
+            return told
+        return (
+            f"{told}: does {self._destination!r} stand there for the host and port of this gateway, does it run, and "
+            "does the policy here let the peer store into this tenant?"
+        )
 
     def _fetch(self, study_uid: str, inventory: Inventory, missing: frozenset[str], *, whole: bool) -> None:
         if whole:

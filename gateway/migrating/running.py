@@ -74,6 +74,8 @@ class Report:
     """What became of the studies so far."""
 
     listed: int = 0
+    told: int = 0
+    """Instances that the old archive says these studies have."""
     before: int = 0
     done: int = 0
     failed: int = 0
@@ -144,7 +146,7 @@ class Migration:
                     f"the old archive ended the association while it was asked for studies: {error}"
                 ) from error
         self._journal.listed(batch)
-        self.report.listed, self.report.before = self._journal.counts()
+        self.report.listed, self.report.before, self.report.told = self._journal.counts()
         progress(self.report.listed)
 
     def run(self, progress: Progress) -> None:

@@ -91,7 +91,7 @@ def test_what_an_old_archive_has_is_in_ours_as_it_was(running: Gateway, old: str
     study_uid = next(iter(sent.values())).StudyInstanceUID
     requests.delete(f"{running.web}/studies/{study_uid}", timeout=60)
     found = migrate(running, old, f"--by={by}", "--anew")
-    assert found["studies"] == {"listed": 1, "done_before": 0, "done": 1, "failed": 0}
+    assert found["studies"] == {"listed": 1, "instances_told": 0, "done_before": 0, "done": 1, "failed": 0}
     assert (found["instances"]["here"], found["instances"]["missing"]) == (len(sent), 0)
     for uid, each in sent.items():
         url = f"{running.web}/studies/{study_uid}/series/{each.SeriesInstanceUID}/instances/{uid}"

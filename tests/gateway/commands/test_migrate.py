@@ -188,7 +188,7 @@ def test_everything_is_fetched_and_the_second_time_nothing(migrate: Run, directo
     with old.listening() as peer:
         status, found = migrate(peer)
         assert (status, found["complete"], found["by"]) == (0, True, "get")
-        assert found["studies"] == {"listed": 3, "done_before": 0, "done": 3, "failed": 0}
+        assert found["studies"] == {"listed": 3, "instances_told": 0, "done_before": 0, "done": 3, "failed": 0}
         assert (found["instances"]["here"], found["instances"]["missing"], found["instances"]["stored"]) == (6, 0, 6)
         assert found["bytes"] > 6 * 300
         assert kept(directory) == {each.SOPInstanceUID: instances.encode(each) for each in old.instances}
@@ -206,6 +206,7 @@ def test_what_has_come_to_the_old_archive_since_is_fetched(migrate: Run, directo
     first = study(2, NumberOfStudyRelatedInstances=2)
     old = Old(first)
     with old.listening() as peer:
+        assert migrate(peer, "--dry-run")[1]["studies"]["instances_told"] == 2
         assert migrate(peer)[0] == 0
         more = instances.data_set(
             StudyInstanceUID=first[0].StudyInstanceUID, SeriesInstanceUID=instances.uid(), StudyDate="20240101"
@@ -432,4 +433,6 @@ def test_a_destination_that_the_old_archive_does_not_know_is_told(tmp_path: Path
         _filled(core)
         status, found = migrate(f"OLD@127.0.0.1:{server.address[1]}", "--by=move")
     assert (status, found["studies"]["failed"]) == (1, 2)
-    assert found["wrong"][0]["reason"] == "the peer answers 0xA801 (Refused: Move Destination unknown)"
+    assert found["wrong"][0]["reason"].startswith(
+        "the peer answers 0xA801 (Refused: Move Destination unknown): does 'GATEWAY' stand there for the host"
+    )

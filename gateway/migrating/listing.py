@@ -12,6 +12,7 @@ from gateway.migrating.journal import Study
 FIRST_DAY = datetime.date(1970, 1, 1)
 # Archives are known that give 100, 200 or 500 studies and no more, and call that success.
 _MANY = 90
+_MOST_DIGITS = 9
 _STUDY_UID, _STUDY_DATE, _INSTANCES = "0020000D", "00080020", "00201208"
 _ASKED = {"StudyInstanceUID": "", "StudyDate": "", "NumberOfStudyRelatedInstances": ""}
 
@@ -79,5 +80,9 @@ def _found(archive: RemoteArchive, keys: Mapping[str, str], most: int | None = N
     for match in archive.find("STUDY", {**_ASKED, **keys}, most):
         uid = match.get(_STUDY_UID, "")
         if uid:
-            told = match.get(_INSTANCES, "")
-            yield Study(uid, match.get(_STUDY_DATE, ""), int(told) if told.isascii() and told.isdigit() else None)
+            yield Study(uid, match.get(_STUDY_DATE, ""), number(match.get(_INSTANCES, "")))
+
+
+def number(text: str) -> int | None:
+    """An IS value; None when there is none."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS else None

@@ -15,6 +15,7 @@ from gateway.dimse.messages import Message
 from gateway.dimse.received import Received
 from gateway.importing.items import Fate
 from gateway.importing.storing import FATES, fate_of
+from gateway.migrating import listing
 from gateway.migrating.journal import Study
 from storage.dicom import identifiers as ids
 from storage.dicom.matching import EVERYTHING
@@ -22,6 +23,7 @@ from storage.errors import InvalidIdentifier, StorageUnavailable
 from storage.index.questions import Target
 
 _SERIES_UID, _SOP_UID, _SOP_CLASS = "0020000E", "00080018", "00080016"
+_SERIES_INSTANCES = "00201209"
 _TRIES = 3
 _LISTED = 200
 """UIDs in one request: 64 characters each are well within what peers take."""
@@ -57,10 +59,14 @@ class Pulled:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """Instances of a study by series, and their SOP classes; none where the old archive does not tell."""
+    """Instances of a study by series, and their SOP classes; none where the old archive does not tell.
+
+    ``told`` is how many it says that there are: more than it lists, where it cuts long answers off.
+    """
 
     series: dict[str, list[str]]
     sop_classes: frozenset[str]
+    told: int
 
     @property
     def sop_uids(self) -> frozenset[str]:
@@ -89,9 +95,11 @@ class Puller:
         """What the old archive has of a study. Raises NotAssociated, NotAnswered, Ended."""
         series: dict[str, list[str]] = {}
         classes: set[str] = set()
-        untold = False
-        for found in self._archive.find("SERIES", {"StudyInstanceUID": study_uid, "SeriesInstanceUID": ""}):
+        untold, told = False, 0
+        asked = {"StudyInstanceUID": study_uid, "SeriesInstanceUID": "", "NumberOfSeriesRelatedInstances": ""}
+        for found in self._archive.find("SERIES", asked):
             series.setdefault(found.get(_SERIES_UID, ""), [])
+            told += listing.number(found.get(_SERIES_INSTANCES, "")) or 0
         for uid, sop_uids in series.items():
             keys = {"StudyInstanceUID": study_uid, "SeriesInstanceUID": uid, "SOPInstanceUID": "", "SOPClassUID": ""}
             for found in self._archive.find("IMAGE", keys):
@@ -99,7 +107,7 @@ class Puller:
                 sop_class = found.get(_SOP_CLASS, "")
                 classes.add(sop_class)
                 untold = untold or not sop_class
-        return Inventory(series, frozenset() if untold else frozenset(classes))
+        return Inventory(series, frozenset() if untold else frozenset(classes), told)
 
     def pull(self, study: Study) -> Pulled:
         """Fetch what is missing of a study, and look whether it has arrived.
@@ -113,27 +121,33 @@ class Puller:
         """
         pulled = self._pulled = Pulled()
         inventory = self.inventory(study.uid)
-        wanted = inventory.sop_uids
-        missing = wanted - self._here(study.uid)
+        wanted, told = inventory.sop_uids, max(study.instances or 0, inventory.told)
+        here = self._here(study.uid)
         for attempt in range(_TRIES):
-            if not missing:
+            missing = wanted - here
+            if not missing and len(here) >= told:
                 break
             try:
                 self._together = attempt % 2 == 1
-                self._fetch(study.uid, inventory, missing, whole=not attempt and missing == wanted)
+                # What it does not list can only come with the study as a whole.
+                whole = not missing or (not attempt and missing == wanted)
+                self._fetch(study.uid, inventory, missing, whole=whole)
                 pulled.reason = ""
             except NotAnswered as error:
                 pulled.reason = str(error)
             except Ended as error:
                 pulled.reason = f"the association ended: {error}"
                 time.sleep(attempt)
-            missing = wanted - self._here(study.uid)
-        if not missing:
-            pulled.reason = ""
+            here = self._here(study.uid)
+        missing = wanted - here
         pulled.instances = len(wanted) - len(missing)
         pulled.missing = tuple(sorted(missing))
         if missing:
             pulled.reason = self._why(pulled)
+        elif len(here) < told:
+            pulled.reason = f"the peer says that it has {told} instances and lists {len(wanted)}; {len(here)} are here"
+        else:
+            pulled.reason = ""
         return pulled
 
     def _why(self, pulled: Pulled) -> str:

@@ -49,6 +49,8 @@ class Old:
     """Studies that it gives for a question, without a word of the others."""
     too_many: int | None = None
     """Studies from which on it refuses a question."""
+    most_images: int | None = None
+    """Instances of a series that it lists, likewise."""
     lost: set[str] = field(default_factory=set)
     """Instances that it tells of and never sends."""
     tells_classes: bool = True
@@ -68,7 +70,7 @@ class Old:
             yield 0xA700, None
             return
         shown = list(unique.values())
-        for each in shown[: self.most] if asked.QueryRetrieveLevel == "STUDY" else shown:
+        for each in shown[: {"STUDY": self.most, "IMAGE": self.most_images}.get(asked.QueryRetrieveLevel)]:
             answer = Dataset()
             answer.QueryRetrieveLevel = asked.QueryRetrieveLevel
             for element in asked:
@@ -263,6 +265,19 @@ def test_what_does_not_come_is_asked_for_again_and_then_named(migrate: Run, tmp_
         old.lost = set()
         status, found = migrate(peer)
         assert (status, found["studies"]["done"], found["instances"]["here"]) == (0, 1, 3)
+
+
+def test_a_series_that_is_not_listed_to_its_end_is_fetched_as_a_whole(migrate: Run) -> None:
+    old = Old(study(5, NumberOfStudyRelatedInstances=5), most_images=3)
+    with old.listening() as peer:
+        status, found = migrate(peer)
+        assert (status, found["studies"]["done"], found["instances"]["stored"]) == (0, 1, 5)
+        old.lost = {old.instances[4].SOPInstanceUID}
+        for each in old.instances:
+            each.NumberOfStudyRelatedInstances = 6
+        status, found = migrate(peer)
+        assert (status, found["studies"]["failed"]) == (1, 1)
+        assert found["wrong"][0]["reason"] == "the peer says that it has 6 instances and lists 3; 5 are here"
 
 
 @claim("K4")

@@ -89,6 +89,11 @@ def profile(settings: Settings, name: str) -> Profile:
     return _profile(settings.views[name], f"views.{name}")
 
 
+def arriving_profile(settings: Settings, name: str) -> Profile:
+    """How a section de-identifies what arrives. Raises InvalidSettings."""
+    return _profile(settings.deidentification[name], f"deidentification.{name}")
+
+
 def arriving(settings: Settings, name: str) -> Definition:
     """How what arrives is de-identified by a section, for a tenant yet to be said; its key is made as that of a view.
 

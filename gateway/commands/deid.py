@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import pydicom
@@ -38,12 +38,13 @@ def add(commands: Commands) -> None:
     checking = what.add_parser(
         "check",
         help="say of each attribute of DICOM files what would become of it, and why",
-        description="By the profile of a view, or by options. What is kept is only listed with --all. No values are "
-        "shown. Exit status 1 when an instance would not be shown at all.",
+        description="By the profile of a view or of what arrives, or by options. What is kept is only listed with "
+        "--all. No values are shown. Exit status 1 when an instance would not be shown at all.",
     )
     checking.add_argument("file", type=Path, nargs="+", help="Part 10 files")
     by = checking.add_mutually_exclusive_group()
     by.add_argument("--view", metavar="NAME", help="by the profile of this view of the settings")
+    by.add_argument("--arriving", metavar="NAME", help="by this [deidentification.NAME] of the settings")
     by.add_argument(
         "--option", action="append", default=[], choices=[each.value for each in Option], metavar="OPTION",
         help=f"options beside the Basic Profile; may be given again: {', '.join(each.value for each in Option)}",
@@ -69,15 +70,21 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _profile(options: argparse.Namespace, settings: Settings) -> Profile:
-    if options.view is None:
+    if options.view is None and options.arriving is None:
         recipe = Recipe.read(options.recipe) if options.recipe else None
         return Profile.of(options.option, recipe)
     if options.recipe:
-        raise InvalidSettings(["--recipe: a view has its own"])
-    if options.view not in settings.views:
-        known = ", ".join(sorted(settings.views)) or "none"
-        raise InvalidSettings([f"--view: there is no view {options.view!r}; the settings have {known}"])
-    return views.profile(settings, options.view)
+        raise InvalidSettings(["--recipe: the settings have their own"])
+    if options.view is not None:
+        _check_known("--view: there is no view", options.view, settings.views)
+        return views.profile(settings, options.view)
+    _check_known("--arriving: there is no section deidentification", options.arriving, settings.deidentification)
+    return views.arriving_profile(settings, options.arriving)
+
+
+def _check_known(what: str, name: str, there: Collection[str]) -> None:
+    if name not in there:
+        raise InvalidSettings([f"{what} {name!r}; the settings have {', '.join(sorted(there)) or 'none'}"])
 
 
 def _looked_at(path: Path, profile: Profile) -> Mapping[str, object]:

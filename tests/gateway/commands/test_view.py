@@ -92,6 +92,22 @@ def test_what_would_become_of_a_file_is_explained_without_its_values(site: Site,
             "why": "not in the table"} in found  # fmt: skip
 
 
+def test_what_arrives_is_explained_by_its_own_section(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "one.dcm"
+    path.write_bytes(part10_file(data_set(StudyDate="20240101")))
+    monkeypatch.setenv(
+        "GATEWAY_DEIDENTIFICATION", json.dumps({"trial": {"options": ["retain_longitudinal_full_dates"]}})
+    )
+    status, out, _ = site.command("deid", "check", str(path), "--arriving", "trial", "--all")
+    assert status == 0
+    assert "(0008,0020) StudyDate: kept (K: retain_longitudinal_full_dates)" in out
+    status, _, err = site.command("deid", "check", str(path), "--arriving", "trail")
+    assert (status, "there is no section deidentification 'trail'; the settings have trial" in err) == (1, True)
+    assert not (tmp_path / "data" / "deidentification").exists(), "no key is made for a look"
+
+
 def test_a_file_that_would_be_withheld_is_told_by_the_exit_status(site: Site, tmp_path: Path) -> None:
     path = tmp_path / "one.dcm"
     path.write_bytes(part10_file(data_set(Modality="US")))

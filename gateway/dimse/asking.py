@@ -207,6 +207,9 @@ class RemoteArchive:
             )
             self._offer = offer
         try:
+            # Whoever stopped it while it was asked for found no association to stop.
+            if self._stopped:
+                raise Aborted("stopped")
             yield self._association
         except NotAnswered:
             raise

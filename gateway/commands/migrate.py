@@ -19,14 +19,14 @@ from gateway.commands import terminal
 from gateway.commands.arguments import Commands, checked, positive, with_config, with_json
 from gateway.config import InvalidSettings, Settings
 from gateway.context import Caller, Source, command_line
-from gateway.dimse import destinations
+from gateway.dimse import asking, destinations
 from gateway.dimse.asking import Conditions, NotAnswered, RemoteArchive
 from gateway.dimse.destinations import Destination
 from gateway.dimse.requesting import Address, NotAssociated
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, InvalidQuery
 from gateway.importing import journal as places
 from gateway.migrating.journal import Journal
-from gateway.migrating.listing import Wanted
+from gateway.migrating.listing import OWN_KEYS, Wanted
 from gateway.migrating.pulling import Puller
 from gateway.migrating.running import By, Hours, Migration, Pacing, Report, Stopped
 from gateway.rebuilding import not_meanwhile
@@ -185,7 +185,15 @@ def _wanted(options: argparse.Namespace) -> Wanted:
         name, equals, text = given.partition("=")
         if path_of(name) is None or not equals or name.isdigit() or "." in name:
             raise InvalidSettings([f"--where {name}: a key is KEYWORD=VALUE, such as ModalitiesInStudy=CT"])
+        if name in OWN_KEYS:
+            raise InvalidSettings([f"--where {name}: given by --since, --until or --study, or asked for by itself"])
+        try:
+            asking.identifier("STUDY", {name: text})
+        except InvalidQuery as error:
+            raise InvalidSettings([f"--where {name}: {text!r} is no value of it"]) from error
         keys[name] = text
+    if options.since and options.until and options.since > options.until:
+        raise InvalidSettings(["--since: a day that is not after that of --until"])
     return Wanted(options.since, options.until, tuple(options.study), keys)
 
 
@@ -212,7 +220,10 @@ def _day(text: str) -> datetime.date:
 def _hours(text: str) -> Hours:
     first, _, last = text.partition("-")
     try:
-        return Hours(datetime.time.fromisoformat(first), datetime.time.fromisoformat(last))
+        found = Hours(datetime.time.fromisoformat(first), datetime.time.fromisoformat(last))
+        if found.first.tzinfo or found.last.tzinfo or found.first == found.last:
+            raise ValueError(text)
+        return found
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r} are no hours; 19:00-06:00 are some") from error
 

@@ -21,9 +21,11 @@ from gateway.dimse.ending import Aborted
 from gateway.dimse.messages import Context, Message, never
 from gateway.dimse.requesting import MAX_CONTEXTS, Address, Proposal, Requested
 from gateway.dimse.sending import PLAIN
+from gateway.errors import InvalidQuery
 from gateway.services.spool import Spool
 from storage.dicom import file_meta
 from storage.dicom.limits import Limits
+from storage.errors import Unreadable
 
 _MEDIUM = 0
 _CANCELLED = 0xFE00
@@ -97,6 +99,23 @@ class _Offer:
         return found
 
 
+def identifier(level: str, keys: Mapping[str, str], transfer_syntax: str = PLAIN[0]) -> bytes:
+    """What is asked for, encoded; keys by keyword. Raises InvalidQuery for a key that has no such value."""
+    made = Dataset()
+    made.QueryRetrieveLevel = level
+    if not all(text.isascii() for text in keys.values()):
+        made.SpecificCharacterSet = "ISO_IR 192"
+    for keyword, text in keys.items():
+        try:
+            setattr(made, keyword, text)
+        except (ValueError, TypeError) as error:
+            raise InvalidQuery(f"{keyword}: not a value of it") from error
+    try:
+        return answers.written(made, transfer_syntax)
+    except (ValueError, TypeError, OSError) as error:  # pydicom makes an OSError of a number that is none
+        raise InvalidQuery(f"not values of {', '.join(keys)}") from error
+
+
 class RemoteArchive:
     """A peer that is asked, by one thread, over associations that last as long as they will do.
 
@@ -131,9 +150,15 @@ class RemoteArchive:
                         association.exchange.cancel(context.id, command)
                     found += 1
                     if most is None or found <= most:
-                        yield identifiers.texts(message.data_set, context.transfer_syntax, self._conditions.limits)
+                        yield self._texts(message.data_set, context.transfer_syntax)
                 elif not message.command.is_pending and message.command.status not in (0, _CANCELLED):
                     raise self._refused(message)
+
+    def _texts(self, encoded: bytes, transfer_syntax: str) -> dict[str, str]:
+        try:
+            return identifiers.texts(encoded, transfer_syntax, self._conditions.limits)
+        except (Unreadable, InvalidQuery) as error:
+            raise Aborted(f"an answer that cannot be read: {error}") from error
 
     def gives_back(self) -> bool:
         """Whether it answers C-GET."""
@@ -236,13 +261,7 @@ class RemoteArchive:
         }
         if destination:
             values[Element.MOVE_DESTINATION] = destination
-        identifier = Dataset()
-        identifier.QueryRetrieveLevel = level
-        if not all(text.isascii() for text in keys.values()):
-            identifier.SpecificCharacterSet = "ISO_IR 192"
-        for keyword, text in keys.items():
-            setattr(identifier, keyword, text)
-        return Command.of(field, values, data_set=True), (answers.written(identifier, context.transfer_syntax),)
+        return Command.of(field, values, data_set=True), (identifier(level, keys, context.transfer_syntax),)
 
     def _end(self, responses: Iterator[Message]) -> None:
         """Hear a retrieval out. What failed of it the peer counts; whoever asked looks for itself."""

@@ -18,6 +18,8 @@ class State(StrEnum):
     LISTED = "listed"
     DONE = "done"
     """Every instance that the old archive told of is in ours."""
+    AGAIN = "again"
+    """It was done, and is looked at again: the old archive does not say whether it has more by now."""
     FAILED = "failed"
 
 
@@ -48,13 +50,13 @@ class Journal:
                 " state TEXT NOT NULL, instances INTEGER, run INTEGER NOT NULL) WITHOUT ROWID"
             )
             path.chmod(0o640)
+            found = self._db.execute("SELECT max(run) FROM studies").fetchone()[0]
         except sqlite3.Error as error:
             raise InvalidSettings([f"{path}: not the journal of a migration; name another by --journal"]) from error
-        found = self._db.execute("SELECT max(run) FROM studies").fetchone()[0]
         self._run = (found or 0) + 1
 
     def listed(self, studies: Iterable[Study]) -> None:
-        """Studies that the old archive has; one that has more than were fetched is to be fetched again."""
+        """Studies that the old archive has; one that has more than were fetched, or may have, is to be looked at."""
         rows = [
             {"uid": each.uid, "date": each.date, "told": each.instances, "state": State.LISTED.value, "run": self._run}
             for each in studies
@@ -64,16 +66,21 @@ class Journal:
             self._db.executemany(
                 "INSERT INTO studies VALUES (:uid, :date, :told, :state, NULL, :run)"
                 " ON CONFLICT (uid) DO UPDATE SET date = :date, told = :told, run = :run,"
-                " state = CASE WHEN state = 'done' AND coalesce(:told, 0) <= instances THEN state ELSE :state END",
+                " state = CASE WHEN state NOT IN ('done', 'again') OR :told > instances THEN :state"
+                " WHEN :told IS NULL THEN 'again' ELSE 'done' END",
                 rows,
             )
             self._db.execute("COMMIT")
 
     def left(self) -> list[Study]:
-        """What this run has listed and is not done: the newest first, since it is what people ask for."""
+        """What this run has listed and is not done: the newest first, since it is what people ask for.
+
+        What was done before comes last, so that an interrupted run goes on where it was.
+        """
         with self._lock:
             found = self._db.execute(
-                "SELECT uid, date, told FROM studies WHERE run = ? AND state != 'done' ORDER BY date DESC, uid",
+                "SELECT uid, date, told FROM studies WHERE run = ? AND state != 'done'"
+                " ORDER BY state = 'again', date DESC, uid",
                 (self._run,),
             )
             return [Study(*row) for row in found]

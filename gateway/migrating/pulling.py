@@ -61,7 +61,8 @@ class Pulled:
 class Inventory:
     """Instances of a study by series, and their SOP classes; none where the old archive does not tell.
 
-    ``told`` is how many it says that there are: more than it lists, where it cuts long answers off.
+    ``told`` is how many it says that there are: more than it lists, where it cuts long answers off. At least one, when
+    it says nothing: a study that it lists is not empty.
     """
 
     series: dict[str, list[str]]
@@ -91,22 +92,23 @@ class Puller:
         self._pulled = Pulled()
         self._together = False
 
-    def inventory(self, study_uid: str) -> Inventory:
+    def inventory(self, study: Study) -> Inventory:
         """What the old archive has of a study. Raises NotAssociated, NotAnswered, Ended."""
         series: dict[str, list[str]] = {}
         classes: set[str] = set()
         untold, told = False, 0
-        asked = {"StudyInstanceUID": study_uid, "SeriesInstanceUID": "", "NumberOfSeriesRelatedInstances": ""}
+        asked = {"StudyInstanceUID": study.uid, "SeriesInstanceUID": "", "NumberOfSeriesRelatedInstances": ""}
         for found in self._archive.find("SERIES", asked):
             series.setdefault(found.get(_SERIES_UID, ""), [])
-            told += listing.number(found.get(_SERIES_INSTANCES, "")) or 0
+            told += listing.whole_number(found.get(_SERIES_INSTANCES, "")) or 0
         for uid, sop_uids in series.items():
-            keys = {"StudyInstanceUID": study_uid, "SeriesInstanceUID": uid, "SOPInstanceUID": "", "SOPClassUID": ""}
+            keys = {"StudyInstanceUID": study.uid, "SeriesInstanceUID": uid, "SOPInstanceUID": "", "SOPClassUID": ""}
             for found in self._archive.find("IMAGE", keys):
                 sop_uids.append(found.get(_SOP_UID, ""))
                 sop_class = found.get(_SOP_CLASS, "")
                 classes.add(sop_class)
-                untold = untold or not sop_class
+                untold = untold or not _is_uid(sop_class)
+        told = max(told, 1 if study.instances is None else study.instances)
         return Inventory(series, frozenset() if untold else frozenset(classes), told)
 
     def pull(self, study: Study) -> Pulled:
@@ -120,8 +122,8 @@ class Puller:
             Ours takes nothing just now.
         """
         pulled = self._pulled = Pulled()
-        inventory = self.inventory(study.uid)
-        wanted, told = inventory.sop_uids, max(study.instances or 0, inventory.told)
+        inventory = self.inventory(study)
+        wanted, told = inventory.sop_uids, inventory.told
         here = self._here(study.uid)
         for attempt in range(_TRIES):
             missing = wanted - here
@@ -140,14 +142,14 @@ class Puller:
                 time.sleep(attempt)
             here = self._here(study.uid)
         missing = wanted - here
-        pulled.instances = len(wanted) - len(missing)
+        pulled.instances = len(wanted & here) if told <= len(wanted) else min(len(here), told)
         pulled.missing = tuple(sorted(missing))
-        if missing:
-            pulled.reason = self._why(pulled)
-        elif len(here) < told:
-            pulled.reason = f"the peer says that it has {told} instances and lists {len(wanted)}; {len(here)} are here"
-        else:
+        if not missing and len(here) >= told:
             pulled.reason = ""
+        elif missing or pulled.reason or not wanted:
+            pulled.reason = self._why(pulled)
+        else:
+            pulled.reason = f"the peer says that it has {told} instances and lists {len(wanted)}; {len(here)} are here"
         return pulled
 
     def _why(self, pulled: Pulled) -> str:
@@ -200,8 +202,12 @@ class Puller:
 
 def is_pullable(study: Study) -> bool:
     """Whether a study has a UID that one can have."""
+    return _is_uid(study.uid)
+
+
+def _is_uid(text: str) -> bool:
     try:
-        ids.study_uid(study.uid)
+        ids.checked_uid(text, "UID")
     except InvalidIdentifier:
         return False
     return True

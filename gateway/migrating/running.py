@@ -129,11 +129,15 @@ class Migration:
     def list(self, wanted: Wanted, today: datetime.date, progress: Callable[[int], None]) -> None:
         """Ask the old archive what it has. Raises NotAssociated, NotAnswered, Stopped."""
         batch: list[Study] = []
+        named: set[str] = set()
         with closing(self._asked()) as archive:
             try:
                 self.report.by = self._by or (By.GET if archive.gives_back() else By.MOVE)
                 for study in listing.studies(archive, wanted, today):
                     if not is_pullable(study):
+                        if study.uid in named:
+                            continue
+                        named.add(study.uid)
                         self._tell(study.uid, Pulled(reason="the Study Instance UID is none"))
                         continue
                     batch.append(study)
@@ -182,7 +186,7 @@ class Migration:
         try:
             assert self.report.by is not None
             puller = self._puller(archive, self.report.by)
-            while self._may_go_on():
+            while self._may_go_on(archive):
                 try:
                     study = waiting.get_nowait()
                 except queue.Empty:
@@ -194,9 +198,10 @@ class Migration:
         except BaseException as error:
             results.put(error)
 
-    def _may_go_on(self) -> bool:
+    def _may_go_on(self, archive: RemoteArchive) -> bool:
         hours = self._pacing.hours
         while hours is not None and not hours.hold(datetime.datetime.now().astimezone().time()):
+            archive.close()
             if self._stopping.wait(_LOOK_S):
                 return False
         return not self._stopping.is_set()
@@ -214,6 +219,9 @@ class Migration:
                 # While it was asked what it has; it is asked once more, and then the study is left.
                 if pause_s != _PAUSES_S[0] or self._stopping.wait(pause_s):
                     return Pulled(reason=f"the association ended: {error}")
+            except Exception as error:  # whatever it is, the studies that follow are not to suffer
+                _log.error("a study was not fetched", exc_info=error)
+                return Pulled(reason=f"a defect of the gateway, see the log: {type(error).__name__}")
         raise AssertionError("the last pause returns or raises")
 
     def _over(self, study: Study, pulled: Pulled) -> None:

@@ -6,10 +6,11 @@ import datetime
 import json
 import os
 import signal
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,14 @@ from gateway.config.serving import DestinationSettings, DimseSettings
 from gateway.config.storing import StorageSettings
 from gateway.context import command_line
 from gateway.dimse import contexts
+from gateway.dimse.asking import Conditions, RemoteArchive
+from gateway.dimse.ending import Ended
+from gateway.dimse.requesting import Address
 from gateway.dimse.server import DimseServer
 from gateway.migrating.running import Hours
+from gateway.services.spool import Spool
 from storage.dicom import identifiers as ids
+from storage.dicom.limits import Limits
 from storage.dicom.matching import EVERYTHING
 from storage.index.questions import Target
 from tests import instances
@@ -49,8 +55,13 @@ class Old:
     """Studies that it gives for a question, without a word of the others."""
     too_many: int | None = None
     """Studies from which on it refuses a question."""
+    most_series: int | None = None
     most_images: int | None = None
-    """Instances of a series that it lists, likewise."""
+    """Series, and instances of each, that it lists, likewise."""
+    tells_numbers: bool = True
+    unreadable: set[str] = field(default_factory=set)
+    """Instances of which it answers what is no identifier."""
+    matches_times: bool = True
     lost: set[str] = field(default_factory=set)
     """Instances that it tells of and never sends."""
     tells_classes: bool = True
@@ -70,22 +81,40 @@ class Old:
             yield 0xA700, None
             return
         shown = list(unique.values())
-        for each in shown[: {"STUDY": self.most, "IMAGE": self.most_images}.get(asked.QueryRetrieveLevel)]:
+        most = {"STUDY": self.most, "SERIES": self.most_series, "IMAGE": self.most_images}
+        for each in shown[: most[asked.QueryRetrieveLevel]]:
             answer = Dataset()
             answer.QueryRetrieveLevel = asked.QueryRetrieveLevel
             for element in asked:
                 if element.keyword in each and (self.tells_classes or element.keyword != "SOPClassUID"):
                     answer[element.keyword] = each[element.keyword]
+            if (
+                self.tells_numbers
+                and "NumberOfStudyRelatedInstances" in asked
+                and not each.get("NumberOfStudyRelatedInstances")
+            ):
+                answer.NumberOfStudyRelatedInstances = self.count(each.StudyInstanceUID)
+            if asked.QueryRetrieveLevel == "IMAGE" and each.SOPInstanceUID in self.unreadable:
+                answer.PixelData = encapsulate([b"no key"])
+                answer["PixelData"].is_undefined_length = True
             if event.is_cancelled:
                 yield 0xFE00, None
                 return
             yield 0xFF00, answer
 
+    def count(self, study_uid: str) -> int:
+        """Instances of a study."""
+        return sum(each.StudyInstanceUID == study_uid for each in self.instances)
+
     def _matches(self, each: Dataset, asked: Dataset) -> bool:
-        if asked.get("StudyDate"):
-            first, last = asked.StudyDate.split("-") if "-" in asked.StudyDate else (asked.StudyDate,) * 2
-            if not each.get("StudyDate") or not first <= each.StudyDate <= last:
-                return False
+        ranges = ["StudyDate", "StudyTime"] if self.matches_times else ["StudyDate"]
+        for keyword in ranges:
+            if asked.get(keyword):
+                first, last = (
+                    asked[keyword].value.split("-") if "-" in asked[keyword].value else [asked[keyword].value] * 2
+                )
+                if not each.get(keyword) or not first <= each[keyword].value <= (last or "9"):
+                    return False
         return all(
             not asked.get(keyword) or each[keyword].value in str(asked[keyword].value).replace("'", "")
             for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
@@ -136,6 +165,13 @@ def study(count: int = 1, date: str | None = "20240101", **more: Any) -> list[Da
     for each in found:
         instances.part10_file(each)  # gives it File Meta Information
     return found
+
+
+@pytest.mark.parametrize("text", ["19:00-19:00", "19:00Z-06:00", "19:00"])
+def test_hours_that_never_come_are_not_understood(capsys: pytest.CaptureFixture[str], text: str) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["migrate", "--from", "OLD@127.0.0.1:9", f"--between={text}"])
+    assert "are no hours" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -190,7 +226,7 @@ def test_everything_is_fetched_and_the_second_time_nothing(migrate: Run, directo
     with old.listening() as peer:
         status, found = migrate(peer)
         assert (status, found["complete"], found["by"]) == (0, True, "get")
-        assert found["studies"] == {"listed": 3, "instances_told": 0, "done_before": 0, "done": 3, "failed": 0}
+        assert found["studies"] == {"listed": 3, "instances_told": 6, "done_before": 0, "done": 3, "failed": 0}
         assert (found["instances"]["here"], found["instances"]["missing"], found["instances"]["stored"]) == (6, 0, 6)
         assert found["bytes"] > 6 * 300
         assert kept(directory) == {each.SOPInstanceUID: instances.encode(each) for each in old.instances}
@@ -272,6 +308,8 @@ def test_a_series_that_is_not_listed_to_its_end_is_fetched_as_a_whole(migrate: R
     with old.listening() as peer:
         status, found = migrate(peer)
         assert (status, found["studies"]["done"], found["instances"]["stored"]) == (0, 1, 5)
+        assert found["instances"]["here"] == 5
+        assert migrate(peer)[1]["studies"]["done_before"] == 1, "and is not looked at again"
         old.lost = {old.instances[4].SOPInstanceUID}
         for each in old.instances:
             each.NumberOfStudyRelatedInstances = 6
@@ -338,6 +376,15 @@ def test_a_peer_that_is_not_there_ends_it_with_a_word(
         (["--from", "OLD@127.0.0.1:9", "--where=Nonsense=1"], "--where Nonsense"),
         (["--from", "OLD@127.0.0.1:9", "--at-once=99"], "--at-once: 1 to 16"),
         (["--from", "OLD@127.0.0.1:9", "--max-rate=0"], "--max-rate: more than 0"),
+        pytest.param(
+            ["--from", "OLD@127.0.0.1:9", "--where=Rows=many"],
+            "--where Rows",
+            marks=pytest.mark.filterwarnings("ignore:A value of type"),
+        ),
+        (["--from", "OLD@127.0.0.1:9", "--where=ProcedureCodeSequence=1"], "--where ProcedureCodeSequence"),
+        (["--from", "OLD@127.0.0.1:9", "--where=StudyDate=20200101"], "--since"),
+        (["--from", "OLD@127.0.0.1:9", "--since=2024-02-01", "--until=2024-01-01"], "--since"),
+        (["--from", "OLD@127.0.0.1:9", f"--journal={__file__}"], "not the journal of a migration"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(
@@ -451,3 +498,147 @@ def test_a_destination_that_the_old_archive_does_not_know_is_told(tmp_path: Path
     assert found["wrong"][0]["reason"].startswith(
         "the peer answers 0xA801 (Refused: Move Destination unknown): does 'GATEWAY' stand there for the host"
     )
+
+
+# Archives that tell less than they have.
+
+
+@pytest.mark.parametrize("tells_numbers", [True, False])
+def test_a_study_of_which_no_instance_is_listed_is_not_done(migrate: Run, *, tells_numbers: bool) -> None:
+    old = Old(study(2), most_series=0, tells_numbers=tells_numbers)
+    old.lost = {each.SOPInstanceUID for each in old.instances}
+    with old.listening() as peer:
+        status, found = migrate(peer)
+        assert (status, found["studies"]["done"], found["studies"]["failed"]) == (1, 0, 1)
+        old.most_series = None
+        old.lost.clear()
+        status, found = migrate(peer)
+    assert (status, found["studies"]["done"], found["instances"]["here"]) == (0, 1, 2)
+
+
+def test_what_has_come_since_is_fetched_from_an_archive_that_tells_no_numbers(migrate: Run, directory: Path) -> None:
+    old = Old([*study(2), *study(1, "20250101")], tells_numbers=False)
+    with old.listening() as peer:
+        assert migrate(peer)[0] == 0
+        more = instances.data_set(
+            StudyInstanceUID=old.instances[0].StudyInstanceUID, SeriesInstanceUID=instances.uid(), StudyDate="20240101"
+        )
+        instances.part10_file(more)
+        old.instances += [more, *study(1, "20230101")]
+        old.gets.clear()
+        status, found = migrate(peer)
+    assert (status, found["studies"]["done_before"], found["studies"]["done"]) == (0, 0, 3)
+    assert [asked.QueryRetrieveLevel for asked in old.gets] == ["STUDY", "IMAGE"], "new studies before known ones"
+    assert len(kept(directory)) == 5
+
+
+@pytest.mark.parametrize("matches_times", [True, False])
+def test_a_day_with_more_studies_than_are_given_is_asked_in_pieces(migrate: Run, *, matches_times: bool) -> None:
+    times = [f"{8 + number % 9:02}{number * 7 % 60:02}00" for number in range(150)]
+    old = Old([study(1, StudyTime=time)[0] for time in times], most=100, matches_times=matches_times)
+    with old.listening() as peer:
+        status, found = migrate(peer, "--dry-run")
+    if matches_times:
+        assert (status, found["studies"]["listed"]) == (0, 150)
+    else:
+        assert len(old.questions) < 60
+
+
+def test_dates_that_nobody_expects_are_asked_for_too(migrate: Run) -> None:
+    many = [study(1, f"202001{number % 28 + 1:02}")[0] for number in range(100)]
+    old = Old([*many, *study(1, "19000101"), *study(1, "18000101"), *study(1, "29991231")], most=100)
+    with old.listening() as peer:
+        status, found = migrate(peer, "--dry-run")
+    assert (status, found["studies"]["listed"]) == (0, 103)
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
+def test_a_study_without_a_uid_that_one_can_have_is_told_once_and_no_others_are_lost(
+    migrate: Run,
+) -> None:
+    wrong = study(1)[0]
+    wrong.StudyInstanceUID = "1.2.OLD"
+    old = Old([wrong, *study(1)])
+    with old.listening() as peer:
+        status, found = migrate(peer)
+    assert (status, found["studies"]["done"], found["studies"]["failed"]) == (1, 1, 1)
+    assert found["wrong"] == [{"study": "1.2.OLD", "reason": "the Study Instance UID is none", "missing": []}]
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
+def test_an_instance_of_no_sop_class_does_not_end_the_migration(migrate: Run) -> None:
+    bad = study(1, "20250101")[0]
+    bad.SOPClassUID = "no class at all"
+    old = Old([bad, *study(2)])
+    with old.listening() as peer:
+        status, found = migrate(peer)
+    assert (status, found["complete"], found["studies"]["done"], found["studies"]["failed"]) == (1, True, 1, 1)
+
+
+def test_an_answer_that_cannot_be_read_does_not_end_the_migration(migrate: Run) -> None:
+    old = Old([*study(1, "20250101"), *study(2)])
+    old.unreadable = {old.instances[0].SOPInstanceUID}
+    with old.listening() as peer:
+        status, found = migrate(peer)
+    assert (status, found["complete"], found["studies"]["done"], found["studies"]["failed"]) == (1, True, 1, 1)
+    assert "an answer that cannot be read" in found["wrong"][0]["reason"]
+
+
+def test_an_instance_of_no_uid_does_not_end_the_migration(migrate: Run) -> None:
+    bad = study(1, "20250101")[0]
+    bad.SOPInstanceUID = ""
+    old = Old([bad, *study(2)])
+    with old.listening() as peer:
+        status, found = migrate(peer)
+    assert (status, found["complete"], found["studies"]["done"], found["studies"]["failed"]) == (1, True, 1, 1)
+
+
+def test_a_journal_of_something_else_is_refused(
+    migrate: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "other.journal"
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TABLE studies (name TEXT)")
+    assert cli.main(["migrate", "--from", "OLD@127.0.0.1:9", f"--journal={path}"]) == 1
+    assert "not the journal of a migration" in capsys.readouterr().err
+
+
+def test_it_is_interrupted_while_it_asks_for_an_association(tmp_path: Path) -> None:
+    reached, answer = threading.Event(), threading.Event()
+
+    def asked(_event: evt.Event) -> None:
+        reached.set()
+        answer.wait(10)
+
+    application_entity = AE(ae_title="OLD")
+    application_entity.add_supported_context(contexts.STUDY_ROOT_FIND)
+
+    def found(_event: evt.Event) -> Iterator[tuple[int, Dataset | None]]:
+        time.sleep(3)
+        yield 0x0000, None
+
+    handlers: list[Any] = [(evt.EVT_REQUESTED, asked), (evt.EVT_C_FIND, found)]
+    server = application_entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+    conditions = Conditions(DimseSettings(), Limits())
+    archive = RemoteArchive(Address("OLD", *server.server_address[:2]), conditions, Spool(tmp_path, 1 << 20, 1 << 20))
+    ended: list[BaseException] = []
+
+    def ask() -> None:
+        try:
+            list(archive.find("STUDY", {"StudyInstanceUID": ""}))
+        except Ended as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        assert reached.wait(5)
+        archive.stop()
+        answer.set()
+        thread.join(2)
+        assert not thread.is_alive()
+        assert ended
+    finally:
+        answer.set()
+        thread.join()
+        server.shutdown()

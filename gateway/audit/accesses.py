@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from gateway.audit.events import BATCHED, BREAK_GLASS, AuditEvent, Counts
+from gateway.audit.events import BATCHED, BREAK_GLASS, SEARCH, AuditEvent, Counts
 from gateway.errors import AuditUnavailable
 
 _MOST = 10_000
@@ -28,6 +28,21 @@ class _Entry:
     instances: int = 0
     frames: int = 0
     bytes: int = 0
+    matches: int = 0
+
+    def take(self) -> Counts:
+        """What was counted, which is nothing from now on."""
+        found = Counts(self.first, self.since, self.requests, self.instances, self.frames, self.bytes, self.matches)
+        self.requests = self.instances = self.frames = self.bytes = self.matches = 0
+        return found
+
+    def give_back(self, counts: Counts) -> None:
+        """Count again what was taken."""
+        self.requests += counts.requests
+        self.instances += counts.instances
+        self.frames += counts.frames
+        self.bytes += counts.bytes
+        self.matches += counts.matches
 
 
 class Access:
@@ -37,10 +52,10 @@ class Access:
         self._accesses = accesses
         self._entry = entry
 
-    def took(self, *, instances: int = 0, frames: int = 0, size: int = 0) -> None:
-        """Count; ``size`` in bytes."""
+    def took(self, *, instances: int = 0, frames: int = 0, size: int = 0, matches: int = 0) -> None:
+        """Count; ``size`` in bytes, ``matches`` of a search."""
         if self._accesses is not None and self._entry is not None:
-            self._accesses.count(self._entry, instances, frames, size)
+            self._accesses.count(self._entry, instances, frames, size, matches)
 
 
 UNCOUNTED = Access()
@@ -73,19 +88,18 @@ class Accesses:
         AuditUnavailable
             It is not, and has to be refused.
         """
-        if not _is_batched(event) or not self._window_s:
+        if not self._window_s:
+            self._write(event)
+            return UNCOUNTED
+        if event.action == SEARCH and event.outcome != "denied":
+            return self._search(event)
+        if not _is_batched(event):
             self._write(event)
             return UNCOUNTED
         key, now_s = _key(event), self._clock()
         with self._lock:
-            entry = self._open.get(key)
-            first = entry is None or entry.until_s <= now_s
-            if entry is None or first:
-                if entry is not None:
-                    self._end(key, entry)
-                elif len(self._open) >= _MOST:
-                    self._end(*next(iter(self._open.items())))
-                entry = self._open[key] = _Entry(event, now_s + self._window_s)
+            entry, first = self._entry(key, event, now_s)
+            if first:
                 entry.written.acquire()
             entry.requests += 1
         if first:
@@ -95,6 +109,29 @@ class Accesses:
                 if not entry.first:
                     raise AuditUnavailable("the audit trail cannot be written")
         return Access(self, entry)
+
+    def _search(self, event: AuditEvent) -> Access:
+        """Each is recorded with what it asks for; what those of one window found is counted together."""
+        number, time = self._write(event)
+        event = replace(event, subject=(), detail="", query="")
+        with self._lock:
+            entry, first = self._entry(_key(event), event, self._clock())
+            if first:
+                entry.first, entry.since = number, time
+            entry.requests += 1
+        return Access(self, entry)
+
+    def _entry(self, key: object, event: AuditEvent, now_s: float) -> tuple[_Entry, bool]:
+        """The entry whose window it is, and whether it has just begun."""
+        entry = self._open.get(key)
+        if entry is not None and entry.until_s > now_s:
+            return entry, False
+        if entry is not None:
+            self._end(key, entry)
+        elif len(self._open) >= _MOST:
+            self._end(*next(iter(self._open.items())))
+        entry = self._open[key] = _Entry(event, now_s + self._window_s)
+        return entry, True
 
     def _record_first(self, key: object, entry: _Entry) -> None:
         try:
@@ -111,12 +148,13 @@ class Accesses:
         self._open.pop(key)
         self._over[id(entry)] = entry
 
-    def count(self, entry: _Entry, instances: int, frames: int, size: int) -> None:
+    def count(self, entry: _Entry, instances: int, frames: int, size: int, matches: int) -> None:
         """Add to what an access took."""
         with self._lock:
             entry.instances += instances
             entry.frames += frames
             entry.bytes += size
+            entry.matches += matches
             if self._open.get(_key(entry.event)) is not entry:
                 self._over[id(entry)] = entry
 
@@ -131,17 +169,13 @@ class Accesses:
             over = list(self._over.values())
         for entry in over:
             with self._lock:
-                counts = Counts(entry.first, entry.since, entry.requests, entry.instances, entry.frames, entry.bytes)
+                counts = entry.take()
                 self._over.pop(id(entry), None)
-                entry.requests = entry.instances = entry.frames = entry.bytes = 0
             try:
                 self._complete(entry.event, counts)
             except AuditUnavailable:
                 with self._lock:
-                    entry.requests += counts.requests
-                    entry.instances += counts.instances
-                    entry.frames += counts.frames
-                    entry.bytes += counts.bytes
+                    entry.give_back(counts)
                     self._over[id(entry)] = entry
                 raise
 

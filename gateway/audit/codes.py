@@ -149,7 +149,7 @@ def instance(fields: Fields) -> str | None:
 
 def details(fields: Fields) -> dict[str, str]:
     """What else a record says, by names of its fields."""
-    names = ("detail", "tenant", "request", "first", "since", "requests", "instances", "frames", "bytes")
+    names = ("detail", "tenant", "request", "first", "since", "requests", "instances", "frames", "bytes", "matches")
     return {name: str(fields[name]) for name in names if fields.get(name)}
 
 

@@ -12,6 +12,9 @@ DURABLE = frozenset(("delete", "erase", "retention", "export", "reidentify", "sh
 BATCHED = frozenset(("read", "read_deidentified", "download", "render"))
 """Actions of which many requests are one access to a study or series."""
 
+SEARCH = "search"
+"""The action whose every request is recorded with what it asks for, and what all found is counted together."""
+
 BREAK_GLASS = "break-glass"
 """Outcome of what is allowed since somebody gave a reason."""
 
@@ -29,6 +32,7 @@ class Counts:
     instances: int = 0
     frames: int = 0
     bytes: int = 0
+    matches: int = 0
 
 
 @dataclass(frozen=True, slots=True)

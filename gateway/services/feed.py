@@ -33,6 +33,7 @@ class FeedService:
         found = self._index.changes(decision.tenant, decision.scope, cursor, limit)
         if epoch is not None and epoch != found.epoch:
             raise Gone("the index was built anew since: start from the beginning, with the new epoch")
+        decision.access.took(matches=len(found.rows))
         return found
 
     def state(self) -> State:

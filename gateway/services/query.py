@@ -83,6 +83,7 @@ class QueryService:
             if found and room < 0:
                 break
             found.append(result)
+        decision.access.took(matches=len(found))
         remaining = max(0, page.total - query.offset - len(found)) if query.limit or found else 0
         return Answer(tuple(found), page.total, page.exact, remaining, unmatched, page.state)
 

@@ -30,7 +30,7 @@ OTHER = AuditKey(bytes(32))
 
 def event(number: int, outcome: str = "allowed") -> AuditEvent:
     caller = Caller(Principal("viewer", PrincipalKind.API_KEY), Source("DICOMweb", "10.1.2.3"))
-    return AuditEvent("search", outcome, caller, "main", ("STUDY", f"1.2.{number}"))
+    return AuditEvent("echo", outcome, caller, "main", ("STUDY", f"1.2.{number}"))
 
 
 def record(folder: Path, worker: str, count: int, key: AuditKey = KEY) -> None:

@@ -138,6 +138,23 @@ def test_equal_denials_are_counted_and_others_recorded() -> None:
     assert [event.counts.requests for event in written if event.counts] == [999]
 
 
+def test_searches_are_recorded_each_and_their_matches_together() -> None:
+    found, clock, written = accesses()
+    for query, matches in (("PatientName", 2), ("StudyDate=20240101", 40), ("PatientName", 0)):
+        event = AuditEvent("search", "allowed", caller(), "main", ("STUDY",), query=query)
+        found.begin(event).took(matches=matches)
+    found.begin(AuditEvent("search", "allowed", caller("other"), "main", ("STUDY",), query="x")).took(matches=1)
+    assert [event.query for event in written] == ["PatientName", "StudyDate=20240101", "PatientName", "x"]
+    clock.now_s = 61
+    found.complete()
+    ours, others = written[4:]
+    assert (ours.outcome, ours.subject, ours.query) == ("completed", (), "")
+    assert ours.counts is not None
+    assert (ours.counts.first, ours.counts.since, ours.counts.requests, ours.counts.matches) == (1, "t1", 3, 42)
+    assert others.counts is not None
+    assert (others.counts.first, others.counts.requests, others.counts.matches) == (4, 1, 1)
+
+
 def test_without_a_window_each_is_recorded_by_itself() -> None:
     found, _, written = accesses(0)
     for _ in range(3):
@@ -281,7 +298,7 @@ def test_nothing_is_recorded_when_nothing_more_can_be_sent_on(tmp_path: Path) ->
 def test_threads_write_one_chain(trail: AuditTrail, tmp_path: Path) -> None:
     def work() -> None:
         for number in range(100):
-            trail.write(AuditEvent("search", "allowed", caller(), detail=str(number)))
+            trail.write(AuditEvent("echo", "allowed", caller(), detail=str(number)))
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:

@@ -137,7 +137,9 @@ def test_records_are_found_by_what_they_are_about(
     study = site[1]
     (denied,) = told(capsys, "search", "--outcome", "denied")["records"]
     assert denied["detail"] == "the API key is not known"
-    (search,) = told(capsys, "search", "--action", "search", "--principal", "this-machine")["records"]
+    (search,) = told(capsys, "search", "--action", "search", "--outcome", "allowed", "--principal", "this-machine")[
+        "records"
+    ]
     assert search["query"] == f"PatientName=...&StudyInstanceUID={study}"
     stored = told(capsys, "search", "--study", study, "--action", "store", "--outcome", "stored")["records"]
     assert stored == told(capsys, "search", "--patient-id", PATIENT, "--outcome", "stored")["records"]

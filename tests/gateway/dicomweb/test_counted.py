@@ -44,3 +44,14 @@ async def test_frames_instances_and_bytes_of_a_series_are_counted(client: Client
     assert counted["download"]["bytes"] == took["download"]
     assert counted["read"]["subject"] == [found.StudyInstanceUID, found.SeriesInstanceUID]
     assert counted["read"]["bytes"] == took["read"]
+
+
+async def test_matches_of_searches_are_counted(client: Client, core: Core) -> None:
+    for _ in range(3):
+        assert (await store(client, part10_file(data_set(PatientID="COUNTED"))))[0] == 200
+    for query in ("PatientID=COUNTED", "PatientID=COUNTED&limit=2", "PatientID=NOBODY"):
+        async with client.get(f"/dicomweb/studies?{query}") as response:
+            assert response.status in (200, 204)
+    counted = completed(core)["search"]
+    assert (counted["requests"], counted["matches"], counted["subject"]) == (3, 5, [])
+    assert "query" not in counted

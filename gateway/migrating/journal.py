@@ -25,11 +25,15 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """A study of the old archive. ``instances`` is how many it says that it has; None when it says nothing."""
+    """A study of the old archive. ``instances`` is how many it says that it has; None when it says nothing.
+
+    ``had`` is how many it had when the study was done; None unless it is looked at again.
+    """
 
     uid: str
     date: str
     instances: int | None
+    had: int | None = None
 
 
 class Journal:
@@ -79,8 +83,8 @@ class Journal:
         """
         with self._lock:
             found = self._db.execute(
-                "SELECT uid, date, told FROM studies WHERE run = ? AND state != 'done'"
-                " ORDER BY state = 'again', date DESC, uid",
+                "SELECT uid, date, told, CASE state WHEN 'again' THEN instances END FROM studies"
+                " WHERE run = ? AND state != 'done' ORDER BY state = 'again', date DESC, uid",
                 (self._run,),
             )
             return [Study(*row) for row in found]

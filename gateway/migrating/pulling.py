@@ -95,12 +95,14 @@ class Puller:
     def inventory(self, study: Study) -> Inventory:
         """What the old archive has of a study. Raises NotAssociated, NotAnswered, Ended."""
         series: dict[str, list[str]] = {}
+        numbers: dict[str, int] = {}
         classes: set[str] = set()
-        untold, told = False, 0
+        untold = False
         asked = {"StudyInstanceUID": study.uid, "SeriesInstanceUID": "", "NumberOfSeriesRelatedInstances": ""}
         for found in self._archive.find("SERIES", asked):
-            series.setdefault(found.get(_SERIES_UID, ""), [])
-            told += listing.whole_number(found.get(_SERIES_INSTANCES, "")) or 0
+            uid = found.get(_SERIES_UID, "")
+            series[uid] = []
+            numbers[uid] = listing.whole_number(found.get(_SERIES_INSTANCES, "")) or 0
         for uid, sop_uids in series.items():
             keys = {"StudyInstanceUID": study.uid, "SeriesInstanceUID": uid, "SOPInstanceUID": "", "SOPClassUID": ""}
             for found in self._archive.find("IMAGE", keys):
@@ -108,7 +110,7 @@ class Puller:
                 sop_class = found.get(_SOP_CLASS, "")
                 classes.add(sop_class)
                 untold = untold or not _is_uid(sop_class)
-        told = max(told, 1 if study.instances is None else study.instances)
+        told = max(sum(numbers.values()), 1 if study.instances is None else study.instances)
         return Inventory(series, frozenset() if untold else frozenset(classes), told)
 
     def pull(self, study: Study) -> Pulled:
@@ -125,6 +127,10 @@ class Puller:
         inventory = self.inventory(study)
         wanted, told = inventory.sop_uids, inventory.told
         here = self._here(study.uid)
+        if study.had is not None and len(wanted) <= study.had:
+            # Nothing has come to it; what is not here was deleted here.
+            pulled.instances = len(wanted & here)
+            return pulled
         for attempt in range(_TRIES):
             missing = wanted - here
             if not missing and len(here) >= told:

@@ -230,7 +230,8 @@ class Migration:
         report.missing += len(pulled.missing)
         report.size += pulled.size
         report.fates += pulled.fates
-        self._journal.note(study.uid, State.DONE if pulled.is_whole else State.FAILED, pulled.instances)
+        had = max(pulled.instances, study.had or 0)
+        self._journal.note(study.uid, State.DONE if pulled.is_whole else State.FAILED, had)
         if pulled.is_whole:
             report.done += 1
             self._failed_in_a_row = 0

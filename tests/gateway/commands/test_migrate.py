@@ -62,6 +62,8 @@ class Old:
     unreadable: set[str] = field(default_factory=set)
     """Instances of which it answers what is no identifier."""
     matches_times: bool = True
+    repeats_series: bool = False
+    """Whether it gives each series twice."""
     lost: set[str] = field(default_factory=set)
     """Instances that it tells of and never sends."""
     tells_classes: bool = True
@@ -101,6 +103,8 @@ class Old:
                 yield 0xFE00, None
                 return
             yield 0xFF00, answer
+            if asked.QueryRetrieveLevel == "SERIES" and self.repeats_series:
+                yield 0xFF00, answer
 
     def count(self, study_uid: str) -> int:
         """Instances of a study."""
@@ -530,6 +534,29 @@ def test_what_has_come_since_is_fetched_from_an_archive_that_tells_no_numbers(mi
     assert (status, found["studies"]["done_before"], found["studies"]["done"]) == (0, 0, 3)
     assert [asked.QueryRetrieveLevel for asked in old.gets] == ["STUDY", "IMAGE"], "new studies before known ones"
     assert len(kept(directory)) == 5
+
+
+def test_what_was_deleted_here_does_not_come_again_with_a_second_look(migrate: Run, directory: Path) -> None:
+    old = Old([*study(2), *study(1, "20250101")], tells_numbers=False)
+    with old.listening() as peer:
+        assert migrate(peer)[0] == 0
+        core = assembly.build(_settings(directory, DimseSettings()), "test")
+        try:
+            target = Target(MAIN, ids.study_uid(old.instances[2].StudyInstanceUID))
+            core.archive.delete(target, core.archive.index.versions(target, EVERYTHING))
+        finally:
+            core.close()
+        old.gets.clear()
+        for _ in range(2):
+            status, found = migrate(peer)
+            assert (status, found["studies"]["done"], found["instances"]["here"], old.gets) == (0, 2, 2, [])
+
+
+def test_a_series_that_is_listed_twice_has_its_instances_once(migrate: Run) -> None:
+    old = Old(study(2, NumberOfSeriesRelatedInstances=2), repeats_series=True)
+    with old.listening() as peer:
+        status, found = migrate(peer)
+    assert (status, found["studies"]["done"], found["instances"]["here"], len(old.gets)) == (0, 1, 2, 1)
 
 
 @pytest.mark.parametrize("matches_times", [True, False])

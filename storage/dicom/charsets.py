@@ -21,7 +21,10 @@ _UNKNOWN: Encodings = ("unknown",)
 _WITH_ESCAPE = frozenset(("iso2022_jp", "iso2022_jp_2"))
 _DELIMITER_PN = re.compile(rb"[\\^=\r\n\t\f]")
 _DELIMITER_TEXT = re.compile(rb"[\\\r\n\t\f]")
-_ESCAPES = sorted(CODES_TO_ENCODINGS, key=len, reverse=True)
+# Latin alphabet No. 9, which pydicom 3.0.2 does not have.
+_ENCODINGS = {**python_encoding, "ISO_IR 203": "iso8859_15", "ISO 2022 IR 203": "iso8859_15"}
+_BY_ESCAPE = {**CODES_TO_ENCODINGS, b"\x1b-b": "iso8859_15"}
+_ESCAPES = sorted(_BY_ESCAPE, key=len, reverse=True)
 
 
 @lru_cache(maxsize=256)
@@ -30,7 +33,7 @@ def encodings(character_sets: tuple[str, ...]) -> Encodings:
     names = [name.strip() for name in character_sets]
     if not any(names):
         return DEFAULT
-    found = [python_encoding.get(name) or python_encoding.get(name.replace("-", "_").upper()) for name in names]
+    found = [_ENCODINGS.get(name) or _ENCODINGS.get(name.replace("-", "_").upper()) for name in names]
     if found[0] is None:
         return _UNKNOWN
     return tuple(codec for codec in found if codec is not None)
@@ -81,7 +84,7 @@ def _decode_iso_2022(raw: bytes, first: str, delimiter: re.Pattern[bytes]) -> st
         if escape is None:
             text.append("\N{REPLACEMENT CHARACTER}" + _decode_one(fragment, first))
             continue
-        codec = CODES_TO_ENCODINGS[escape]
+        codec = _BY_ESCAPE[escape]
         if codec in _WITH_ESCAPE:
             text.append(sequence.decode(codec, "replace"))
             continue

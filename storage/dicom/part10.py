@@ -24,7 +24,7 @@ from storage.errors import (
     MissingAttribute,
 )
 
-EXTRACTOR_VERSION = 2
+EXTRACTOR_VERSION = 3
 """Rises when an extract holds more or other than before; rows of an older one are extracted again."""
 
 _PIXEL_GROUP = 0x7FE00000

@@ -26,7 +26,8 @@ from gateway.dicomweb import api, changefeed, commitment, media_types, multipart
 from gateway.dicomweb.failures import REASONS
 from gateway.dicomweb.negotiation import Choice
 from gateway.dimse import status
-from gateway.dimse.contexts import STORAGE_SYNTAXES
+from gateway.dimse.commands import Field
+from gateway.dimse.contexts import SERVED, STORAGE_SYNTAXES
 from gateway.entrance import api as entrance_api
 from gateway.http import problem
 from gateway.http.route import Route
@@ -150,6 +151,18 @@ def _plain(text: str | None) -> str:
 
 
 # Conformance
+
+
+def services() -> str:
+    """SOP classes whose requests are served, but for those of storage."""
+    head = ("SOP Class", "UID", "Request")
+    return table(
+        head, [(UID(uid).name, _code(uid), ", ".join(map(_message, fields))) for uid, fields in SERVED.items()]
+    )
+
+
+def _message(field: int) -> str:
+    return Field(field).name.removesuffix("_RQ").replace("_", "-")
 
 
 def sop_classes() -> str:
@@ -390,6 +403,7 @@ def _kinds(module: ModuleType, base: type[Exception]) -> list[type[Exception]]:
 
 
 BLOCKS: dict[str, Callable[[], str]] = {
+    "services": services,
     "sop-classes": sop_classes,
     "transfer-syntaxes": transfer_syntaxes,
     "attributes": attributes,

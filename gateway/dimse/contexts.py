@@ -36,7 +36,7 @@ STUDY_ROOT_GET = "1.2.840.10008.5.1.4.1.2.2.3"
 STORAGE_COMMITMENT = "1.2.840.10008.1.20.1"
 PATIENT_ROOT = frozenset((PATIENT_ROOT_FIND, PATIENT_ROOT_MOVE, PATIENT_ROOT_GET))
 """Of the Patient Root Query/Retrieve Information Model."""
-_SERVED = {
+SERVED = {
     VERIFICATION: frozenset((Field.C_ECHO_RQ,)),
     PATIENT_ROOT_FIND: frozenset((Field.C_FIND_RQ,)),
     STUDY_ROOT_FIND: frozenset((Field.C_FIND_RQ,)),
@@ -46,6 +46,7 @@ _SERVED = {
     STUDY_ROOT_GET: frozenset((Field.C_GET_RQ,)),
     STORAGE_COMMITMENT: frozenset((Field.N_ACTION_RQ,)),
 }
+"""Requests that are served, by SOP class; those of storage classes are C-STORE."""
 _STORED = frozenset((Field.C_STORE_RQ,))
 _AboutUs: TypeAlias = (
     MaximumLengthNotification | ImplementationClassUIDNotification | ImplementationVersionNameNotification
@@ -86,7 +87,7 @@ def _known(sop_class_uid: str) -> bool:
 
 def operations(sop_class_uid: str) -> frozenset[int]:
     """The requests that are served in a presentation context of a SOP class, by Command Field."""
-    found = _SERVED.get(sop_class_uid)
+    found = SERVED.get(sop_class_uid)
     return _STORED if found is None and is_storage(sop_class_uid) else found or frozenset()
 
 
@@ -107,7 +108,7 @@ _EXTENSIONS = {
 
 def extended(sop_class_uid: str, asked: bytes) -> bytes | None:
     """What is accepted of an extended negotiation, as much as is known of what was asked; None for other classes."""
-    for field in _SERVED.get(sop_class_uid, ()):
+    for field in SERVED.get(sop_class_uid, ()):
         if field in _EXTENSIONS:
             return bytes(
                 int(bit == 1 and place in _EXTENSIONS[field]) for place, bit in enumerate(asked[: len(Extension)])
@@ -135,7 +136,7 @@ def supported(
         abstract = str(each.abstract_syntax)
         if is_storage(abstract):
             offers.setdefault(abstract, {}).update(dict.fromkeys(map(str, each.transfer_syntax)))
-    made = [context(abstract, _MESSAGE_SYNTAXES) for abstract in _SERVED]
+    made = [context(abstract, _MESSAGE_SYNTAXES) for abstract in SERVED]
     for abstract, syntaxes in offers.items():
         known = [uid for uid in syntaxes if uid in STORAGE_SYNTAXES]
         taken = [uid for uid in known if sending.takes_syntax(uid)] if sending.takes_class(abstract) else []

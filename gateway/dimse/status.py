@@ -58,7 +58,6 @@ CANCEL = Status(0xFE00, "Matching terminated due to Cancel request", "PS3.4 C.4.
 PROCESSING_FAILURE = Status(0x0110, "Processing failure", "PS3.7 C.5.15")
 DUPLICATE_INSTANCE = Status(0x0111, "Duplicate SOP Instance", "PS3.7 C.5.6")
 INVALID_INSTANCE = Status(0x0117, "Invalid SOP Instance UID", "PS3.7 C.5.11")
-CLASS_NOT_SUPPORTED = Status(0x0122, "Refused: SOP Class not supported", "PS3.7 C.5.23")
 UNRECOGNIZED_OPERATION = Status(0x0211, "Unrecognized operation", "PS3.7 9.1.5.1.4")
 NOT_AUTHORIZED = Status(0x0124, "Refused: not authorized", "PS3.7 C.5.25")
 

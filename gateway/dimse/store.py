@@ -35,7 +35,6 @@ class StoreHandler:
         | ``0x0110`` Processing failure
         | ``0x0111`` Duplicate SOP Instance
         | ``0x0117`` Invalid SOP Instance UID
-        | ``0x0122`` Refused: SOP Class not supported
         | ``0x0124`` Refused: not authorized
         | ``0xA700`` Refused: out of resources
         | ``0xA900`` Data Set does not match SOP Class

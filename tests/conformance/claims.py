@@ -31,7 +31,7 @@ def proven(folder: Path = Path(__file__).parents[1]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for path in sorted(folder.rglob("test_*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if not isinstance(node, ast.FunctionDef) or not node.name.startswith("test_"):
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or not node.name.startswith("test_"):
                 continue
             for each in node.decorator_list:
                 if isinstance(each, ast.Call) and isinstance(each.func, ast.Name) and each.func.id == "claim":

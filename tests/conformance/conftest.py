@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import pytest
 import requests
 from pydicom.dataset import Dataset
 
+from tests.conformance.network import Destination, Dimse
 from tests.instances import part10_file
 from tests.serving import Gateway
 
@@ -36,6 +38,40 @@ name = "sender"
 kind = "api_key"
 api_key_sha256 = "{hashlib.sha256(STORE_KEY.encode()).hexdigest()}"
 actions = ["store"]
+"""
+
+AES = """
+[[principal]]
+name = "this-machine"
+kind = "loopback"
+actions = ["search", "read", "render", "store", "delete"]
+
+[[principal]]
+name = "mr-reader"
+kind = "ae"
+ae_title = "MR_READER"
+actions = ["search", "read", "store"]
+scope = { Modality = ["MR"] }
+
+[[principal]]
+name = "sender"
+kind = "ae"
+ae_title = "SENDER"
+actions = ["store"]
+
+[[principal]]
+name = "crowded"
+kind = "ae"
+ae_title = "CROWDED"
+tenant = "small"
+actions = ["store", "search"]
+
+[[principal]]
+name = "anybody"
+kind = "ae"
+ae_title = "*"
+networks = ["127.0.0.0/8"]
+actions = ["echo", "search", "read", "store"]
 """
 
 
@@ -110,3 +146,31 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
     gateway.start()
     yield Web(gateway.web, gateway)
     assert gateway.stop() == 0, gateway.log
+
+
+@pytest.fixture(scope="session")
+def dimse_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dimse]:
+    """A gateway with AE titles of the policy, and a peer that it may send to."""
+    folder = tmp_path_factory.mktemp("conformance-dimse")
+    (folder / "policy.toml").write_text(AES)
+    destination = Destination()
+    end = destination.start()
+    gateway = Gateway(
+        folder / "data",
+        folder / "gateway.log",
+        GATEWAY_ACCESS__POLICY_FILE=str(folder / "policy.toml"),
+        GATEWAY_STORAGE__MAX_INSTANCE_BYTES=str(1 << 20),
+        GATEWAY_TENANTS__SMALL__QUOTA_INSTANCES="1",
+        GATEWAY_DIMSE__DESTINATIONS=json.dumps({"DEST": {"host": "127.0.0.1", "port": destination.port}}),
+    )
+    gateway.start()
+    yield Dimse(gateway, destination)
+    assert gateway.stop() == 0, gateway.log
+    end()
+
+
+@pytest.fixture
+def dimse(dimse_gateway: Dimse) -> Dimse:
+    """It, with nothing left at the peer of what another test had sent."""
+    dimse_gateway.destination.forget()
+    return dimse_gateway

@@ -20,6 +20,8 @@ import boto3
 import pydicom
 import pytest
 from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRLittleEndian
+from pynetdicom import AE, evt
 
 from gateway import assembly
 from gateway.commands.administration import administrator
@@ -32,9 +34,10 @@ from gateway.exporting.selection import Chosen, Selection, selected
 from storage.dicom.attributes import Level
 from storage.index.questions import Search
 from storage.objects.s3 import S3Settings
+from tests.conformance.claims import claim
 from tests.gateway.commands.conftest import MAIN, Site
 from tests.gateway.http.conftest import Authority
-from tests.instances import uid
+from tests.instances import CT, uid
 from tests.ports import free_port
 from tests.programs import has_program, need_program
 
@@ -406,6 +409,24 @@ def test_what_a_peer_does_not_take_is_told_one_by_one(site: Site, tmp_path: Path
             assert len(json.loads(manifest.read_text())["instances"]) == sent
     status, _, err = site.command("export", "--view", "research", "--to", f"dicom://GONE@127.0.0.1:{free_port()}")
     assert (status, "cannot be reached" in err) == (1, True)
+
+
+@claim("K10")
+def test_what_a_peer_answers_with_a_failure_is_told_and_the_rest_is_sent(site: Site, tmp_path: Path) -> None:
+    says = iter((0x0000, 0xB000, 0xA700, 0x0000))
+    application_entity = AE(ae_title="RESEARCH")
+    application_entity.add_supported_context(CT, [ExplicitVRLittleEndian])
+    server = application_entity.start_server(
+        ("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, lambda _event: next(says))]
+    )
+    study(site, 4)
+    url = f"dicom://RESEARCH@127.0.0.1:{server.server_address[1]}"
+    manifest = ("--manifest", str(tmp_path / "sent.json"))
+    status, out, _ = site.command("export", "--view", "research", "--to", url, "--json", *manifest)
+    server.shutdown()
+    report = json.loads(out)
+    assert (status, report["instances"], report["failed"]) == (1, 3, 1)
+    assert report["wrong"][0]["reason"] == "the peer answers 0xA700"
 
 
 def test_targets_that_are_none_are_refused_before_anything_is_done(site: Site, tmp_path: Path) -> None:

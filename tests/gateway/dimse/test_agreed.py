@@ -42,7 +42,7 @@ def sub_items(accepted: bytes) -> dict[int, bytes]:
     return found
 
 
-@claim("A3", "A8")
+@claim("A3", "A8", "A34")
 def test_a_maximum_length_is_offered_and_no_asynchronous_operations(server: DimseServer, core: Core) -> None:
     with RawPeer(server.address) as peer:
         peer.send(request(user=user_information(item(0x53, struct.pack(">HH", 5, 5)))))

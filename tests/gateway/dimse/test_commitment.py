@@ -182,7 +182,7 @@ def test_a_peer_that_left_is_told_over_another_association(
     assert len(modality.heard) == 2
 
 
-@claim("Z7")
+@claim("Z7", "Z10")
 @pytest.mark.usefixtures("at_once")
 @pytest.mark.parametrize(("title", "tries"), [("GONE", True), ("UNKNOWN", False)])
 def test_a_peer_that_cannot_be_reached_is_tried_again_and_one_that_nobody_knows_is_not(

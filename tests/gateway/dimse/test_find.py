@@ -230,6 +230,7 @@ def test_an_identifier_that_is_not_of_the_model_is_refused(
     assert answer.ErrorComment
 
 
+@claim("G31")
 def test_the_element_at_fault_is_named(server: DimseServer) -> None:
     [(answer, _)] = find(server, QueryRetrieveLevel="SERIES", Modality="")
     assert answer.OffendingElement == 0x0020000D
@@ -262,6 +263,7 @@ def ask_raw(server: DimseServer, identifier: bytes) -> int | None:
     return response.Status
 
 
+@claim("G28")
 @pytest.mark.parametrize(
     "identifier",
     [b"garbage", b"\x08\x00\x52\x00CS\xff\x7fSTUDY", b"\xfe\xff\x00\xe0\xff\xff\xff\xff" * 200],
@@ -333,6 +335,7 @@ def test_a_cancel_ends_the_matches(server: DimseServer, core: Core, serve: Serve
         association.release()
 
 
+@claim("G29")
 def test_an_index_that_is_down_is_out_of_resources(core: Core, serve: Serve) -> None:
     def down(*_: Any) -> None:
         raise StorageUnavailable("the index does not answer")
@@ -341,6 +344,7 @@ def test_an_index_that_is_down_is_out_of_resources(core: Core, serve: Serve) -> 
         assert statuses(find(server, QueryRetrieveLevel="STUDY", PatientID="")) == [0xA700]
 
 
+@claim("G30")
 def test_a_defect_is_unable_to_process(core: Core, serve: Serve) -> None:
     def defect(*_: Any) -> None:
         raise KeyError("Doe^Jane")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -29,6 +31,7 @@ from gateway.config.serving import DestinationSettings
 from gateway.context import command_line
 from gateway.dimse.server import DimseServer
 from storage.dicom import identifiers as ids
+from storage.errors import StorageUnavailable
 from tests import instances
 from tests.conformance.claims import claim
 from tests.gateway.dimse.conftest import Serve
@@ -303,6 +306,7 @@ def test_a_destination_may_be_for_some_alone(server: DimseServer, core: Core, li
     assert move(server, wanted, to="READING", calling="WORKSTATION")[-1][0].Status == 0x0000
 
 
+@claim("M12")
 def test_a_destination_that_is_not_there(server: DimseServer, core: Core) -> None:
     stored = study_of(core)
     (last, failed) = move(server, identifier("STUDY", StudyInstanceUID=stored[0].StudyInstanceUID), to="NOBODY")[-1]
@@ -477,6 +481,7 @@ def test_a_study_comes_back_over_its_own_association(server: DimseServer, core: 
     assert counts(found[-1][0]) == (4, 0, 0)
 
 
+@claim("K9")
 def test_what_the_requestor_does_not_take_is_counted(server: DimseServer, core: Core) -> None:
     stored = study_of(core, 3)
     says = {stored[0].SOPInstanceUID: 0xC000, stored[1].SOPInstanceUID: 0xB007}
@@ -486,6 +491,45 @@ def test_what_the_requestor_does_not_take_is_counted(server: DimseServer, core: 
         answer=lambda event: says.get(event.request.AffectedSOPInstanceUID, 0),
     )
     assert (found[-1][0].Status, *counts(found[-1][0])) == (0xB000, 1, 1, 1)
+
+
+@claim("M26")
+def test_an_instance_that_breaks_off_while_it_is_read_aborts(
+    server: DimseServer, core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = put(core, instances.data_set(PixelData=bytes(900_000), Rows=900, Columns=500))
+    opened = core.archive.objects.open
+
+    @contextmanager
+    def breaking(*what: Any) -> Iterator[Any]:
+        def blocks() -> Iterator[bytes]:
+            yield bytes(next(iter(reader.blocks())))[:300_000]
+            raise StorageUnavailable("the bucket does not answer any more")
+
+        with opened(*what) as reader:
+            yield SimpleNamespace(blocks=blocks)
+
+    monkeypatch.setattr(core.archive.objects, "open", breaking)
+    received: list[evt.Event] = []
+
+    def stored_here(event: evt.Event) -> int:
+        received.append(event)
+        return 0
+
+    application_entity = AE(ae_title="GETSCU")
+    application_entity.add_requested_context(STUDY_GET)
+    application_entity.add_requested_context(instances.CT, [ExplicitVRLittleEndian])
+    association = application_entity.associate(
+        *server.address,
+        ae_title="GATEWAY",
+        ext_neg=[build_role(instances.CT, scp_role=True)],
+        evt_handlers=[(evt.EVT_C_STORE, stored_here)],
+    )
+    wanted = identifier("STUDY", StudyInstanceUID=stored.StudyInstanceUID)
+    assert 0x0000 not in [each.get("Status") for each, _ in association.send_c_get(wanted, STUDY_GET)]
+    association.join(10)
+    assert association.is_aborted
+    assert received == []
 
 
 @claim("M15")

@@ -37,6 +37,14 @@ def associate(server: DimseServer, calling: str = "ECHOSCU", called: str = "GATE
     return application_entity.associate(*server.address, ae_title=called)
 
 
+def rejection(association: Association) -> tuple[int | None, int | None, int | None]:
+    """Result, source and reason."""
+    assert association.is_rejected
+    answer = association.acceptor.primitive
+    assert answer is not None
+    return answer.result, answer.result_source, answer.diagnostic
+
+
 def audited(core: Core) -> list[dict[str, object]]:
     files = sorted((core.settings.storage.directory / "audit").glob("*.jsonl"))
     return [json.loads(line) for file in files for line in file.read_text().splitlines()]
@@ -70,10 +78,7 @@ def test_an_echo_is_answered_and_audited(server: DimseServer, core: Core) -> Non
 @claim("A1")
 def test_another_called_ae_title_is_rejected_and_audited(server: DimseServer, core: Core) -> None:
     association = associate(server, called="SOMEBODY")
-    assert association.is_rejected
-    answer = association.acceptor.primitive
-    assert answer is not None
-    assert (answer.result, answer.result_source, answer.diagnostic) == (1, 1, 7)
+    assert rejection(association) == (1, 1, 7)
     # The library tells of a rejection after it has sent it.
     eventually(lambda: details(core)[-1:] == ["called AE title not recognised"])
 
@@ -84,10 +89,7 @@ def test_an_unknown_calling_ae_title_is_rejected_and_audited(settings: Settings,
     core = assembly.build(with_policy(settings, tmp_path, policy), "test")
     with serve(core) as server:
         association = associate(server)
-        assert association.is_rejected
-        answer = association.acceptor.primitive
-        assert answer is not None
-        assert (answer.result, answer.result_source, answer.diagnostic) == (1, 1, 3)
+        assert rejection(association) == (1, 1, 3)
         eventually(lambda: bool(audited(core)))
         line = audited(core)[-1]
         assert (line["action"], line["outcome"], line["calling"]) == ("associate", "denied", "ECHOSCU")
@@ -108,21 +110,21 @@ def test_an_echo_without_the_permission_is_not_authorized(settings: Settings, tm
     core.close()
 
 
-@claim("V3")
+@claim("V3", "A36")
 def test_an_association_that_cannot_be_audited_is_rejected(settings: Settings, tmp_path: Path, serve: Serve) -> None:
     policy = '[[principal]]\nname = "ct"\nkind = "ae"\nae_title = "CT1"\nactions = ["echo"]\n'
     core = assembly.build(with_policy(settings, tmp_path, policy), "test")
     audit = core.settings.storage.directory / "audit"
     audit.rmdir()
     with serve(core) as server:
-        assert associate(server).is_rejected
+        assert rejection(associate(server)) == (2, 3, 1)
         association = associate(server, calling="CT1")
         assert association.send_c_echo().Status == 0xA700
         association.release()
     core.close()
 
 
-@claim("A6")
+@claim("A6", "A37")
 def test_more_associations_than_allowed_are_rejected(settings: Settings, serve: Serve) -> None:
     dimse = settings.dimse.model_copy(update={"max_associations": 1})
     core = assembly.build(settings.model_copy(update={"dimse": dimse}), "test")
@@ -130,7 +132,7 @@ def test_more_associations_than_allowed_are_rejected(settings: Settings, serve: 
         first = associate(server)
         second = associate(server)
         assert first.is_established
-        assert second.is_rejected
+        assert rejection(second) == (2, 3, 2)
         eventually(lambda: details(core)[-1:] == ["local limit exceeded"])
         first.release()
     core.close()
@@ -204,6 +206,7 @@ def test_stopping_closes_connections_that_ask_for_nothing(core: Core, serve: Ser
         assert connection.recv(1) == b""
 
 
+@claim("A39")
 def test_stopping_answers_what_is_being_served_and_then_aborts(core: Core, serve: Serve) -> None:
     serving, go = threading.Event(), threading.Event()
     commit = core.archive.index.commit

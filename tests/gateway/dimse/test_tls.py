@@ -129,7 +129,7 @@ def test_a_client_has_to_show_a_certificate_of_the_authority(
         core.close()
 
 
-@claim("A21")
+@claim("A21", "A35")
 def test_an_ae_title_is_not_enough_where_the_policy_asks_for_a_certificate(
     settings: Settings, authority: Authority, serve: Serve, tmp_path: Path
 ) -> None:

@@ -29,6 +29,7 @@ from storage.dicom.attributes import Level
 from storage.dicom.matching import EVERYTHING
 from storage.index.questions import Search, Target
 from tests import instances
+from tests.conformance.claims import claim
 from tests.gateway.dicomweb.conftest import Client, store
 from tests.gateway.viewing.conftest import KEY
 from tests.raw_scu import RawScu
@@ -118,6 +119,7 @@ def test_what_comes_by_c_store_is_kept_without_its_patient(core: Core, dimse: Di
     assert left(core, sent) == []
 
 
+@claim("B16")
 async def test_what_may_have_text_burned_in_is_refused_and_leaves_nothing(
     client: Client, core: Core, dimse: DimseServer
 ) -> None:

@@ -100,14 +100,16 @@ class Negotiation:
         if known is None:
             raise requested.calling_not_recognised()
         principal = known.principal()
+        # A title that may be any is no name: with another one, whoever sends would have another rate.
+        pace = known.name if known.ae_title == source.calling_ae_title else f"{known.name} {source.address}"
         shown = identity.shown_in(request.primitive)
         if shown is None:
-            return Peer(Caller(principal, source), known.sending)
+            return Peer(Caller(principal, source), known.sending, pace)
         try:
             found = self._identities.proven(shown, source)
         except Unauthenticated as error:
             raise requested.identity_not_accepted() from error
-        return Peer(Caller(found or principal, source), known.sending, identified=found is not None)
+        return Peer(Caller(found or principal, source), known.sending, pace, identified=found is not None)
 
     def is_named(self, source: Source) -> bool:
         """Whether the policy has the calling AE title by its name."""

@@ -16,6 +16,8 @@ class Peer:
     caller: Caller
     sending: Sending = ANYTHING
     """Of the AE, whoever the caller is."""
+    pace: str = ""
+    """Whose bytes count together, where its rate is bounded."""
     identified: bool = False
     """Whether the caller is who was shown by user identity, and not the AE."""
     store: Decision | None = None

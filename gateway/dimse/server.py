@@ -199,7 +199,7 @@ class _Connection:
             settings.max_pdu_bytes,
             request.peer_pdu_bytes,
             peer.sending.max_instance_bytes,
-            partial(self._service.pace.pause_s, source.calling_ae_title, per_s=per_s) if per_s else never,
+            partial(self._service.pace.pause_s, peer.pace, per_s=per_s) if per_s else never,
         )
         return Association(self._wire, peer, agreed.contexts, terms, self._service.core.spool)
 

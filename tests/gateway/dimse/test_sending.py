@@ -45,7 +45,7 @@ ae_title = "*"
 actions = ["echo", "store", "search", "read"]
 """
 
-Bounded = Callable[[str], tuple[DimseServer, Core]]
+Bounded = Callable[..., tuple[DimseServer, Core]]
 
 
 @pytest.fixture
@@ -53,9 +53,9 @@ def bounded(settings: Settings, tmp_path: Path, serve: Serve) -> Iterator[Bounde
     """Starts a server on which CT1 has bounds."""
     started: list[Any] = []
 
-    def start(bounds: str) -> tuple[DimseServer, Core]:
+    def start(bounds: str, policy: str = "") -> tuple[DimseServer, Core]:
         file = tmp_path / "policy.toml"
-        file.write_text(POLICY.format(bounds))
+        file.write_text(policy or POLICY.format(bounds))
         core = assembly.build(settings.model_copy(update={"access": AccessSettings(policy_file=file)}), "test")
         server = serve(core)
         started.append((server, core))
@@ -68,13 +68,20 @@ def bounded(settings: Settings, tmp_path: Path, serve: Serve) -> Iterator[Bounde
 
 
 def associated(
-    server: DimseServer, proposals: list[tuple[str, list[str]]], calling: str = "CT1", *, gets: tuple[str, ...] = ()
+    server: DimseServer,
+    proposals: list[tuple[str, list[str]]],
+    calling: str = "CT1",
+    *,
+    gets: tuple[str, ...] = (),
+    address: str = "127.0.0.1",
 ) -> Association:
     application_entity = AE(ae_title=calling)
     for abstract, syntaxes in proposals:
         application_entity.add_requested_context(abstract, syntaxes)
     roles: list[Any] = [build_role(uid, scp_role=True) for uid in gets]
-    association = application_entity.associate(*server.address, ae_title="GATEWAY", ext_neg=roles)
+    association = application_entity.associate(
+        *server.address, ae_title="GATEWAY", ext_neg=roles, bind_address=(address, 0)
+    )
     assert association.is_established
     return association
 
@@ -192,6 +199,61 @@ def test_what_comes_faster_waits_and_nobody_else_does(bounded: Bounded) -> None:
     association.release()
     # A second's worth of the 400,000 bytes comes at once.
     assert time.monotonic() - started_s > max(2.5, unbounded_s)
+
+
+TWO = """
+[[principal]]
+name = "fast"
+kind = "ae"
+ae_title = "CT1"
+networks = ["127.0.0.2"]
+actions = ["store"]
+sending = {max_bytes_per_s = 10_000_000}
+
+[[principal]]
+name = "slow"
+kind = "ae"
+ae_title = "CT1"
+networks = ["127.0.0.1"]
+actions = ["store"]
+sending = {max_bytes_per_s = 65_536}
+
+[[principal]]
+name = "others"
+kind = "ae"
+ae_title = "*"
+networks = ["127.0.0.0/8"]
+actions = ["store"]
+sending = {max_bytes_per_s = 65_536}
+"""
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "alone_s", "waits"),
+    [
+        (("CT1", "127.0.0.1"), ("CT1", "127.0.0.2"), 0.0, False),
+        (("X1", "127.0.0.1"), ("X2", "127.0.0.1"), 2.1, True),
+        (("X1", "127.0.0.1"), ("X2", "127.0.0.2"), 2.1, False),
+    ],
+)
+def test_a_rate_is_that_of_a_principal_and_of_an_address_where_titles_are_anybodys(
+    bounded: Bounded, first: tuple[str, str], second: tuple[str, str], alone_s: float, *, waits: bool
+) -> None:
+    server, _ = bounded("", TWO)
+    contexts_of_ct: list[tuple[str, list[str]]] = [(instances.CT, [ExplicitVRLittleEndian])]
+    flooding = associated(server, contexts_of_ct, first[0], address=first[1])
+    association = associated(server, contexts_of_ct, second[0], address=second[1])
+    large = instances.data_set(PixelData=bytes(900_000), Rows=900, Columns=500)
+    instances.part10_file(large)
+    thread = threading.Thread(target=flooding.send_c_store, args=(large,))
+    thread.start()
+    time.sleep(0.5)
+    started_s = time.monotonic()
+    assert sent(association, instances.data_set(PixelData=bytes(200_000), Rows=400, Columns=250)) == 0x0000
+    assert (time.monotonic() - started_s > alone_s + 1.0) is waits
+    association.release()
+    server.stop(0.0)
+    thread.join()
 
 
 def test_a_pause_ends_when_the_server_stops(bounded: Bounded) -> None:

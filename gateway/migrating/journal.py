@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -37,16 +36,15 @@ class Study:
 
 
 class Journal:
-    """Studies by UID and date, and nothing else of them. Used by several threads.
+    """Studies by UID and date, and nothing else of them. Used by one thread.
 
     Raises InvalidSettings when the file is no journal.
     """
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
-        self._lock = threading.Lock()
         try:
-            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            self._db = sqlite3.connect(path, isolation_level=None)
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = NORMAL")
             self._db.execute(
@@ -65,49 +63,44 @@ class Journal:
             {"uid": each.uid, "date": each.date, "told": each.instances, "state": State.LISTED.value, "run": self._run}
             for each in studies
         ]
-        with self._lock:
-            self._db.execute("BEGIN")
-            self._db.executemany(
-                "INSERT INTO studies VALUES (:uid, :date, :told, :state, NULL, :run)"
-                " ON CONFLICT (uid) DO UPDATE SET date = :date, told = :told, run = :run,"
-                " state = CASE WHEN state NOT IN ('done', 'again') OR :told > instances THEN :state"
-                " WHEN :told IS NULL THEN 'again' ELSE 'done' END",
-                rows,
-            )
-            self._db.execute("COMMIT")
+        self._db.execute("BEGIN")
+        self._db.executemany(
+            "INSERT INTO studies VALUES (:uid, :date, :told, :state, NULL, :run)"
+            " ON CONFLICT (uid) DO UPDATE SET date = :date, told = :told, run = :run,"
+            " state = CASE WHEN state NOT IN ('done', 'again') OR :told > instances THEN :state"
+            " WHEN :told IS NULL THEN 'again' ELSE 'done' END",
+            rows,
+        )
+        self._db.execute("COMMIT")
 
     def left(self) -> list[Study]:
         """What this run has listed and is not done: the newest first, since it is what people ask for.
 
         What was done before comes last, so that an interrupted run goes on where it was.
         """
-        with self._lock:
-            found = self._db.execute(
-                "SELECT uid, date, told, CASE state WHEN 'again' THEN instances END FROM studies"
-                " WHERE run = ? AND state != 'done' ORDER BY state = 'again', date DESC, uid",
-                (self._run,),
-            )
-            return [Study(*row) for row in found]
+        found = self._db.execute(
+            "SELECT uid, date, told, CASE state WHEN 'again' THEN instances END FROM studies"
+            " WHERE run = ? AND state != 'done' ORDER BY state = 'again', date DESC, uid",
+            (self._run,),
+        )
+        return [Study(*row) for row in found]
 
     def counts(self) -> tuple[int, int, int]:
         """How many studies this run has listed, how many are done, and how many instances all are said to have."""
-        with self._lock:
-            listed, done, told = self._db.execute(
-                "SELECT count(*), count(*) FILTER (WHERE state = 'done'), coalesce(sum(told), 0) FROM studies"
-                " WHERE run = ?",
-                (self._run,),
-            ).fetchone()
+        listed, done, told = self._db.execute(
+            "SELECT count(*), count(*) FILTER (WHERE state = 'done'), coalesce(sum(told), 0) FROM studies"
+            " WHERE run = ?",
+            (self._run,),
+        ).fetchone()
         return listed, done, told
 
     def note(self, uid: str, state: State, instances: int) -> None:
         """What became of a study, and how many of its instances are in our archive."""
-        with self._lock:
-            self._db.execute("UPDATE studies SET state = ?, instances = ? WHERE uid = ?", (state.value, instances, uid))
+        self._db.execute("UPDATE studies SET state = ?, instances = ? WHERE uid = ?", (state.value, instances, uid))
 
     def clear(self) -> None:
         """Forget everything."""
-        with self._lock:
-            self._db.execute("DELETE FROM studies")
+        self._db.execute("DELETE FROM studies")
 
     def close(self) -> None:
         """Close the file."""

@@ -130,10 +130,12 @@ class Migration:
         """Ask the old archive what it has. Raises NotAssociated, NotAnswered, Stopped."""
         batch: list[Study] = []
         named: set[str] = set()
+        unlisted = dict.fromkeys(wanted.study_uids)
         with closing(self._asked()) as archive:
             try:
                 self.report.by = self._by or (By.GET if archive.gives_back() else By.MOVE)
                 for study in listing.studies(archive, wanted, today):
+                    unlisted.pop(study.uid, None)
                     if not is_pullable(study):
                         if study.uid in named:
                             continue
@@ -150,6 +152,8 @@ class Migration:
                     f"the old archive ended the association while it was asked for studies: {error}"
                 ) from error
         self._journal.listed(batch)
+        for uid in unlisted:
+            self._tell(uid, Pulled(reason="the peer does not list it"))
         self.report.listed, self.report.before, self.report.told = self._journal.counts()
         progress(self.report.listed)
 

@@ -20,6 +20,7 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless
 from pynetdicom import AE, evt
+from pynetdicom.transport import ThreadedAssociationServer
 
 from gateway import assembly, cli
 from gateway.access.actions import Action
@@ -71,7 +72,13 @@ class Old:
     """How often it aborts a C-GET after the first instance."""
     questions: list[Dataset] = field(default_factory=list)
     gets: list[Dataset] = field(default_factory=list)
-    address: tuple[str, int] = ("127.0.0.1", 0)
+    server: ThreadedAssociationServer | None = None
+
+    @property
+    def associations(self) -> int:
+        """How many it has just now."""
+        assert self.server is not None
+        return len(self.server.active_associations)
 
     def found(self, event: evt.Event) -> Iterator[tuple[int, Dataset | None]]:
         asked = event.identifier
@@ -156,6 +163,7 @@ class Old:
             block=False,
             evt_handlers=[(evt.EVT_C_FIND, self.found), (evt.EVT_C_GET, self.got)],
         )
+        self.server = server
         try:
             yield f"OLD@127.0.0.1:{server.server_address[1]}"
         finally:
@@ -289,6 +297,14 @@ def test_studies_are_chosen(migrate: Run) -> None:
         assert {asked.get("ModalitiesInStudy") for asked in old.questions[-2:]} == {"CT"}
 
 
+def test_a_study_that_was_named_and_is_not_there_is_told(migrate: Run) -> None:
+    old = Old(study(1))
+    with old.listening() as peer:
+        status, found = migrate(peer, "--study=1.2.3", f"--study={old.instances[0].StudyInstanceUID}")
+    assert (status, found["studies"]["done"], found["studies"]["failed"]) == (1, 1, 1)
+    assert found["wrong"] == [{"study": "1.2.3", "reason": "the peer does not list it", "missing": []}]
+
+
 @claim("K3")
 def test_what_does_not_come_is_asked_for_again_and_then_named(migrate: Run, tmp_path: Path) -> None:
     old = Old(study(3))
@@ -417,6 +433,26 @@ def test_outside_of_its_hours_it_waits_and_can_be_interrupted(
         timer.start()
         status, found = migrate(peer, f"--between={first}-{last}")
     assert (status, found["complete"], found["studies"]["listed"], old.gets) == (1, False, 1, [])
+
+
+def test_outside_of_its_hours_it_holds_no_association(migrate: Run) -> None:
+    now = datetime.datetime.now().astimezone()
+    first = (now - datetime.timedelta(minutes=1)).strftime("%H:%M:%S")
+    last = (now + datetime.timedelta(seconds=3)).strftime("%H:%M:%S")
+    old = Old([*study(1), *study(1)])
+    held: list[int] = []
+
+    def look() -> None:
+        held.append(old.associations)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    timer = threading.Timer(5.0, look)
+    with old.listening() as peer:
+        timer.start()
+        status, _ = migrate(peer, f"--between={first}-{last}", "--pause=3.5")
+    assert status == 1
+    assert len(old.gets) < 2
+    assert held == [0]
 
 
 # Our own gateway as the old archive: both ways, and what it keeps compressed comes as it is.

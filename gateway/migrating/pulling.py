@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from gateway.access.door import Decision
@@ -138,8 +139,11 @@ class Puller:
             try:
                 self._together = attempt % 2 == 1
                 # What it does not list can only come with the study as a whole.
-                whole = not missing or (not attempt and missing == wanted)
-                self._fetch(study.uid, inventory, missing, whole=whole)
+                if not missing or (not attempt and missing == wanted):
+                    self._retrieve("STUDY", {"StudyInstanceUID": study.uid}, inventory)
+                else:
+                    in_series = attempt == _TRIES - 1
+                    self._fetch(_requests(study.uid, inventory.series, missing, in_series=in_series), inventory)
                 pulled.reason = ""
             except NotAnswered as error:
                 pulled.reason = str(error)
@@ -167,16 +171,16 @@ class Puller:
             "does the policy here let the peer store into this tenant?"
         )
 
-    def _fetch(self, study_uid: str, inventory: Inventory, missing: frozenset[str], *, whole: bool) -> None:
-        if whole:
-            self._retrieve("STUDY", {"StudyInstanceUID": study_uid}, inventory)
-            return
-        for series_uid, sop_uids in inventory.series.items():
-            asked = [uid for uid in sop_uids if uid in missing]
-            for start in range(0, len(asked), _LISTED):
-                listed = "\\".join(asked[start : start + _LISTED])
-                keys = {"StudyInstanceUID": study_uid, "SeriesInstanceUID": series_uid, "SOPInstanceUID": listed}
-                self._retrieve("IMAGE", keys, inventory)
+    def _fetch(self, requests: Iterator[tuple[str, dict[str, str]]], inventory: Inventory) -> None:
+        """Ask for one after the other. Raises what _retrieve raises; NotAnswered once everything was asked for."""
+        refused: NotAnswered | None = None
+        for level, keys in requests:
+            try:
+                self._retrieve(level, keys, inventory)
+            except NotAnswered as error:
+                refused = error
+        if refused is not None:
+            raise refused
 
     def _retrieve(self, level: str, keys: dict[str, str], inventory: Inventory) -> None:
         if self._destination:
@@ -204,6 +208,20 @@ class Puller:
     def _here(self, study_uid: str) -> frozenset[str]:
         target = Target(self._decision.tenant, ids.study_uid(study_uid))
         return frozenset(str(each.key.sop_uid) for each in self._core.archive.index.locate(target, EVERYTHING))
+
+
+def _requests(
+    study_uid: str, series: Mapping[str, list[str]], missing: frozenset[str], *, in_series: bool
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """Level and keys for what is missing: lists of it, or its series for archives that know no lists."""
+    for series_uid, sop_uids in series.items():
+        keys = {"StudyInstanceUID": study_uid, "SeriesInstanceUID": series_uid}
+        asked = [uid for uid in sop_uids if uid in missing]
+        if asked and in_series:
+            yield "SERIES", keys
+            continue
+        for start in range(0, len(asked), _LISTED):
+            yield "IMAGE", {**keys, "SOPInstanceUID": "\\".join(asked[start : start + _LISTED])}
 
 
 def is_pullable(study: Study) -> bool:

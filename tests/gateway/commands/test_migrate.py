@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
+from pydicom.multival import MultiValue
 from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless
 from pynetdicom import AE, evt
 from pynetdicom.transport import ThreadedAssociationServer
@@ -62,7 +63,11 @@ class Old:
     tells_numbers: bool = True
     unreadable: set[str] = field(default_factory=set)
     """Instances of which it answers what is no identifier."""
+    refused: set[str] = field(default_factory=set)
+    """Series of which it sends nothing when they are asked for."""
     matches_times: bool = True
+    takes_lists: bool = True
+    """Whether it sends the instances of a list (PS3.4 C.4.3.1.3)."""
     repeats_series: bool = False
     """Whether it gives each series twice."""
     lost: set[str] = field(default_factory=set)
@@ -135,6 +140,9 @@ class Old:
         asked = event.identifier
         self.gets.append(asked)
         wanted = [each for each in self.instances if self._wanted(each, asked)]
+        if asked.get("SeriesInstanceUID") in self.refused:
+            yield "no number"  # which pynetdicom answers with a failure
+            return
         sent = [each for each in wanted if each.SOPInstanceUID not in self.lost]
         yield len(sent)
         for number, each in enumerate(sent):
@@ -145,6 +153,8 @@ class Old:
             yield 0xFF00, each
 
     def _wanted(self, each: Dataset, asked: Dataset) -> bool:
+        if not self.takes_lists and isinstance(asked.get("SOPInstanceUID"), MultiValue):
+            return False
         for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
             value = asked.get(keyword)
             if value and each[keyword].value not in ([value] if isinstance(value, str) else list(value)):
@@ -317,7 +327,7 @@ def test_what_does_not_come_is_asked_for_again_and_then_named(migrate: Run, tmp_
         assert wrong["missing"] == [old.instances[1].SOPInstanceUID]
         assert wrong["reason"] == "the peer did not send all of it"
         assert json.loads(file.read_text()) == wrong
-        assert [asked.QueryRetrieveLevel for asked in old.gets] == ["STUDY", "IMAGE", "IMAGE"]
+        assert [asked.QueryRetrieveLevel for asked in old.gets] == ["STUDY", "IMAGE", "SERIES"]
         old.lost = set()
         status, found = migrate(peer)
         assert (status, found["studies"]["done"], found["instances"]["here"]) == (0, 1, 3)
@@ -345,6 +355,26 @@ def test_an_association_that_ends_in_the_middle_is_asked_for_again(migrate: Run)
         status, found = migrate(peer)
     assert (status, found["instances"]["here"], len(old.gets)) == (0, 5, 2)
     assert len(old.gets[1].SOPInstanceUID) == 4, "only what was missing"
+
+
+def test_an_archive_that_takes_no_lists_is_asked_for_series(migrate: Run) -> None:
+    old = Old([*study(5), *study(4)], aborts=1, takes_lists=False)
+    with old.listening() as peer:
+        status, found = migrate(peer)
+    assert (status, found["instances"]["here"]) == (0, 9)
+
+
+def test_a_series_that_is_refused_does_not_keep_the_others_back(migrate: Run) -> None:
+    first = study(2)
+    second = instances.data_set(
+        StudyInstanceUID=first[0].StudyInstanceUID, SeriesInstanceUID=instances.uid(), StudyDate="20240101"
+    )
+    instances.part10_file(second)
+    old = Old([*first, second], aborts=1, refused={first[0].SeriesInstanceUID})
+    with old.listening() as peer:
+        status, found = migrate(peer)
+    assert (status, found["instances"]["here"], found["instances"]["missing"]) == (1, 2, 1)
+    assert found["wrong"][0]["reason"].startswith("the peer answers 0xC413")
 
 
 def test_an_archive_that_does_not_tell_of_sop_classes_is_fetched_too(migrate: Run) -> None:

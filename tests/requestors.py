@@ -9,6 +9,8 @@ from typing import Any
 from pynetdicom import _config
 from pynetdicom.association import Association
 
+_LOOK_S = 0.05
+
 
 def configure() -> None:
     """Files are sent without being in memory as a whole, and responses that come at once are not lost."""
@@ -35,12 +37,13 @@ def _hold_requestors() -> None:
 
 
 class _Checkpoint(threading.Event):
-    """An event that is passed and told of in one step."""
+    """An event that is passed and told of in one step, and cleared only once the association's thread waits at it."""
 
     def __init__(self, association: Association) -> None:
         super().__init__()
         self._association = association
         self._passing = threading.Condition()
+        self._held = False
         self.set()
 
     def set(self) -> None:
@@ -50,16 +53,23 @@ class _Checkpoint(threading.Event):
             self._passing.notify_all()
 
     def clear(self) -> None:
-        """Let nobody pass who has not passed."""
+        """Let nobody pass who has not passed. On return the association's thread waits, or has ended."""
         with self._passing:
             super().clear()
+            if threading.current_thread() is self._association:
+                return
+            while not self._held and self._association.is_alive() and not self._association._kill:
+                self._passing.wait(_LOOK_S)
+            self._association._is_paused = True
 
     def wait(self, timeout: float | None = None) -> bool:
         """Pass; until then the association's thread is paused, and from then on it is not."""
+        own = threading.current_thread() is self._association
         with self._passing:
-            if threading.current_thread() is self._association:
-                self._association._is_paused = True
+            if own:
+                self._held = self._association._is_paused = True
+                self._passing.notify_all()
             passed = self._passing.wait_for(self.is_set, timeout)
-            if passed and threading.current_thread() is self._association:
-                self._association._is_paused = False
+            if passed and own:
+                self._held = self._association._is_paused = False
             return passed

@@ -80,17 +80,29 @@ def ask(
     """Ask; whoever stays hears of it on the same association."""
     application_entity = AE(ae_title=calling)
     application_entity.add_requested_context(PUSH)
+    answered: list[bytes] = []
     association = application_entity.associate(
-        *server.address, ae_title="GATEWAY", evt_handlers=[(evt.EVT_N_EVENT_REPORT, modality.report)]
+        *server.address,
+        ae_title="GATEWAY",
+        evt_handlers=[
+            (evt.EVT_N_EVENT_REPORT, modality.report),
+            (evt.EVT_PDU_SENT, lambda event: answered.extend(_reports_answered(event.pdu))),
+        ],
     )
     assert association.is_established
-    before = len(modality.heard)
     action, instance = about.get("action", 1), about.get("instance", WELL_KNOWN)
     status, _ = association.send_n_action(wanted, action, PUSH, instance)
     if stays and status.Status == 0:
-        eventually(lambda: len(modality.heard) > before)
+        # pynetdicom serves the report on a thread of its own, whose response a release must not overtake.
+        eventually(lambda: bool(answered))
     association.release()
     return status
+
+
+def _reports_answered(sent: Any) -> list[bytes]:
+    """The fragments of a PDU in which an N-EVENT-REPORT-RSP begins, by its Command Field (0000,0100)."""
+    fragments = [each.presentation_data_value for each in getattr(sent, "presentation_data_value_items", ())]
+    return [each for each in fragments if b"\0\0\0\1\2\0\0\0\0\x81" in each]
 
 
 def stored(core: Core, count: int = 2) -> list[tuple[str, str]]:

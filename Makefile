@@ -41,7 +41,7 @@ test: $(STAMP) ## install what the tests need, then check and run everything
 	$(MAKE) --no-print-directory $(NODE) $(OHIF)
 	$(MAKE) --no-print-directory check
 	# One more than CI has processors: many tests wait for processes to start.
-	$(BIN)/python -m pytest -n 3 --dist worksteal
+	$(BIN)/python -m pytest -n 3 --dist worksteal --durations 20
 
 check: $(STAMP) ## format check, lint, strict types, import contract
 	$(BIN)/ruff format --check .

@@ -27,7 +27,7 @@ from tests.tunnel import tunnel
 pytestmark = [
     *(need_program(name, "dcmtk") for name in ("echoscu", "storescu", "findscu", "movescu", "getscu", "termscu")),
     need_program("storescp", "dcmtk"),
-    pytest.mark.dealt("local+sqlite", "s3+postgres"),
+    pytest.mark.dealt("local+sqlite"),
 ]
 
 

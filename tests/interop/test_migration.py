@@ -24,7 +24,7 @@ from tests.serving import Gateway
 pytestmark = [
     need_program("dcmqrscp", "dcmtk"),
     need_program("dcmsend", "dcmtk"),
-    pytest.mark.dealt("local+sqlite", "s3+postgres"),
+    pytest.mark.dealt("s3+postgres"),
 ]
 
 HEAD_MR = Path(__file__).parents[2] / "sample_dicom" / "studies" / "head_mr"

@@ -14,7 +14,7 @@ from tests import instances
 from tests.ports import free_port
 from tests.serving import Gateway
 
-pytestmark = pytest.mark.dealt("local+sqlite", "s3+postgres")
+pytestmark = pytest.mark.dealt("local+sqlite")
 
 
 @pytest.fixture(scope="module")

@@ -34,6 +34,7 @@ from storage.dicom import identifiers as ids
 from storage.errors import StorageUnavailable
 from tests import instances
 from tests.conformance.claims import claim
+from tests.conformance.network import counts, identifier
 from tests.gateway.dimse.conftest import Serve
 
 MAIN = ids.Tenant("main")
@@ -106,14 +107,6 @@ def study_of(core: Core, count: int = 3, **attributes: Any) -> list[Dataset]:
     return [put(core, first), *(put(core, instances.data_set(**shared, **attributes)) for _ in range(count - 1))]
 
 
-def identifier(level: str, **keys: Any) -> Dataset:
-    found = Dataset()
-    found.QueryRetrieveLevel = level
-    for keyword, value in keys.items():
-        setattr(found, keyword, value)
-    return found
-
-
 def move(
     server: DimseServer, wanted: Dataset, *, to: str = "DEST", model: str = STUDY_MOVE, calling: str = "MOVESCU"
 ) -> Responses:
@@ -157,14 +150,6 @@ def get(
     found = list(association.send_c_get(wanted, model))
     association.release()
     return found, received
-
-
-def counts(response: Dataset) -> tuple[int, int, int]:
-    return (
-        response.NumberOfCompletedSuboperations,
-        response.NumberOfFailedSuboperations,
-        response.NumberOfWarningSuboperations,
-    )
 
 
 def uids(found: list[Dataset]) -> set[str]:

@@ -107,10 +107,14 @@ def _answered(
     try:
         keys = _keys(core, message)
         service = core.projections.of(caller, Action.READ).retrieve
-        if not destination_known and service.is_open(caller):
+        # Who may retrieve nothing is refused by the search, whatever the destination.
+        searched = destination_known or not service.is_open(caller)
+        matching = service.matching(caller, keys, detail=detail) if searched else ()
+        instances = [each for found in matching for each in found.instances]
+        # Also where the policy has just been changed in between: nothing goes to who is not to have it.
+        if not destination_known:
             yield status.response(status.DESTINATION_UNKNOWN)
             return
-        instances = [each for found in service.matching(caller, keys, detail=detail) for each in found.instances]
         yield from perform(service, instances)
     except Ended:
         raise

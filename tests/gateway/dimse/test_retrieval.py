@@ -30,6 +30,7 @@ from gateway.config.access import AccessSettings
 from gateway.config.serving import DestinationSettings
 from gateway.context import command_line
 from gateway.dimse.server import DimseServer
+from gateway.services.retrieve import RetrieveService
 from storage.dicom import identifiers as ids
 from storage.errors import StorageUnavailable
 from tests import instances
@@ -280,6 +281,17 @@ def test_a_destination_that_nobody_knows(server: DimseServer, core: Core) -> Non
     (stored,) = study_of(core, 1)
     ((last, _),) = move(server, identifier("STUDY", StudyInstanceUID=stored.StudyInstanceUID), to="ELSEWHERE")
     assert last.Status == 0xA801
+
+
+def test_a_policy_that_changes_meanwhile_sends_nothing_to_who_is_not_to_have_it(
+    server: DimseServer, core: Core, listening: Destination, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (stored,) = study_of(core, 1)
+    # The caller may read, and just before it was looked up could not.
+    monkeypatch.setattr(RetrieveService, "is_open", lambda *_: False)
+    wanted = identifier("STUDY", StudyInstanceUID=stored.StudyInstanceUID)
+    assert move(server, wanted, to="READING")[-1][0].Status == 0xA801
+    assert listening.received == []
 
 
 @claim("M8")

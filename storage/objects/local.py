@@ -8,6 +8,7 @@ directory is reached step by step from a handle on ``ROOT/objects`` without foll
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import heapq
 import os
@@ -31,6 +32,7 @@ _DIRECTORY_MODE = 0o750
 _DIGEST_ATTRIBUTE = "user.sha256"
 _STALE_AFTER_S = 3600.0
 _PUBLISH_ATTEMPTS = 100
+_ATTEMPTS_BESIDE_REMOVALS = 3
 _KEPT_DIRECTORIES = 128
 _NAMES_AT_ONCE = 50_000
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
@@ -132,7 +134,7 @@ class LocalObjectStore:
     def delete(self, key: str) -> None:
         """See ObjectStore. Parent directories that become empty go as well."""
         check_key(key)
-        self._writable()
+        temporary = self._writable()
         folder, _, name = key.rpartition("/")
         with _engine_errors(), suppress(FileNotFoundError, NotADirectoryError):
             with self._walk(folder) as handle:
@@ -140,7 +142,7 @@ class LocalObjectStore:
                     os.unlink(name, dir_fd=handle)
                 # Also when the file was gone: whoever removed it may have crashed before its fsync.
                 self._sync(handle)
-            self._remove_empty(folder)
+            self._remove_empty(temporary, folder)
 
     def list(self, prefix: str, start_after: str = "") -> Iterator[ObjectInfo]:
         """See ObjectStore. ``sha256`` is None; objects put or deleted meanwhile may or may not be seen."""
@@ -204,32 +206,52 @@ class LocalObjectStore:
         return ObjectInfo(key, status.st_size, digest.hexdigest(), status.st_mtime)
 
     def _publish(self, temporary: _Directory, written: str, key: str) -> None:
-        folder, _, name = key.rpartition("/")
-        for _ in range(_PUBLISH_ATTEMPTS):
-            try:
-                directory = self._durable_directory(folder)
-                os.link(
-                    written, name, src_dir_fd=temporary.handle, dst_dir_fd=directory.handle,
-                    follow_symlinks=False,
-                )  # fmt: skip
-            except FileNotFoundError:
-                # A delete took the empty directory away after we had found it.
-                self._forget(folder)
-                continue
-            except FileExistsError as error:
-                raise ObjectExists(key) from error
-            except NotADirectoryError as error:
-                raise ObjectExists(f"{key}: something other than a directory is in its path") from error
-            if self._fsync:
-                try:
-                    directory.sync()
-                except OSError:
-                    # Not durable, hence not put: leave nothing behind that looks as if it were.
-                    with suppress(OSError):
-                        os.unlink(name, dir_fd=directory.handle)
-                    raise
-            return
+        with ExitStack() as removals:
+            for attempt in range(_PUBLISH_ATTEMPTS):
+                if attempt == _ATTEMPTS_BESIDE_REMOVALS:
+                    removals.enter_context(self._one_at_a_time(temporary))
+                if self._link(temporary, written, key):
+                    return
         raise StorageUnavailable(f"{key}: its directory is removed again and again")
+
+    def _link(self, temporary: _Directory, written: str, key: str) -> bool:
+        """Whether the object stands under its name; not when a delete took its empty directory meanwhile."""
+        folder, _, name = key.rpartition("/")
+        try:
+            directory = self._durable_directory(folder)
+            os.link(
+                written, name, src_dir_fd=temporary.handle, dst_dir_fd=directory.handle,
+                follow_symlinks=False,
+            )  # fmt: skip
+        except FileNotFoundError:
+            self._forget(folder)
+            return False
+        except FileExistsError as error:
+            raise ObjectExists(key) from error
+        except NotADirectoryError as error:
+            raise ObjectExists(f"{key}: something other than a directory is in its path") from error
+        if self._fsync:
+            try:
+                directory.sync()
+            except OSError:
+                # Not durable, hence not put: leave nothing behind that looks as if it were.
+                with suppress(OSError):
+                    os.unlink(name, dir_fd=directory.handle)
+                raise
+        return True
+
+    @contextmanager
+    def _one_at_a_time(self, temporary: _Directory) -> Iterator[None]:
+        """Held to take a directory away, and by a put that lost its directory to such removals before.
+
+        A lock belongs to an open file, so each holder opens one: threads of a process exclude each other too.
+        """
+        handle = os.open(".", _OPEN_DIRECTORY, dir_fd=temporary.handle)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
 
     def _durable_directory(self, folder: str) -> _Directory:
         """The directory, created where missing, whose own name is durable all the way up.
@@ -263,13 +285,13 @@ class LocalObjectStore:
                 self._durable.pop(folder, None)
                 folder = folder.rpartition("/")[0]
 
-    def _remove_empty(self, folder: str) -> None:
+    def _remove_empty(self, temporary: _Directory, folder: str) -> None:
         while folder:
             above, _, name = folder.rpartition("/")
             with self._walk(above) as handle:
                 try:
                     # Gone already: removed by another process, whose fsync may still be to come.
-                    with suppress(FileNotFoundError):
+                    with suppress(FileNotFoundError), self._one_at_a_time(temporary):
                         os.rmdir(name, dir_fd=handle)
                 except OSError as error:
                     if error.errno in (errno.ENOTEMPTY, errno.EEXIST):

@@ -179,7 +179,7 @@ class SearchSettings(Section):
 
     max_inspected: int = Field(default=20_000, ge=1)
     """Most instances whose metadata are looked into for attributes without an index; beyond it 413 or 0xA700."""
-    max_counted: int = Field(default=2_000, ge=1)
+    max_counted: int = Field(default=1_000, ge=1)
     """X-Total-Count is exact up to so many; ``/count`` always is."""
     timeout_s: float = Field(default=10.0, gt=0)
     """Longest search; beyond it 413 or 0xA700."""

@@ -140,16 +140,32 @@ def supported(
     for abstract, syntaxes in offers.items():
         known = [uid for uid in syntaxes if uid in STORAGE_SYNTAXES]
         taken = [uid for uid in known if sending.takes_syntax(uid)] if sending.takes_class(abstract) else []
-        gets = bool(roles.get(UID(abstract), (None, None))[1])
+        sends, gets = (bool(role) for role in roles.get(UID(abstract), (True, False)))
         if not gets and not sending.takes_class(abstract):
             continue
+        # A context that serves both ways has one transfer syntax: one in which it may send, if there is any.
+        both = sends and gets and bool(taken)
         # Without a common syntax the answer is "transfer syntaxes not supported", for which one has to be named that
         # is not proposed.
         others = (uid for uid in STORAGE_SYNTAXES if uid not in syntaxes)
-        storage = context(abstract, (known if gets else taken) or tuple(others)[:1])
-        storage.scu_role, storage.scp_role = taken == known or not gets, True
+        storage = context(abstract, (taken if both or not gets else known) or tuple(others)[:1])
+        storage.scu_role, storage.scp_role = both or not gets, True
         made.append(storage)
     return made
+
+
+def withheld(proposed: Iterable[PresentationContext], sending: Sending) -> list[str]:
+    """The SOP classes that a peer would send, in a transfer syntax that is stored, were it not for its bounds."""
+    syntaxes: dict[str, set[str]] = {}
+    for each in proposed:
+        syntaxes.setdefault(str(each.abstract_syntax), set()).update(map(str, each.transfer_syntax))
+    return [
+        abstract
+        for abstract, offered in syntaxes.items()
+        if is_storage(abstract)
+        and (known := offered.intersection(STORAGE_SYNTAXES))
+        and not (sending.takes_class(abstract) and any(map(sending.takes_syntax, known)))
+    ]
 
 
 def about_us(max_pdu_bytes: int) -> list[_AboutUs]:

@@ -45,6 +45,7 @@ _ACCEPTED = 0
 _Item: TypeAlias = SCP_SCU_RoleSelectionNegotiation | SOPClassExtendedNegotiation | UserIdentityNegotiation
 # What a peer takes that does not say it, against PS3.7 D.3.3.1.
 _DEFAULT_PDU_BYTES = 16_384
+_TOLD = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +127,12 @@ class Negotiation:
         result, answered_roles = negotiate_as_acceptor(
             proposed, contexts.supported(proposed, roles, peer.sending), roles
         )
+        withheld = contexts.withheld(proposed, peer.sending)
+        if withheld:
+            told = ", ".join(withheld[:_TOLD]) + (f" and {len(withheld) - _TOLD} more" if len(withheld) > _TOLD else "")
+            self._core.door.record(
+                AuditEvent("store", "denied", peer.caller, detail=f"not taken from this AE as it proposes them: {told}")
+            )
         extended = _extended(request)
         found = [_context(each, extended) for each in result if each.result == _ACCEPTED]
         items: list[_Item] = [*answered_roles, *(_extension(uid, accepted) for uid, accepted in extended.items())]

@@ -29,7 +29,7 @@ class Cost:
     """
 
     max_inspected: int = 20_000
-    max_counted: int = 2_000
+    max_counted: int = 1_000
     timeout_s: float = 10.0
 
 

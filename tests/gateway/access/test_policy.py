@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import json
 import logging
 import time
 from pathlib import Path
@@ -24,6 +23,7 @@ from storage.dicom.attributes import Level
 from storage.dicom.matching import EVERYTHING, NOTHING, OneOf, Record, matches
 from storage.dicom.normal import normalise
 from storage.index import rows
+from tests import trails
 
 AE = """
 [[principal]]
@@ -470,8 +470,7 @@ def test_the_file_is_looked_at_once_a_second_however_many_ask(tmp_path: Path, mo
 
 def lines(folder: Path) -> list[dict[str, object]]:
     """What a trail says, but for where each process began and ended."""
-    found = [json.loads(line) for path in sorted(folder.glob("*.jsonl")) for line in path.read_text().splitlines()]
-    return [each for each in found if each["action"] not in ("start", "stop")]
+    return [each for each in trails.records(folder) if each["action"] not in ("start", "stop")]
 
 
 def test_every_decision_is_on_the_trail_before_it_is_given(tmp_path: Path) -> None:

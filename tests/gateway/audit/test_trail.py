@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,6 +17,7 @@ from gateway.audit.key import AuditKey
 from gateway.audit.trail import AuditTrail
 from gateway.context import Caller, Principal, PrincipalKind, Source
 from gateway.errors import AuditUnavailable
+from tests.trails import records
 
 KEY = AuditKey(bytes(range(32)))
 
@@ -29,10 +28,6 @@ def caller(name: str = "viewer", address: str = "10.1.2.3") -> Caller:
 
 def read(*subject: str, by: Caller | None = None, action: str = "read", outcome: str = "allowed") -> AuditEvent:
     return AuditEvent(action, outcome, by or caller(), "main", subject)
-
-
-def lines(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for path in sorted(folder.glob("*.jsonl")) for line in path.read_text().splitlines()]
 
 
 @pytest.fixture
@@ -50,7 +45,7 @@ def test_a_chain_tells_its_start_and_its_end(trail: AuditTrail, tmp_path: Path) 
     trail.start("http worker")
     trail.start("once")
     trail.close()
-    first, last = lines(tmp_path / "audit")
+    first, last = records(tmp_path / "audit")
     assert (first["seq"], first["action"], first["outcome"], first["detail"]) == (1, "start", "started", "http worker")
     assert (last["seq"], last["action"], last["outcome"]) == (2, "stop", "stopped")
     assert "before" not in first
@@ -60,14 +55,14 @@ def test_reads_of_a_series_are_one_access_with_its_counts(trail: AuditTrail, tmp
     for number in range(300):
         access = trail.write(read("1.2", "1.2.3", f"1.2.3.{number}"))
         access.took(instances=1, frames=2, size=1000)
-    first = lines(tmp_path / "audit")[1]
+    first = records(tmp_path / "audit")[1]
     assert (first["outcome"], first["subject"]) == ("allowed", ["1.2", "1.2.3", "1.2.3.0"])
-    assert len(lines(tmp_path / "audit")) == 2, "only the first is written at once"
+    assert len(records(tmp_path / "audit")) == 2, "only the first is written at once"
     trail.write(read("1.2", "1.2.4")).took(instances=1)
     trail.write(read("1.2", "1.2.3", by=caller("another"))).took(instances=5)
     trail.write(read("1.2", "1.2.3", action="render"))
     trail.close()
-    completed = [line for line in lines(tmp_path / "audit") if line["outcome"] == "completed"]
+    completed = [line for line in records(tmp_path / "audit") if line["outcome"] == "completed"]
     assert [(line["action"], line["principal"], line["subject"]) for line in completed] == [
         ("read", "viewer", ["1.2", "1.2.3"]),
         ("read", "viewer", ["1.2", "1.2.4"]),
@@ -231,7 +226,7 @@ def test_what_the_disk_took_in_part_is_taken_back(
             trail.write(AuditEvent("store", "stored", caller()))
     trail.write(AuditEvent("store", "stored", caller()))
     trail.close()
-    assert [line["seq"] for line in lines(tmp_path / "audit")] == [1, 2, 3, 4]
+    assert [line["seq"] for line in records(tmp_path / "audit")] == [1, 2, 3, 4]
     assert is_whole(tmp_path / "audit")
 
 
@@ -306,5 +301,5 @@ def test_threads_write_one_chain(trail: AuditTrail, tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     trail.close()
-    assert [line["seq"] for line in lines(tmp_path / "audit")] == list(range(1, 403))
+    assert [line["seq"] for line in records(tmp_path / "audit")] == list(range(1, 403))
     assert is_whole(tmp_path / "audit")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
-from gateway import assembly
 from gateway.assembly import Core
+from tests import trails
 from tests.gateway.dicomweb.conftest import Client, store
 from tests.instances import data_set, part10_file
 
@@ -14,8 +13,7 @@ from tests.instances import data_set, part10_file
 def completed(core: Core) -> dict[str, dict[str, Any]]:
     """Records of what accesses took, by their actions."""
     core.trail.close()
-    files = sorted(assembly.audit_directory(core.settings).glob("*.jsonl"))
-    lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+    lines = trails.records(core.trail.directory)
     return {line["action"]: line for line in lines if line["outcome"] == "completed"}
 
 

@@ -24,7 +24,7 @@ from gateway.dimse.server import DimseServer
 from storage.dicom.identifiers import StudyUid, Tenant
 from storage.dicom.matching import EVERYTHING
 from storage.index.questions import Target
-from tests import instances
+from tests import instances, trails
 from tests.conformance.claims import claim
 from tests.gateway.dimse.conftest import Serve
 
@@ -73,12 +73,13 @@ def associated(
     calling: str = "CT1",
     *,
     gets: tuple[str, ...] = (),
+    both: bool = False,
     address: str = "127.0.0.1",
 ) -> Association:
     application_entity = AE(ae_title=calling)
     for abstract, syntaxes in proposals:
         application_entity.add_requested_context(abstract, syntaxes)
-    roles: list[Any] = [build_role(uid, scp_role=True) for uid in gets]
+    roles: list[Any] = [build_role(uid, scu_role=both, scp_role=True) for uid in gets]
     association = application_entity.associate(
         *server.address, ae_title="GATEWAY", ext_neg=roles, bind_address=(address, 0)
     )
@@ -120,6 +121,26 @@ def test_only_its_sop_classes_and_transfer_syntaxes_are_agreed_on(bounded: Bound
     association.release()
 
 
+def test_what_its_bounds_keep_it_from_proposing_is_on_the_trail(bounded: Bounded) -> None:
+    server, core = bounded('sop_classes = ["CTImageStorage"]\ntransfer_syntaxes = ["1.2.840.10008.1.2.1"]')
+    associated(server, [(instances.CT, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])]).release()
+    associated(server, [(MR, [ExplicitVRLittleEndian])], "OTHER").release()
+    echo = (contexts.VERIFICATION, [ImplicitVRLittleEndian])
+    associated(server, [(instances.CT, [ImplicitVRLittleEndian]), (MR, [ExplicitVRLittleEndian]), echo]).release()
+    associated(server, [*((f"1.2.3.{number}", [ImplicitVRLittleEndian]) for number in range(12)), echo]).release()
+    core.trail.close()
+    told = [
+        (record["caller"]["principal"], record["detail"])
+        for record in trails.records(core.trail.directory)
+        if record["outcome"] == "denied"
+    ]
+    start = "not taken from this AE as it proposes them: "
+    assert told == [
+        ("ct", f"{start}{instances.CT}, {MR}"),
+        ("ct", start + ", ".join(f"1.2.3.{number}" for number in range(8)) + " and 4 more"),
+    ]
+
+
 def test_what_it_may_not_send_it_may_still_get(bounded: Bounded) -> None:
     server, core = bounded('sop_classes = ["CTImageStorage"]')
     data_set = instances.data_set(SOPClassUID=MR, Modality="MR")
@@ -151,6 +172,24 @@ def test_what_it_may_not_send_it_may_still_get(bounded: Bounded) -> None:
     assert sent(association, instances.data_set(SOPClassUID=MR, Modality="MR")) == 0x0211
     association.release()
     assert len(list(core.archive.objects.list(""))) == 1
+
+
+@pytest.mark.parametrize(
+    ("offered", "agreed"),
+    [
+        ([ImplicitVRLittleEndian, ExplicitVRLittleEndian], (ExplicitVRLittleEndian, True)),
+        ([ImplicitVRLittleEndian], (ImplicitVRLittleEndian, False)),
+    ],
+)
+def test_in_one_context_for_both_ways_it_sends_as_it_may_and_gets_in_any_case(
+    bounded: Bounded, offered: list[str], agreed: tuple[str, bool]
+) -> None:
+    server, _ = bounded('transfer_syntaxes = ["1.2.840.10008.1.2.1"]')
+    association = associated(server, [(MR, offered)], gets=(MR,), both=True)
+    [found] = association.accepted_contexts
+    association.release()
+    assert (found.transfer_syntax[0], found.as_scu) == agreed
+    assert found.as_scp
 
 
 @claim("A18")

@@ -23,6 +23,7 @@ from gateway.config.access import AccessSettings
 from gateway.config.serving import HttpSettings
 from gateway.http import application
 from gateway.worker import routes
+from tests import trails
 from tests.instances import data_set, part10_file
 
 KEYS = {
@@ -105,9 +106,7 @@ class Site:
 
     def trail(self, action: str) -> list[dict[str, Any]]:
         """Records of an action."""
-        files = sorted((self.core.settings.storage.directory / "audit").glob("*.jsonl"))
-        lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
-        return [each for each in lines if each["action"] == action]
+        return [each for each in trails.records(self.core.trail.directory) if each["action"] == action]
 
     def outcomes(self, action: str) -> list[str]:
         return [each["outcome"] for each in self.trail(action)]

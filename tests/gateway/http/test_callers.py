@@ -25,6 +25,7 @@ from gateway.config.serving import HttpSettings
 from gateway.context import Principal, PrincipalKind
 from gateway.dicomweb.routes import routes
 from gateway.http import application, problem
+from tests import trails
 from tests.issuer import INTROSPECT, Issuer
 
 PATH = "/dicomweb/studies"
@@ -78,8 +79,7 @@ class Site:
         return (await self.ask(Authorization=f"Bearer {token}", **headers))[0]
 
     def trail(self) -> list[dict[str, Any]]:
-        files = sorted((self.directory / "audit").glob("*.jsonl"))
-        return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+        return trails.records(self.directory / "audit")
 
     def written(self) -> str:
         """Everything on the trail."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ from gateway.config.access import AccessSettings
 from gateway.config.serving import HttpSettings
 from gateway.dicomweb.routes import routes
 from gateway.http import application
+from tests import trails
 
 Client = TestClient[Any, Any]
 MakeClient = Callable[..., Awaitable[Client]]
@@ -52,8 +52,7 @@ async def client(
 
 
 def audited(tmp_path: Path) -> list[dict[str, Any]]:
-    lines = [line for file in (tmp_path / "data" / "audit").glob("*.jsonl") for line in file.read_text().splitlines()]
-    return [json.loads(line) for line in lines]
+    return trails.records(tmp_path / "data" / "audit")
 
 
 async def status(client: Client, headers: dict[str, str]) -> int:

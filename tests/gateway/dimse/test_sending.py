@@ -130,7 +130,7 @@ def test_what_its_bounds_keep_it_from_proposing_is_on_the_trail(bounded: Bounded
     associated(server, [*((f"1.2.3.{number}", [ImplicitVRLittleEndian]) for number in range(12)), echo]).release()
     core.trail.close()
     told = [
-        (record["caller"]["principal"], record["detail"])
+        (record["principal"], record["detail"])
         for record in trails.records(core.trail.directory)
         if record["outcome"] == "denied"
     ]

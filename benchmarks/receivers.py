@@ -59,7 +59,7 @@ class Receiver:
 
     @contextlib.contextmanager
     def running(self, directory: Path, *, no_delay: bool = True) -> Iterator[tuple[int, int]]:
-        """Process id and port, once it answers, with a directory of its own; afterwards it and the directory are gone.
+        """Process id and port, once it answers, with a directory of its own, which is left; afterwards it is gone.
 
         ``no_delay`` takes Nagle's algorithm away where a receiver leaves it on unless told otherwise.
         """
@@ -88,7 +88,6 @@ class Receiver:
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(60)
-            shutil.rmtree(directory)
 
     def held(self, port: int, directory: Path, least_bytes: int) -> int:
         """How many instances it has, by its index where it has one; files have to be as long as what was sent."""

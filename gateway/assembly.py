@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +15,7 @@ from gateway.access import policy
 from gateway.access.authentication import Authenticator
 from gateway.access.door import AS_STORED, Door, View
 from gateway.access.logins import Logins
+from gateway.access.providers import Provider
 from gateway.access.shares import Shares
 from gateway.access.tokens import Tokens
 from gateway.audit import key as audit_key_files
@@ -40,6 +41,7 @@ from gateway.services.render import RenderService
 from gateway.services.retention import RetentionService
 from gateway.services.retrieve import RetrieveService
 from gateway.services.room import Place, Quota, Room
+from gateway.services.sealing import Sealing
 from gateway.services.sharing import SharingService
 from gateway.services.spool import Spool
 from gateway.stores import archive_directory, check_keys, check_places, key_in_file, key_of, object_store
@@ -89,9 +91,11 @@ class Core:
     door: Door
     control: ControlStore
     authenticator: Authenticator
+    providers: Sequence[Provider]
     logins: Logins
     accounts: AccountService
     sharing: SharingService
+    sealing: Sealing
     spool: Spool
     composer: Composer
     pool: ImagingPool
@@ -487,7 +491,9 @@ def build(settings: Settings, worker: str, *, any_age: bool = False) -> Core:
         door=door,
         control=kept,
         authenticator=Authenticator(door, kept, tokens, shares),
+        providers=list(tokens.providers.values()),
         logins=Logins(tokens, kept),
+        sealing=Sealing(kept),
         sharing=SharingService(
             shares, door, {"": archive.index, **{name: shown.index for name, shown in views.items()}}
         ),

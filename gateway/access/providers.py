@@ -36,6 +36,8 @@ class Provider:
         self._fetching = threading.Lock()
         self._keys: dict[str | None, list[Key]] = {}
         self._configuration: dict[str, Any] | None = None
+        self._asking = threading.Lock()
+        self._asked_s = -float("inf")
         self._tried_s = -float("inf")
         self._fetched_s = -float("inf")
 
@@ -48,6 +50,19 @@ class Provider:
                 raise IdentityUnavailable("the identity provider says that it is another issuer")
             self._configuration = found
         return self._configuration
+
+    def said(self) -> Mapping[str, Any]:
+        """What discovery says, or nothing while that is not known; the provider is asked once in ``refresh_s``."""
+        if self._configuration is None and self._asking.acquire(blocking=False):
+            try:
+                if time.monotonic() - self._asked_s >= self.settings.refresh_s:
+                    self._asked_s = time.monotonic()
+                    self.configuration()
+            except IdentityUnavailable as error:
+                _log.warning("what %s says of itself cannot be fetched: %s", self.settings.issuer, error)
+            finally:
+                self._asking.release()
+        return self._configuration or {}
 
     def keys(self, key_id: str | None) -> list[Key]:
         """Keys of an id, or all without one; none when the provider has no such key.

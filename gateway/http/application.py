@@ -25,7 +25,7 @@ from gateway.http.followers import Followers
 from gateway.http.keys import CALLER, CORE, LIMITS, OFFLOAD, REQUEST_ID, SHOWN
 from gateway.http.limits import limits
 from gateway.http.offload import Lane, Offload
-from gateway.http.route import SHARED_PATH, VIEW_PATH, Handler, Route
+from gateway.http.route import SHARED_PATH, VIEW_PATH, Handler, Refusal, Route
 
 _log = logging.getLogger("gateway.http")
 
@@ -33,6 +33,8 @@ PIECE_BYTES = 1 << 18
 """So much of an answer is handed to a connection at a time."""
 
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"))
+_BELOW = frozenset(path.rpartition("/")[0] for path in (SHARED_PATH, VIEW_PATH))
+"""Paths below which there are others once more, after the name of a link or view."""
 _LEFT = 499
 """In metrics: the client left before its answer."""
 
@@ -73,6 +75,8 @@ class UnderWay:
 UNDER_WAY = web.AppKey("under_way", UnderWay)
 FOLLOWERS = web.AppKey("followers", dict[str, Followers])
 """Who follows the changes of what is shown, by the view's name."""
+REFUSALS = web.AppKey("refusals", dict[str, Refusal])
+"""How errors are told, by the first part of a path."""
 
 
 def build(core: Core, routes: Sequence[Route]) -> web.Application:
@@ -81,6 +85,7 @@ def build(core: Core, routes: Sequence[Route]) -> web.Application:
     app[CORE] = core
     app[UNDER_WAY] = UnderWay()
     app[LIMITS] = limits(core.settings.http)
+    app[REFUSALS] = {each.path.split("/")[1]: each.refusal for each in routes if each.refusal is not None}
     app.cleanup_ctx.append(_offload)
     app.on_response_prepare.append(_headers)
     prefix = core.settings.http.path_prefix
@@ -211,11 +216,12 @@ async def _in_pieces(request: web.Request, response: web.StreamResponse) -> web.
 async def _answered(
     request: web.Request, handler: Handler, request_id: RequestId, started_s: float
 ) -> web.StreamResponse:
+    refusal = _refusal(request)
     try:
         response = await handler(request)
     except web.HTTPException as error:
         status = HTTPStatus(error.status)
-        response = problem.body(status, status.description or status.phrase, request_id)
+        response = refusal(status, status.description or status.phrase, request_id)
         if "Allow" in error.headers:
             response.headers["Allow"] = error.headers["Allow"]
     except asyncio.CancelledError:
@@ -223,11 +229,19 @@ async def _answered(
         raise
     except AuditUnavailable as error:
         _log.critical("%s the audit trail cannot be written: %s", request_id, error.__cause__)
-        response = problem.response(error, request_id)
-    except Exception as error:  # the boundary: whatever it is becomes a problem document
-        response = problem.response(error, request_id)
+        response = problem.response(error, request_id, refusal)
+    except Exception as error:  # the boundary: whatever it is becomes an answer
+        response = problem.response(error, request_id, refusal)
     _log.info("%s %s %s %d %.0f ms", request_id, request.method, _path(request), response.status, _ms(started_s))
     return response
+
+
+def _refusal(request: web.Request) -> Refusal:
+    """How errors are told where a request leads, whether or not there is anything."""
+    parts = request.path.removeprefix(request.app[CORE].settings.http.path_prefix).split("/")[1:] or [""]
+    if f"/{parts[0]}" in _BELOW:
+        parts = parts[2:] or [""]
+    return request.app[REFUSALS].get(parts[0], problem.body)
 
 
 def _path(request: web.Request) -> str:

@@ -30,6 +30,7 @@ COOKIE, SECURE_COOKIE = "gateway-session", "__Host-gateway-session"
 OPENED = "gateway-share"
 """The cookie that the opening of a share link gives, for the link's own path."""
 BREAK_GLASS, CSRF = "X-Break-Glass", "X-CSRF-Token"
+_PROTOCOLS = (("/dicomweb", "DICOMweb"), ("/fhir", "FHIR"))
 _LONGEST_REASON = 200
 _SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
 _FORWARDING = ("Forwarded", "X-Forwarded-For", "X-Real-IP", "Via")
@@ -73,7 +74,7 @@ async def identify(request: web.Request) -> Caller:
 
 def source(request: web.Request) -> Source:
     """Where a request comes from."""
-    protocol = "DICOMweb" if "/dicomweb" in request.path else "HTTP"
+    protocol = next((name for part, name in _PROTOCOLS if part in request.path), "HTTP")
     return Source(protocol, roots.origin(request).address, request_id=request[REQUEST_ID])
 
 

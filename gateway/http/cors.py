@@ -12,7 +12,8 @@ _EXPOSED = (
     "X-Snapshot, X-Request-Id"
 )
 _REQUEST_HEADERS = (
-    "Authorization, X-API-Key, Accept, Content-Type, If-None-Match, If-Range, Range, Last-Event-ID, X-Break-Glass"
+    "Authorization, X-API-Key, Accept, Content-Type, If-None-Match, If-Range, Range, Last-Event-ID, Prefer, "
+    "X-Break-Glass"
 )
 
 

@@ -62,6 +62,7 @@ def document(
     server: str,
     *,
     about: str,
+    error: tuple[str, Schema] | None = None,
 ) -> dict[str, Any]:
     """The document.
 
@@ -75,7 +76,10 @@ def document(
         Left out of the paths: the server's URL ends with it.
     about
         What they are, in a sentence.
+    error
+        Media type and schema of what errors are told as; problem documents unless given.
     """
+    error_type, error_schema = error or (PROBLEM, _PROBLEM_SCHEMA)
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
         operation = operations[route.method, route.path]
@@ -99,8 +103,10 @@ def document(
                 "bearer": {"type": "http", "scheme": "bearer", "description": "An API key"},
                 "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
             },
-            "schemas": {"Problem": _PROBLEM_SCHEMA},
-            "responses": {str(status): _problem(HTTPStatus(status)) for status in _all_refusals(operations)},
+            "schemas": {"Problem": error_schema},
+            "responses": {
+                str(status): _problem(HTTPStatus(status), error_type) for status in _all_refusals(operations)
+            },
         },
     }
 
@@ -124,9 +130,9 @@ def _all_refusals(operations: Mapping[tuple[str, str], Operation]) -> list[int]:
     return sorted(found | {int(status) for status in _REFUSALS})
 
 
-def _problem(status: HTTPStatus) -> dict[str, Any]:
+def _problem(status: HTTPStatus, media_type: str) -> dict[str, Any]:
     schema = {"$ref": "#/components/schemas/Problem"}
-    return {"description": status.phrase, "content": {PROBLEM: {"schema": schema}}}
+    return {"description": status.phrase, "content": {media_type: {"schema": schema}}}
 
 
 def _operation(route: Route, operation: Operation) -> dict[str, Any]:

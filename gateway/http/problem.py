@@ -11,6 +11,7 @@ from aiohttp import web
 
 from gateway import errors
 from gateway.context import RequestId
+from gateway.http.route import Refusal
 from gateway.imaging import errors as imaging
 from storage import errors as storage
 
@@ -76,14 +77,14 @@ def status_of(error: Exception) -> HTTPStatus:
     return HTTPStatus.INTERNAL_SERVER_ERROR
 
 
-def response(error: Exception, request_id: RequestId) -> web.Response:
-    """The answer to an error. A defect shows nothing of itself but the request id, and is logged."""
+def response(error: Exception, request_id: RequestId, refusal: Refusal | None = None) -> web.Response:
+    """The answer to an error, told as ``refusal`` has it. A defect shows nothing but the request id, and is logged."""
     status = status_of(error)
     detail = str(error)
     if status in _SILENT:
         _log.error("request %s failed", request_id, exc_info=error)
         detail = "the gateway failed; its log has more under the request id"
-    found = body(status, detail, request_id)
+    found = (refusal or body)(status, detail, request_id)
     if isinstance(error, errors.TooManyRequests):
         found.headers["Retry-After"] = str(math.ceil(error.after_s))
     return found
@@ -91,10 +92,15 @@ def response(error: Exception, request_id: RequestId) -> web.Response:
 
 def body(status: HTTPStatus, detail: str, request_id: RequestId) -> web.Response:
     """A problem document."""
+    problem = {"type": "about:blank", "title": status.phrase, "status": status, "detail": detail, "request": request_id}
+    return web.Response(status=status, body=orjson.dumps(problem), content_type=MEDIA_TYPE, headers=headers_of(status))
+
+
+def headers_of(status: HTTPStatus) -> dict[str, str]:
+    """Headers of an error, however it is told."""
     headers = {}
     if status is HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = 'Bearer realm="gateway"'
     if status is HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = str(RETRY_AFTER_S)
-    problem = {"type": "about:blank", "title": status.phrase, "status": status, "detail": detail, "request": request_id}
-    return web.Response(status=status, body=orjson.dumps(problem), content_type=MEDIA_TYPE, headers=headers)
+    return headers

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 
 from aiohttp import web
 
 from gateway.access.actions import Action
+from gateway.context import RequestId
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Refusal = Callable[[HTTPStatus, str, RequestId], web.Response]
+"""Makes the answer that tells an error, of its status and what is wrong."""
 
 TOKEN = "share"  # noqa: S105 - a name
 """The part of a path that is a share link's token."""
@@ -28,7 +32,8 @@ class Route:
 
     The path goes under the configured prefix, unless it is ``fixed``: probes on this machine come past every proxy.
     What is there ``for_links`` too is found a second time below each share link, and what is there ``for_views`` below
-    each view.
+    each view. ``refusal`` tells its errors, and those of whatever else begins with the same part of a path; without it
+    they are problem documents.
     """
 
     method: str
@@ -38,3 +43,4 @@ class Route:
     fixed: bool = False
     for_links: bool = False
     for_views: bool = False
+    refusal: Refusal | None = None

@@ -14,8 +14,11 @@ from gateway.services import results, search_record
 from gateway.services.places import Places
 from gateway.services.question import Query, asked
 from storage.dicom import json_model
+from storage.dicom.attributes import Level
+from storage.dicom.identifiers import StudyUid
 from storage.index.base import Index
-from storage.index.questions import Cost, Page, Search, State
+from storage.index.questions import Cost, Page, Position, Search, State, Target
+from storage.index.stored import Existence
 
 _ROW_BYTES = 4096
 
@@ -24,8 +27,9 @@ _ROW_BYTES = 4096
 class Answer:
     """The results: data sets in the DICOM JSON Model, their RetrieveURLs relative to the service root.
 
-    ``total`` counts all rows (``exact``, or at least so many); ``remaining`` those after this page; ``unmatched``
-    describes keys that could not be matched; ``state`` is the one that answered.
+    ``total`` counts all rows (``exact``, or at least so many); ``remaining`` those after this page, unless it began
+    after a position; ``unmatched`` describes keys that could not be matched; ``state`` is the one that answered.
+    ``positions`` are those of the results.
     """
 
     results: tuple[json_model.JsonDataSet, ...]
@@ -34,6 +38,7 @@ class Answer:
     remaining: int
     unmatched: tuple[str, ...]
     state: State
+    positions: tuple[Position, ...] = ()
 
 
 class QueryService:
@@ -49,9 +54,21 @@ class QueryService:
 
     def enter(self, caller: Caller, query: Query) -> Decision:
         """Ask to search; one decision serves all pages of a question. Raises Forbidden, AuditUnavailable."""
-        subject = tuple(text for path, text in query.keys if path in ("0020000D", "0020000E") and len(text) <= 64)
-        told = search_record.text(query.keys, values=self._record_values)
+        keys = (*query.keys, *query.told)
+        subject = tuple(text for path, text in keys if path in ("0020000D", "0020000E") and len(text) <= 64)
+        told = search_record.text(keys, values=self._record_values)
         return self._door.enter(caller, Action.SEARCH, (query.level.name, *subject), told)
+
+    def enter_to_read(self, caller: Caller, level: Level, name: str) -> Decision:
+        """Ask to read what is known of one patient or study, by a name that tells nothing of whom.
+
+        Raises Forbidden, AuditUnavailable.
+        """
+        return self._door.enter(caller, Action.READ, (level.name, name))
+
+    def existence(self, decision: Decision, study_uid: StudyUid) -> Existence:
+        """Whether a study is, or was, within the scope of a decision."""
+        return self._index.existence(Target(decision.tenant, study_uid), decision.scope)
 
     def state(self) -> State:
         """The state of the index that a search would be answered from now."""
@@ -85,7 +102,8 @@ class QueryService:
             found.append(result)
         decision.access.took(matches=len(found))
         remaining = max(0, page.total - query.offset - len(found)) if query.limit or found else 0
-        return Answer(tuple(found), page.total, page.exact, remaining, unmatched, page.state)
+        positions = tuple(row.position for row in page.rows[: len(found)])
+        return Answer(tuple(found), page.total, page.exact, remaining, unmatched, page.state, positions)
 
     def count(self, decision: Decision, query: Query) -> int:
         """How many results a question has, however many. Raises as ``search``."""
@@ -102,6 +120,7 @@ class QueryService:
             scope=decision.scope,
             limit=query.limit,
             offset=query.offset,
+            after=query.after,
             snapshot=query.snapshot,
             cost=self._cost,
         )
@@ -118,6 +137,8 @@ class QueryService:
         # Whatever the bound, there is an answer to whether anything remains.
         counted = max(search.cost.max_counted, search.offset + search.limit + 1, counted)
         search = dataclasses.replace(search, cost=dataclasses.replace(search.cost, max_counted=counted))
+        if search.after is not None:
+            return self._index.page(search)
         if search.offset:
             state = self._index.state()
             question = _question(search, state)

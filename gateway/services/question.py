@@ -16,6 +16,7 @@ from storage.dicom.matching import AllOf, AnyOf, Condition, InItem
 from storage.dicom.metadata import Item, Key, Reserved, Step, Value
 from storage.dicom.normal import offset_minutes
 from storage.errors import InvalidCondition
+from storage.index.questions import Position
 
 MAX_KEYS = 64
 MAX_VALUES = 1000
@@ -34,6 +35,10 @@ class Query:
     empty text matches everything. ``include`` are paths to return beyond the defaults; ``include_all`` everything
     that is known at the level. ``only`` returns just ``include``, as C-FIND does. ``snapshot`` is the change whose
     rows are asked for. The total is exact up to ``counted`` rows at least.
+
+    ``conditions`` and ``in_study`` are those that a protocol has made by itself, beyond what keys can say
+    (``storage.index.questions.Search``); ``told`` are keys that say the same for the trail, and match nothing.
+    ``after`` is the position after which the rows come.
     """
 
     level: Level
@@ -46,6 +51,10 @@ class Query:
     offset: int = 0
     snapshot: int | None = None
     counted: int = 0
+    conditions: tuple[Condition, ...] = ()
+    in_study: tuple[Condition, ...] = ()
+    told: tuple[tuple[str, str], ...] = ()
+    after: Position | None = None
 
 
 @dataclasses.dataclass(slots=True)
@@ -68,7 +77,7 @@ def asked(query: Query) -> Asked:
         raise InvalidQuery(f"{describe(_TIMEZONE_OFFSET)}: an offset such as +0100")
     keys.pop(_CHARACTER_SET, None)
     options = dataclasses.replace(query.options, offset=offset.strip(" "))
-    found = Asked()
+    found = Asked(list(query.conditions), list(query.in_study))
     try:
         _moments(keys, options, found)
         _top_level(keys, options, found, strict=not query.only)

@@ -29,6 +29,8 @@ from gateway.dimse import status
 from gateway.dimse.commands import Field
 from gateway.dimse.contexts import SERVED, STORAGE_SYNTAXES
 from gateway.entrance import api as entrance_api
+from gateway.fhir import api as fhir_api
+from gateway.fhir import asked, imaging_studies, values
 from gateway.http import problem
 from gateway.http.route import Route
 from gateway.imaging import errors as imaging
@@ -267,7 +269,7 @@ def routes() -> str:
 
 
 def _answers(route: Route) -> str:
-    operation = {**api.OPERATIONS, **entrance_api.OPERATIONS}.get((route.method, route.path))
+    operation = {**api.OPERATIONS, **fhir_api.OPERATIONS, **entrance_api.OPERATIONS}.get((route.method, route.path))
     if operation is None:
         return ""
     answers = ", ".join(str(status) for status in operation.answers)
@@ -315,6 +317,11 @@ def limits() -> str:
         ("Bytes of a commitment request", commitment.MAX_BODY_BYTES, 413),
         ("Changes of a page", changefeed.MAX_LIMIT, 400),
         ("Seconds to wait for a change", changefeed.MAX_WAIT_S, 400),
+        ("FHIR: parameters of a search", asked.MOST_PARAMETERS, 400),
+        ("FHIR: values of a parameter", values.MOST, 400),
+        ("FHIR: resources of a page", asked.MOST, "the next page"),
+        ("FHIR: series of a page of studies", imaging_studies.MOST_SERIES, "the next page"),
+        ("FHIR: instances that are told of a study", imaging_studies.MOST_INSTANCES, "none is told"),
     )
     return table(("What", "At most", "Beyond"), [(name, f"{value:,}", str(beyond)) for name, value, beyond in rows])
 

@@ -1,1 +1,1 @@
-"""The FHIR R4 face: the audit trail as AuditEvent resources."""
+"""The FHIR R4 face: studies, patients and endpoints as the archive shows them, and the audit trail."""

@@ -14,13 +14,12 @@ from gateway.audit import codes
 from gateway.audit.atna import Patients, Reporter
 from gateway.audit.codes import Code
 from gateway.audit.reading import Record
+from gateway.fhir.elements import DCM, UID_SYSTEM
 
 Resource = dict[str, Any]
 
-DCM = "http://dicom.nema.org/resources/ontology/DCM"
 INTERACTION = "http://hl7.org/fhir/restful-interaction"
 OWN = f"urn:{codes.OWN}"
-UID_SYSTEM = "urn:dicom:uid"
 _SOURCE_TYPE = "http://terminology.hl7.org/CodeSystem/security-source-type"
 _ENTITY_TYPE = "http://terminology.hl7.org/CodeSystem/audit-entity-type"
 _ENTITY_ROLE = "http://terminology.hl7.org/CodeSystem/object-role"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import datetime
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -14,18 +13,17 @@ from multidict import MultiMapping
 from gateway.audit import codes
 from gateway.audit.reading import Record, Wanted
 from gateway.errors import InvalidParameter
-from gateway.fhir import audit_event
+from gateway.fhir import audit_event, dates
+from gateway.fhir.asked import DEFAULT_COUNT, MOST, PAGE
 from gateway.services.audit import PatientWanted
 from storage.dicom import identifiers as ids
 from storage.errors import InvalidIdentifier
 
-DEFAULT_COUNT, MOST = 50, 500
-PAGE = "_page"
 NAMES = (
     "date", "agent", "agent:identifier", "agent-name", "address", "patient", "patient:identifier",
-    "entity", "entity:identifier", "action", "outcome", "type", "subtype", "_count", "_format", PAGE,
+    "entity", "entity:identifier", "action", "outcome", "type", "subtype",
 )  # fmt: skip
-"""Every parameter that is understood; another one is refused, since an answer without it would be of something else."""
+"""Every parameter that is understood, besides those of every search."""
 
 TYPES = {
     "date": "date",
@@ -41,8 +39,6 @@ TYPES = {
 }
 """The types that FHIR gives them."""
 
-_DATE = re.compile(r"(eq|ne|gt|lt|ge|le|sa|eb|ap)?(\d{4}(?:-\d\d(?:-\d\d(?:T.+)?)?)?)")
-_TIME_PARTS = re.compile(r"T\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)?")
 _VALUES = 100
 
 
@@ -58,9 +54,6 @@ class Question:
 
 def parse(query: MultiMapping[str]) -> Question:
     """The question of a query. Values with commas between are alternatives. Raises InvalidParameter."""
-    for name in query:
-        if name not in NAMES:
-            raise InvalidParameter(f"{name[:64]!r} is no search parameter here; there are {', '.join(NAMES)}")
     since, until = _dates(query.getall("date", []))
     studies = [_study(value) for value in _values(query, "entity", "entity:identifier")]
     wanted = Wanted(
@@ -143,46 +136,25 @@ def _dates(texts: Sequence[str]) -> tuple[str, str]:
     """The times from which and before which all given dates hold; "" for none."""
     wanted = Wanted()
     for text in texts:
-        found = _DATE.fullmatch(text)
-        if found is None:
-            raise InvalidParameter("date: such as ge2026-01-31, or 2026-01-31T08:00:00Z")
-        start, end = _span(found[2])
-        prefix = found[1] or "eq"
-        if prefix in ("ne", "ap"):
+        found = dates.parsed("date", text)
+        if found.prefix == "ne":
             raise InvalidParameter("date: with eq, gt, lt, ge, le, sa or eb")
-        if prefix in ("eq", "ge"):
+        start, end = _text(found.begin), _text(found.end)
+        if found.prefix in ("eq", "ge"):
             wanted = replace(wanted, since=max(wanted.since, start))
-        if prefix in ("gt", "sa"):
+        if found.prefix in ("gt", "sa"):
             wanted = replace(wanted, since=max(wanted.since, end))
-        if prefix in ("lt", "eb"):
+        if found.prefix in ("lt", "eb"):
             wanted = replace(wanted, until=min(wanted.until or start, start))
-        if prefix in ("eq", "le"):
+        if found.prefix in ("eq", "le"):
             wanted = replace(wanted, until=min(wanted.until or end, end))
     return wanted.since, wanted.until
 
 
-def _span(text: str) -> tuple[str, str]:
-    """The first moment of what a date names, and the first after it, in UTC as records have them."""
-    try:
-        if "T" in text:
-            parts = _TIME_PARTS.fullmatch(text[text.index("T") :])
-            if parts is None:
-                raise ValueError("not a time")
-            begin = datetime.datetime.fromisoformat(text.replace(" ", "+"))
-            length = (
-                datetime.timedelta(milliseconds=1) if parts[2] else datetime.timedelta(seconds=1 if parts[1] else 60)
-            )
-        else:
-            year, month, day = (*map(int, text.split("-")), 0, 0)[:3]
-            begin = datetime.datetime(year, month or 1, day or 1)
-            following = (year + 1, 1) if not month or month == 12 else (year, month + 1)
-            length = datetime.timedelta(days=1) if day else datetime.datetime(*following, 1) - begin
-        begin = begin if begin.tzinfo is not None else begin.replace(tzinfo=datetime.UTC)
-        begin = begin.astimezone(datetime.UTC)
-        return _text(begin), _text(begin + length)
-    except (ValueError, OverflowError) as error:
-        raise InvalidParameter("date: such as ge2026-01-31, or 2026-01-31T08:00:00Z") from error
-
-
 def _text(moment: datetime.datetime) -> str:
-    return moment.isoformat(timespec="milliseconds")
+    """A time in UTC as records have them."""
+    moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=datetime.UTC)
+    try:
+        return moment.astimezone(datetime.UTC).isoformat(timespec="milliseconds")
+    except OverflowError as error:
+        raise InvalidParameter("date: such as ge2026-01-31, or 2026-01-31T08:00:00Z") from error

@@ -43,12 +43,13 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Gateway,
     assert "failed" not in gateway.log
 
 
-def run(gateway: Gateway, document: dict[str, Any], folder: Path, *arguments: str) -> None:
+def run(gateway: Gateway, document: dict[str, Any], folder: Path, *arguments: str, root: str = "/dicomweb") -> None:
     (folder / "openapi.json").write_text(json.dumps(document))
     program = Path(sys.executable).parent / "schemathesis"
     done = subprocess.run(
         [
-            program, "run", "openapi.json", "--url", gateway.web, "-c", ",".join(CHECKS), "-n", str(EXAMPLES),
+            program, "run", "openapi.json", "--url", gateway.web.removesuffix("/dicomweb") + root, "-c",
+            ",".join(CHECKS), "-n", str(EXAMPLES),
             "--phases", "coverage,fuzzing", "--request-timeout", "90", "--suppress-health-check", "all", "--no-color",
             "--warnings", "off", *arguments,
         ],
@@ -77,3 +78,21 @@ def test_requests_for_what_is_there(gateway: tuple[Gateway, dict[str, Any], list
 def test_requests_for_anything(gateway: tuple[Gateway, dict[str, Any], list[list[str]]], tmp_path: Path) -> None:
     running, document, _ = gateway
     run(running, document, tmp_path)
+
+
+def test_requests_over_fhir(gateway: tuple[Gateway, dict[str, Any], list[list[str]]], tmp_path: Path) -> None:
+    running, _, stored = gateway
+    root = running.web.removesuffix("/dicomweb") + "/fhir"
+    document = requests.get(f"{root}/openapi.json", timeout=30).json()
+    run(running, document, tmp_path, root="/fhir")
+    patients = requests.get(f"{root}/Patient", timeout=30).json()["entry"]
+    ids = {
+        "ImagingStudy": [uids[0] for uids in stored[:2]],
+        "Patient": [each["resource"]["id"] for each in patients[:2]],
+        "Endpoint": ["dicom-wado-rs"],
+    }
+    for path, entry in document["paths"].items():
+        for parameter in entry["parameters"]:
+            if kind := ids.get(path.split("/")[1]):
+                parameter["schema"] = {"type": "string", "enum": kind}
+    run(running, document, tmp_path, root="/fhir")

@@ -36,9 +36,11 @@ from gateway.console.pages import page
 from gateway.dicomweb.routes import routes as dicomweb_routes
 from gateway.dimse.server import DimseServer
 from gateway.entrance.routes import routes as entrance_routes
+from gateway.fhir.patient_ids import PatientIds, PatientKey
 from gateway.fhir.routes import routes as fhir_routes
 from gateway.http import application
 from gateway.http.route import Route
+from gateway.services.sealing import SECRET
 from storage.dicom import identifiers as ids
 from storage.dicom.matching import EVERYTHING
 from storage.index.questions import Target
@@ -90,6 +92,8 @@ WITHOUT_TARGET = {
     "/dicomweb/commitment-requests/{transaction}": "asked for by a request of its own, below",
     "/fhir/AuditEvent": "the trail of the tenant, by a right of its own",
     "/fhir/AuditEvent/{id}": "the trail of the tenant, by a right of its own",
+    "/fhir/Endpoint": "about service roots, not about studies",
+    "/fhir/Endpoint/{id}": "about service roots, not about studies",
     "/admin/keys": "about principals, not about studies",
     "/admin/keys/{key}": "about principals, not about studies",
     "/admin/explain": "says to administrators of a tenant whether a study is there; that is what it is for",
@@ -139,6 +143,15 @@ def every_route() -> list[Route]:
     return [*dicomweb_routes(), *fhir_routes(), *entrance_routes(page)]
 
 
+PATIENT = "LOGICAL-ID-OF-THE-PATIENT"
+"""Stands for it until it is known which archive is asked."""
+
+
+def path_of(route: Route, target: Dataset) -> str:
+    ids_of = {"/fhir/Patient/{id}": PATIENT, "/fhir/ImagingStudy/{id}": target.StudyInstanceUID}
+    return route.path.format(**keys_of(target), id=ids_of.get(route.path, ""))
+
+
 def keys_of(target: Dataset) -> dict[str, str]:
     return {
         "study": target.StudyInstanceUID, "series": target.SeriesInstanceUID, "instance": target.SOPInstanceUID,
@@ -155,8 +168,11 @@ def questions(target: Dataset) -> Iterator[Asked]:
     for route in every_route():
         if route.action is None or route.path in WITHOUT_TARGET:
             continue
-        path = route.path.format(**keys_of(target))
-        if route.path.rpartition("/")[2] in ("patients", "studies", "series", "instances", "count"):
+        path = path_of(route, target)
+        if route.path in FHIR_SEARCHES:
+            for query in FHIR_SEARCHES[route.path](target):
+                yield Asked(route.method, f"{path}?{query}")
+        elif route.path.rpartition("/")[2] in ("patients", "studies", "series", "instances", "count"):
             if route.method != "GET":
                 continue  # STOW: below
             # Every key where rows come from, and some of each kind everywhere else.
@@ -195,11 +211,39 @@ def searches(target: Dataset) -> Sequence[str]:
     )
 
 
+def of_studies(target: Dataset) -> Sequence[str]:
+    day = target.StudyDate
+    return (
+        f"_id={target.StudyInstanceUID}",
+        f"identifier=urn:dicom:uid|urn:oid:{target.StudyInstanceUID}",
+        f"identifier={target.AccessionNumber}",
+        f"patient={target.PatientID}",
+        f"patient=Patient/{PATIENT}",
+        f"patient:identifier={target.IssuerOfPatientID}|{target.PatientID}",
+        f"started={day[:4]}-{day[4:6]}-{day[6:]}",
+        f"modality={target.Modality}&_include=ImagingStudy:endpoint",
+        "_count=1&_total=accurate",
+        "_summary=count",
+    )
+
+
+def of_patients(target: Dataset) -> Sequence[str]:
+    return (
+        f"_id={PATIENT}", f"identifier={target.PatientID}", "name=hid", "name:contains=idd", "gender=male",
+        "birthdate=lt2100", "_count=1", "_summary=count",
+    )  # fmt: skip
+
+
+FHIR_SEARCHES = {"/fhir/ImagingStudy": of_studies, "/fhir/Patient": of_patients}
+
+
 class Site:
     """One of the two archives, with a client for each principal."""
 
     def __init__(self, core: Core, wide: Core, client: Client) -> None:
         self.core, self.wide, self.client = core, wide, client
+        of_hidden = PatientKey(HIDDEN.IssuerOfPatientID, HIDDEN.PatientID)
+        self.patient = PatientIds(core.sealing, "main", "").id_of(of_hidden)
 
     def operations(self) -> Counter[tuple[str, str]]:
         """How often each engine was asked what."""
@@ -218,7 +262,8 @@ class Site:
         if "commitment" in asked.path:
             kind = {"Content-Type": "application/dicom+json"}
         head = {"Accept": "*/*", **headers, **kind}
-        async with self.client.request(asked.method, asked.path, headers=head, **data) as response:
+        path = asked.path.replace(PATIENT, self.patient)
+        async with self.client.request(asked.method, path, headers=head, **data) as response:
             body = self._plain(await response.read())
             kept = {name.lower(): value for name, value in response.headers.items()}
         for name in OF_THE_WHOLE_TENANT & kept.keys():
@@ -230,6 +275,7 @@ class Site:
         """A body without what differs between any two archives, or requests."""
         body = body.replace(f":{self.client.port}".encode(), b"")
         body = re.sub(rb'"(request|epoch|time|version)": ?"[^"]*"', b"", body)
+        body = re.sub(rb'("OperationOutcome","id":)"[^"]*"', rb"\1", body)
         # Numbers of changes tell how many there were in all, but not of what.
         return re.sub(rb'"(sequence|next|latest|first|last)": ?\d+', b"", body)
 
@@ -255,6 +301,8 @@ async def sites(
             settings = Settings(storage=StorageSettings(directory=tmp_path / name, fsync=False))
             wide = assembly.build(settings, "wide")
             ends.callback(wide.close)
+            # Logical ids are under a key of each archive's own, which here has to be the same.
+            wide.control.put(*SECRET, {"key": "ab" * 64}, expected=None)
             everybody = await aiohttp_client(application.build(wide, every_route()))
             for each in stored:
                 headers = {"Content-Type": "application/dicom"}
@@ -276,7 +324,7 @@ def test_every_route_is_asked_or_says_why_not() -> None:
     for route in every_route():
         if route.action is None or route.path in WITHOUT_TARGET:
             continue
-        assert route.path.format(**keys_of(HIDDEN)) in asked, f"{route.method} {route.path}"
+        assert path_of(route, HIDDEN) in asked, f"{route.method} {route.path}"
 
 
 @pytest.mark.parametrize("principal", [*SCOPES, "link"])
@@ -339,6 +387,11 @@ async def test_what_is_not_hidden_is_there_for_each_that_may_have_it(
             assert study["0020000D"]["Value"] == [OURS.StudyInstanceUID]
             async with site.client.get("/dicomweb/patients/count", headers=headers) as response:
                 assert (await response.json(content_type=None))["count"] == 1
+            for kind in ("ImagingStudy", "Patient"):
+                async with site.client.get(f"/fhir/{kind}", headers=headers) as response:
+                    bundle = await response.json(content_type=None)
+                (entry,) = bundle["entry"]
+                assert (bundle["total"], entry["resource"]["resourceType"]) == (1, kind), principal
 
 
 @pytest.mark.parametrize("place", ["StudyInstanceUID", "SOPInstanceUID"])

@@ -306,6 +306,9 @@ async def test_a_link_lets_nothing_be_changed(site: Site, study: Dataset) -> Non
         ("GET", "admin/keys"),
         ("GET", "admin/explain"),
         ("GET", "fhir/AuditEvent"),
+        ("GET", "fhir/ImagingStudy"),
+        ("GET", "fhir/Patient"),
+        ("GET", "fhir/Endpoint"),
     ):
         # A key that may do all of it, sent along, is of no account.
         for key in ("", "boss"):

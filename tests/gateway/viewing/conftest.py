@@ -13,6 +13,7 @@ from gateway.config import Settings
 from gateway.config.views import ViewSettings
 from gateway.dicomweb.routes import routes
 from gateway.dimse.server import DimseServer
+from gateway.fhir.routes import routes as fhir_routes
 from gateway.http import application, health
 from gateway.viewing.following import Follower
 from tests.gateway.dicomweb.conftest import Client
@@ -32,7 +33,7 @@ def follower(core: Core) -> Follower:
 
 @pytest.fixture
 async def client(core: Core, aiohttp_client: Callable[..., Awaitable[Client]]) -> Client:
-    return await aiohttp_client(application.build(core, [*routes(), *health.routes()]))
+    return await aiohttp_client(application.build(core, [*routes(), *fhir_routes(), *health.routes()]))
 
 
 @pytest.fixture

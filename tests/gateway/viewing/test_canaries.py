@@ -16,6 +16,7 @@ from tests.gateway.dicomweb.conftest import Client
 from tests.gateway.viewing.conftest import KEY
 from tests.gateway.viewing.test_following import VIEW, put, search, value
 
+FHIR = "/views/research/fhir"
 _KINDS = ("metadata", "rendered", "thumbnail")
 MARK = re.compile(canaries.MARK.pattern + rb"|1\.2\.826\.0\.77")
 
@@ -39,6 +40,13 @@ def marked() -> Any:
     return found
 
 
+async def of_patient(client: Client, study: str) -> str:
+    """The path of a study's patient over FHIR."""
+    async with client.get(f"{FHIR}/ImagingStudy/{study}") as response:
+        found = await response.json(content_type=None)
+    return f"{FHIR}/{found['subject']['reference']}"
+
+
 async def test_no_mark_is_in_any_byte_of_any_answer(client: Client, follower: Follower) -> None:
     await put(client, marked())
     report = follower.follow()
@@ -58,6 +66,8 @@ async def test_no_mark_is_in_any_byte_of_any_answer(client: Client, follower: Fo
         f"{VIEW}/wado?requestType=WADO&studyUID={study}&seriesUID={series}&objectUID={sop}",
         *(uri[uri.index(VIEW) :] for each in metadata.values() if (uri := each.get("BulkDataURI"))),
         *(f"{VIEW}/studies/1.2.826.0.77.{number}" for number in (1, 2, 3)),
+        *(f"{FHIR}/{each}" for each in ("ImagingStudy", f"ImagingStudy/{study}", "Patient", "Endpoint", "metadata")),
+        f"{FHIR}/ImagingStudy/1.2.826.0.77.1", await of_patient(client, study),
         f"{VIEW}/studies/1.2.826.0.77.1/series/1.2.826.0.77.2/instances/1.2.826.0.77.3/frames/1",
     ]  # fmt: skip
     for path in asked:

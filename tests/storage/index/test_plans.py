@@ -14,8 +14,12 @@ import pytest
 
 from benchmarks import search as benchmark
 from benchmarks.synthetic_index import MAIN, fill_postgres, fill_sqlite
+from gateway.fhir import dates, imaging_studies, patients
+from gateway.fhir.patient_ids import PatientKey
+from gateway.fhir.values import Token
 from storage.dicom.attributes import Level
 from storage.dicom.keys import of_keyword
+from storage.dicom.matching import AnyOf
 from storage.index import ageing, queries, removal, sources
 from storage.index.database import Database, Sql
 from storage.index.postgres import PostgresIndex
@@ -90,6 +94,32 @@ def test_a_page_and_its_total_come_through_an_index(filled: Filled, name: str) -
         # Of what most rows satisfy, any of them will do: reading ends with the page, or where counting stops.
         return
     assert read == []
+
+
+def over_fhir(some: benchmark.Some) -> dict[str, Search]:
+    """What searches by FHIR ask beyond those by QIDO-RS."""
+    key = PatientKey("", some.patient_id)
+    dated = [dates.parsed("started", text) for text in ("2015-01-10", "2018-03-04")]
+    moment = dates.parsed("started", "2015-01-10T08:00:00Z")
+    conditions = {
+        "a UID or accession number": imaging_studies._of_identifier(Token(None, some.study_uid)),
+        "a patient": key.condition,
+        "several patients": AnyOf((key.condition, PatientKey("X", "nobody").condition)),
+        "a patient without an ID": PatientKey("", "", some.study_uid).condition,
+        "identifiers": patients.any_identifier([Token(None, some.patient_id), Token("urn:oid:1.2", "nobody")]),
+        "one of two days": dates.any_of("StudyDate", dated),
+        "a moment": dates.any_of("StudyDate", [moment]),
+    }
+    return {name: Search(MAIN, Level.STUDY, (each,), limit=51) for name, each in conditions.items()}
+
+
+def test_what_is_asked_over_fhir_comes_through_an_index(filled: Filled) -> None:
+    for name, search in over_fhir(filled.some).items():
+        for level in (Level.STUDY, Level.PATIENT):
+            asked = dataclasses.replace(search, level=level)
+            read = filled.whole_tables(queries.page(asked))
+            read += filled.whole_tables(queries.count(asked, None, asked.cost.max_counted))
+            assert read == [], name
 
 
 @pytest.mark.parametrize("dated_before", ["", "20160101"])

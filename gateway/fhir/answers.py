@@ -12,11 +12,21 @@ from gateway.fhir.elements import Element
 from gateway.http import roots
 
 PREFIX = "/fhir"
+SEARCH = "_search"
+"""Last part of the paths that searches are posted to."""
 
 
 def base(request: web.Request) -> str:
     """The URL that resources are below, as the client reaches it."""
     return roots.root(request) + PREFIX
+
+
+def logical_id(request: web.Request) -> str:
+    """The logical id that the path names."""
+    if request.match_info["id"] == SEARCH:
+        # A path of its own, which has no other method than POST.
+        raise web.HTTPMethodNotAllowed(request.method, ("POST", "OPTIONS"))
+    return request.match_info["id"]
 
 
 def resource(found: Element, media_type: str) -> web.Response:

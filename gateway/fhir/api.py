@@ -8,8 +8,8 @@ import orjson
 from aiohttp import web
 
 from gateway.fhir import audit_events, endpoints, imaging_studies, media_types, parameters, patients
-from gateway.fhir.answers import PREFIX
-from gateway.fhir.media_types import FHIR_JSON, JSON
+from gateway.fhir.answers import PREFIX, SEARCH
+from gateway.fhir.media_types import FHIR_JSON, FORM, JSON
 from gateway.http import openapi, roots
 from gateway.http.openapi import Operation, Parameter, Schema
 from gateway.http.route import Route
@@ -51,13 +51,21 @@ def _searching(tag: str, known: Mapping[str, str], *more: Parameter) -> Operatio
     return Operation(tag, {200: _TYPES}, [*of_resource, *more, *paging], (406, 413))
 
 
+def _posted(found: Operation) -> Operation:
+    """The same search with its parameters in a form."""
+    fields = {each.name: each.schema for each in found.parameters if each.where == "query"}
+    return Operation(
+        found.tag, found.answers, (_PREFER,), (*found.refusals, 415), {FORM: {"type": "object", "properties": fields}}
+    )
+
+
 _COUNTING = (
     Parameter("_summary", "count: the number alone", {"type": "string", "enum": ["count", "false"]}),
     Parameter("_total", "Whether the number is told", {"type": "string", "enum": ["none", "estimate", "accurate"]}),
 )
 _STUDY, _PATIENT, _ENDPOINT, _EVENT = "ImagingStudy", "Patient", endpoints.KIND, audit_events.KIND
 
-OPERATIONS: Mapping[tuple[str, str], Operation] = {
+_GIVEN: Mapping[tuple[str, str], Operation] = {
     ("GET", f"{PREFIX}/metadata"): Operation("Capabilities", {200: _TYPES}, (_FORMAT,), (406,)),
     ("GET", f"{PREFIX}/.well-known/smart-configuration"): Operation("Capabilities", {200: (JSON,)}, (), (404,)),
     ("GET", f"{PREFIX}/{_STUDY}"): _searching(
@@ -77,6 +85,13 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("GET", f"{PREFIX}/{_ENDPOINT}/{{id}}"): _reading(_ENDPOINT),
     ("GET", f"{PREFIX}/{_EVENT}"): _searching(_EVENT, parameters.TYPES),
     ("GET", f"{PREFIX}/{_EVENT}/{{id}}"): _reading(_EVENT),
+}
+OPERATIONS: Mapping[tuple[str, str], Operation] = {
+    **_GIVEN,
+    **{
+        ("POST", f"{PREFIX}/{kind}/{SEARCH}"): _posted(_GIVEN["GET", f"{PREFIX}/{kind}"])
+        for kind in (_STUDY, _PATIENT, _ENDPOINT, _EVENT)
+    },
 }
 """Every operation, by method and path."""
 

@@ -14,8 +14,10 @@ from urllib.parse import urlencode
 
 import orjson
 from aiohttp import web
+from multidict import MultiDict, MultiMapping
 
-from gateway.errors import InvalidParameter
+from gateway.errors import InvalidParameter, UnsupportedMediaType
+from gateway.fhir.media_types import FORM
 from gateway.services.sealing import Sealing
 from storage.index.questions import Position
 
@@ -51,22 +53,42 @@ class Asked:
         return urlencode([*((name, text) for name, text in self.understood if name != PAGE), (PAGE, page)])
 
 
-def parsed(request: web.Request, known: Collection[str], common: Collection[str] = COMMON) -> Asked:
+async def given(request: web.Request) -> MultiMapping[str]:
+    """The parameters of a search: those of the URL, and of the form where it is posted.
+
+    Posted they do not stand in the logs of what is between. Raises UnsupportedMediaType.
+    """
+    found = MultiDict(request.query)
+    if request.method == "POST" and request.can_read_body:
+        if request.content_type != FORM:
+            raise UnsupportedMediaType(f"a search is posted as {FORM}")
+        found.extend((name, text) for name, text in (await request.post()).items() if isinstance(text, str))
+    return found
+
+
+def parsed(
+    request: web.Request,
+    given: MultiMapping[str],
+    known: Collection[str],
+    common: Collection[str] = COMMON,
+) -> Asked:
     """Read the parameters of a search. Raises InvalidParameter.
 
     Parameters
     ----------
+    given
+        The parameters.
     known
         Names of parameters about the resource, with their modifiers.
     common
         Those of every search that this one has.
     """
-    if len(request.query) > MOST_PARAMETERS:
+    if len(given) > MOST_PARAMETERS:
         raise InvalidParameter(f"more than {MOST_PARAMETERS} parameters")
     lenient, bases = _is_lenient(request), {each.partition(":")[0] for each in known}
     told = ", ".join((*sorted(known), *common))
     understood = []
-    for name, text in request.query.items():
+    for name, text in given.items():
         if name in known or name in common:
             if not text.strip():
                 raise InvalidParameter(f"{name}: needs a value")

@@ -23,8 +23,9 @@ _MAX_QUERY = 2048
 async def search(request: web.Request) -> web.StreamResponse:
     """Records of the caller's tenant, latest first, as a Bundle; ``link`` leads to the next page."""
     core = request.app[CORE]
-    media_type = media_types.chosen(request)
-    found = asked.parsed(request, parameters.NAMES, _COMMON)
+    given = await asked.given(request)
+    media_type = media_types.chosen(request, given)
+    found = asked.parsed(request, given, parameters.NAMES, _COMMON)
     question = parameters.parse(MultiDict(found.understood))
     told = urlencode([(name, "..." if "patient" in name else text) for name, text in found.understood])
 
@@ -44,7 +45,7 @@ async def search(request: web.Request) -> web.StreamResponse:
 
 async def read(request: web.Request) -> web.StreamResponse:
     """One record of the caller's tenant."""
-    core, media_type, name = request.app[CORE], media_types.chosen(request), request.match_info["id"]
+    core, media_type, name = request.app[CORE], media_types.chosen(request), answers.logical_id(request)
 
     def ask() -> bytes:
         record = core.audit.get(request[CALLER], name[:128])

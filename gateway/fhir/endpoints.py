@@ -10,7 +10,7 @@ from aiohttp import web
 from gateway.access.actions import Action
 from gateway.errors import NotFound
 from gateway.fhir import answers, endpoint, media_types, values
-from gateway.fhir.asked import parsed
+from gateway.fhir.asked import given, parsed
 from gateway.fhir.elements import Element
 from gateway.http.keys import CALLER, CORE, OFFLOAD, SHOWN
 from gateway.http.offload import Lane
@@ -22,8 +22,9 @@ PARAMETERS = {"_id": "token", "connection-type": "token", "status": "token"}
 
 async def search(request: web.Request) -> web.StreamResponse:
     """The service roots of WADO-RS that the caller may read from, as a Bundle."""
-    media_type = media_types.chosen(request)
-    asked = parsed(request, PARAMETERS)
+    parameters = await given(request)
+    media_type = media_types.chosen(request, parameters)
+    asked = parsed(request, parameters, PARAMETERS)
     wanted = [(name, values.tokens(name, text)) for name, text in asked.of_resource]
 
     def ask() -> bytes:
@@ -40,7 +41,7 @@ async def search(request: web.Request) -> web.StreamResponse:
 
 async def read(request: web.Request) -> web.StreamResponse:
     """One service root of WADO-RS."""
-    media_type, name = media_types.chosen(request), request.match_info["id"]
+    media_type, name = media_types.chosen(request), answers.logical_id(request)
 
     def ask() -> bytes:
         found = next((each for each in _entered(request, Action.READ) if each["id"] == name), None)

@@ -62,7 +62,7 @@ async def search(request: web.Request) -> web.StreamResponse:
 
 async def read(request: web.Request) -> web.StreamResponse:
     """One study, with its instances where these are not too many."""
-    media_type, name = media_types.chosen(request), request.match_info["id"]
+    media_type, name = media_types.chosen(request), answers.logical_id(request)
 
     def ask() -> bytes:
         seen, uid = Seen(request), _study_uid(name)

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 from aiohttp import web
+from multidict import MultiMapping
 
 from gateway.errors import InvalidParameter, NotAcceptable
 
 FHIR_JSON = "application/fhir+json"
 JSON = "application/json"
+FORM = "application/x-www-form-urlencoded"
 _BY_FORMAT = {"json": FHIR_JSON, FHIR_JSON: FHIR_JSON, JSON: JSON, "text/json": JSON}
 _ANY = frozenset(("*/*", "application/*"))
 _VERSIONS = frozenset(("4.0", "4.0.1"))
 _MAX_CHARACTERS = 4096
 
 
-def chosen(request: web.Request) -> str:
+def chosen(request: web.Request, given: MultiMapping[str] | None = None) -> str:
     """The type that a request accepts: what ``_format`` names, else the best of the Accept header, else the default.
 
     A client that asks for plain JSON gets the same under that name. Raises NotAcceptable, InvalidParameter.
+
+    Parameters
+    ----------
+    given
+        The parameters of a search, also from its body.
     """
-    formats = request.query.getall("_format", [])
+    formats = (request.query if given is None else given).getall("_format", [])
     if formats:
         # A plus that was not escaped has become a space.
         name, version = _parsed(formats[0].replace(" ", "+").lower())

@@ -46,7 +46,7 @@ async def search(request: web.Request) -> web.StreamResponse:
 
 async def read(request: web.Request) -> web.StreamResponse:
     """One patient of whom the caller sees a study."""
-    media_type, name = media_types.chosen(request), request.match_info["id"]
+    media_type, name = media_types.chosen(request), answers.logical_id(request)
 
     def ask() -> bytes:
         seen = Seen(request)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from gateway.access.actions import Action
 from gateway.fhir import api, audit_events, endpoints, imaging_studies, outcome, patients, statement
-from gateway.fhir.answers import PREFIX
+from gateway.fhir.answers import PREFIX, SEARCH
 from gateway.http.route import Route
 
 _SEEN = {"ImagingStudy": imaging_studies, "Patient": patients, endpoints.KIND: endpoints}
@@ -21,11 +21,13 @@ def routes() -> list[Route]:
     for kind, handlers in _SEEN.items():
         found += [
             Route("GET", f"{PREFIX}/{kind}", handlers.search, Action.SEARCH, for_views=True),
+            Route("POST", f"{PREFIX}/{kind}/{SEARCH}", handlers.search, Action.SEARCH, for_views=True),
             Route("GET", f"{PREFIX}/{kind}/{{id}}", handlers.read, Action.READ, for_views=True),
         ]
     trail = f"{PREFIX}/{audit_events.KIND}"
     found += [
         Route("GET", trail, audit_events.search, Action.AUDIT_READ),
+        Route("POST", f"{trail}/{SEARCH}", audit_events.search, Action.AUDIT_READ),
         Route("GET", f"{trail}/{{id}}", audit_events.read, Action.AUDIT_READ),
     ]
     return [replace(each, refusal=outcome.told) for each in [*found, *api.routes(found)]]

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from gateway.access.door import Decision
 from gateway.fhir import answers, media_types
-from gateway.fhir.asked import Asked, parsed
+from gateway.fhir.asked import Asked, given, parsed
 from gateway.fhir.elements import Element
 from gateway.fhir.seen import Seen
 from gateway.http.keys import OFFLOAD
@@ -56,8 +56,9 @@ class Kind:
 
 async def respond(request: web.Request, kind: Kind) -> web.StreamResponse:
     """Answer a search."""
-    media_type = media_types.chosen(request)
-    asked = parsed(request, kind.parameters)
+    parameters = await given(request)
+    media_type = media_types.chosen(request, parameters)
+    asked = parsed(request, parameters, kind.parameters)
     wanted = kind.wanted(request, asked)
     bundle = await request.app[OFFLOAD].run(Lane.INDEX, _bundle, request, kind, asked, wanted)
     return answers.answer(bundle, media_type)

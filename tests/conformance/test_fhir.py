@@ -206,6 +206,19 @@ def test_the_number_alone_is_told_when_asked_for(web: Web, stored: Dataset, pati
         assert (bundle["total"], "entry" in bundle) == (1, False)
 
 
+@claim("H23")
+def test_a_search_may_be_posted(web: Web, stored: Dataset, patient_id: str) -> None:
+    root = web.root.removesuffix("/dicomweb") + "/fhir"
+    for form, url in (({"patient": patient_id}, ""), ({"_count": "5"}, f"?patient={patient_id}")):
+        answer = requests.post(f"{root}/ImagingStudy/_search{url}", data=form, timeout=60)
+        assert answer.status_code == 200, answer.text
+        assert [each["resource"]["id"] for each in answer.json()["entry"]] == [stored.StudyInstanceUID]
+    assert requests.post(f"{root}/Patient/_search", timeout=60).json()["total"] >= 1
+    refused = requests.post(f"{root}/ImagingStudy/_search", json={"patient": patient_id}, timeout=60)
+    assert refused.status_code == 415
+    OperationOutcome.model_validate(refused.json())
+
+
 @claim("H18")
 def test_an_unknown_parameter_is_refused_unless_it_shall_be_passed_over(web: Web) -> None:
     get(web, "ImagingStudy?patiant=x", 400)

@@ -92,7 +92,9 @@ WITHOUT_TARGET = {
     "/dicomweb/commitment-requests/{transaction}": "asked for by a request of its own, below",
     "/fhir/AuditEvent": "the trail of the tenant, by a right of its own",
     "/fhir/AuditEvent/{id}": "the trail of the tenant, by a right of its own",
+    "/fhir/AuditEvent/_search": "the trail of the tenant, by a right of its own",
     "/fhir/Endpoint": "about service roots, not about studies",
+    "/fhir/Endpoint/_search": "about service roots, not about studies",
     "/fhir/Endpoint/{id}": "about service roots, not about studies",
     "/admin/keys": "about principals, not about studies",
     "/admin/keys/{key}": "about principals, not about studies",
@@ -169,9 +171,12 @@ def questions(target: Dataset) -> Iterator[Asked]:
         if route.action is None or route.path in WITHOUT_TARGET:
             continue
         path = path_of(route, target)
-        if route.path in FHIR_SEARCHES:
-            for query in FHIR_SEARCHES[route.path](target):
-                yield Asked(route.method, f"{path}?{query}")
+        if (searched := route.path.removesuffix("/_search")) in FHIR_SEARCHES:
+            for query in FHIR_SEARCHES[searched](target):
+                if route.method == "POST":
+                    yield Asked("POST", path, body=query.encode(), content_type="application/x-www-form-urlencoded")
+                else:
+                    yield Asked(route.method, f"{path}?{query}")
         elif route.path.rpartition("/")[2] in ("patients", "studies", "series", "instances", "count"):
             if route.method != "GET":
                 continue  # STOW: below
@@ -257,7 +262,8 @@ class Site:
     async def answer(self, asked: Asked, headers: dict[str, str]) -> Answer:
         """Everything of an answer that somebody could tell apart, and what the engines were asked for it."""
         before = self.operations()
-        data = {"json": asked.json} if asked.json is not None else {"data": asked.body}
+        sent = None if asked.body is None else asked.body.replace(PATIENT.encode(), self.patient.encode())
+        data = {"json": asked.json} if asked.json is not None else {"data": sent}
         kind = {"Content-Type": asked.content_type} if asked.content_type else {}
         if "commitment" in asked.path:
             kind = {"Content-Type": "application/dicom+json"}

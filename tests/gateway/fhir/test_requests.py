@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Awaitable, Callable
 
@@ -67,6 +68,30 @@ async def test_errors_are_outcomes(client: Client, path: str, status: int, code:
     (issue,) = found["issue"]
     assert (issue["severity"], issue["code"]) == ("error", code)
     assert issue["diagnostics"]
+
+
+async def test_a_posted_search_is_the_same_as_another(client: Client) -> None:
+    await put(client, data_set(PatientID="A"), data_set(PatientID="B", Modality="MR"))
+    for kind, query in (
+        ("ImagingStudy", {"patient": "A"}), ("Patient", {"identifier": "B", "_count": "1"}), ("Endpoint", {"_id": "x"}),
+        ("AuditEvent", {"action": "C"}),
+    ):  # fmt: skip
+        gotten = await get(client, f"{kind}?{'&'.join(f'{name}={text}' for name, text in query.items())}")
+        async with client.post(f"/fhir/{kind}/_search", data=query) as response:
+            assert response.status == 200
+            assert valid(await response.json(content_type=None)) == gotten
+    async with client.post("/fhir/Patient/_search", data={"_format": "application/json"}) as response:
+        assert response.headers["Content-Type"].startswith("application/json")
+    for data, kind, status in (
+        (b'{"patient": "A"}', "application/json", 415),
+        (b"patient=A&nonsense=1", "application/x-www-form-urlencoded", 400),
+        (b"patient=" + b"A" * (1 << 20), "application/x-www-form-urlencoded", 413),
+    ):
+        async with client.post(
+            "/fhir/ImagingStudy/_search", data=io.BytesIO(data), headers={"Content-Type": kind}
+        ) as response:
+            assert response.status == status
+            valid(await response.json(content_type=None))
 
 
 async def test_of_other_methods_too_and_below_views(client: Client) -> None:
@@ -220,6 +245,7 @@ async def test_the_document_has_every_route(client: Client) -> None:
             continue
         entry = document["paths"][route.path.removeprefix("/fhir")]
         operation = entry[route.method.lower()]
+        assert ("requestBody" in operation) is (route.method == "POST")
         assert operation["summary"]
         assert {each["name"] for each in entry["parameters"]} == set(re.findall(r"\{(\w+)\}", route.path))
         assert "application/json" in operation["responses"]["200"]["content"]

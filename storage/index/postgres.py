@@ -316,8 +316,10 @@ def usable(db: PostgresDatabase) -> bool:
     connection = db.connection
     if connection.closed or connection.info.transaction_status is not TransactionStatus.IDLE:
         return False
-    readable, _, _ = select.select([connection.fileno()], [], [], 0)
-    if not readable:
+    # Not by select, which takes no descriptor beyond 1023: a face has one for each of its clients.
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    if not poll.poll(0):
         return True
     # A notice, or the end: the server says which.
     with suppress(psycopg.Error):

@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING
 from gateway import certificates
 from gateway import views as view_settings
 from gateway.access import policy
+from gateway.access.attempts import Attempts
 from gateway.access.authentication import Authenticator
 from gateway.access.door import AS_STORED, Door, View
 from gateway.access.logins import Logins
+from gateway.access.moments import Tables
 from gateway.access.providers import Provider
 from gateway.access.shares import Shares
+from gateway.access.throttle import Locks, Throttle
 from gateway.access.tokens import Tokens
 from gateway.audit import key as audit_key_files
 from gateway.audit import syslog
@@ -90,6 +93,7 @@ class Core:
     trail: AuditTrail
     door: Door
     control: ControlStore
+    tables: Tables
     authenticator: Authenticator
     providers: Sequence[Provider]
     logins: Logins
@@ -119,6 +123,7 @@ class Core:
         self.probe.close()
         self.authenticator.close()
         self.control.close()
+        self.tables.close()
         self.archive.close()
         self.trail.close()
         self.tracer.close()
@@ -295,6 +300,18 @@ def release() -> str:
 def metrics_directory(settings: Settings) -> Path:
     """Where the workers' metrics are while they run."""
     return settings.storage.directory / "metrics"
+
+
+def limits_directory(settings: Settings) -> Path:
+    """Where the processes count what callers do how often, while they run."""
+    return settings.storage.directory / "limits"
+
+
+def attempts(core: Core) -> Attempts:
+    """Attempts to prove who somebody is, over any face. Raises StorageFull, StorageUnavailable."""
+    http, tables = core.settings.http, core.tables
+    locks = Locks(http.failed_attempts, http.lockout_s, http.max_lockout_s)
+    return Attempts(core.door, Throttle(locks, core.control, tables.of("locked"), tables.of("known")))
 
 
 def audit_directory(settings: Settings) -> Path:
@@ -490,6 +507,7 @@ def build(settings: Settings, worker: str, *, any_age: bool = False) -> Core:
         trail=trail,
         door=door,
         control=kept,
+        tables=Tables(limits_directory(settings)),
         authenticator=Authenticator(door, kept, tokens, shares),
         providers=list(tokens.providers.values()),
         logins=Logins(tokens, kept),

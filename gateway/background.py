@@ -26,6 +26,7 @@ _log = logging.getLogger("gateway.background")
 
 _TICK_S = 5.0
 _USAGE_EVERY_S = 30.0
+_FORGET_EVERY_S = 60.0
 _AFTER_DEFECT_S = 60.0
 _MOVING_S = 1.0
 """Objects are moved for so long before other work has its turn."""
@@ -40,11 +41,14 @@ def run(core: assembly.Core, stop: threading.Event) -> None:
     """Carry the duties out, one after the other, until told to stop."""
     storage, metrics = core.settings.storage, core.metrics
     tick_s = min(_TICK_S, storage.study_quiet_s / 4)
+    forget = _Duty("forget what has ended", metrics, _FORGET_EVERY_S, partial(_forget, core))
+    forget.due_s = time.monotonic()
     duties = (
         _Duty("complete studies", metrics, tick_s, partial(_complete_studies, core)),
         _Duty("answer commitments", metrics, tick_s, partial(_answer_commitments, core)),
         _Duty("tell of commitments", metrics, tick_s, partial(commitment.tell_all, core)),
         _Duty("measure usage", metrics, _USAGE_EVERY_S, partial(_measure_usage, core)),
+        forget,
         *_of_objects(core, stop),
     )
     with _views_followed(core, stop):
@@ -240,6 +244,11 @@ def _measure_usage(core: assembly.Core) -> None:
     for name, quota in assembly.quotas(core.settings).items():
         if quota.bytes is not None:
             core.metrics.tenant_quota_bytes.labels(name).set(quota.bytes)
+
+
+def _forget(core: assembly.Core) -> None:
+    """Of sessions, links, logins and failures; every host does, since each may be the only one."""
+    core.metrics.background_items.labels("control state forgotten").inc(core.control.sweep())
 
 
 def _purge(core: assembly.Core) -> None:

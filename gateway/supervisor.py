@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from gateway import assembly, auditing
+from gateway.access import moments
 from gateway.audit.checkpoints import Checkpointer
 from gateway.audit.syslog import Forwarder
 from gateway.audit.trail import AuditTrail
@@ -165,6 +166,7 @@ class Supervisor:
         storage.directory.mkdir(parents=True, exist_ok=True, mode=0o750)
         Spool(storage.directory / "spool", 0, 0).clear()
         sharing.clear(assembly.metrics_directory(self._settings))
+        moments.clear(assembly.limits_directory(self._settings))
         try:
             self._audit()
             self._expose()

@@ -18,7 +18,7 @@ class Sending:
     max_instance_bytes
         Beside the gateway's own bound.
     max_bytes_per_s
-        Of all its associations with one process, on the long run.
+        Of all its associations with this host, on the long run.
     conflict
         In place of the tenant's.
     """

@@ -1,29 +1,32 @@
-"""How often somebody may try: failed authentications and the delay after them, and rates of requests.
+"""How often somebody may try: failed authentications and the delay after them, rates of requests and of bytes.
 
-Each process counts for itself; whoever builds these divides the limits by the number of processes. What is
-remembered is bounded: the entries that were not used for longest are forgotten first.
+Rates are those of a host: its processes count together, in ``gateway.access.moments``. Failures are kept in the
+control state, so that they count on all hosts.
 """
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
-import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Generic, TypeVar
 
+from gateway.access.moments import Moments
 from gateway.access.networks import parsed
 from gateway.errors import TooManyRequests
+from storage.control.base import ControlStore, Failures, now_s
+from storage.errors import StorageError
 
 Clock = Callable[[], float]
-T = TypeVar("T")
 
-_MAX_ENTRIES = 10_000
 _BURST_S = 10.0
 _LENT_S = 1.0
+_ROUNDING_S = 1e-6
+_LOOKED_AT_S = 2.0
+"""So long a secret is looked at, at the most, before another one may be although that one may still fail."""
 
 
 @lru_cache(maxsize=4096)
@@ -35,48 +38,30 @@ def source_of(address: str) -> str:
     return str(ipaddress.ip_network((found, 64), strict=False))
 
 
-class _Recent(Generic[T]):
-    """Values by name, so many and no more."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._values: OrderedDict[str, T] = OrderedDict()
-
-    def get(self, name: str) -> T | None:
-        found = self._values.get(name)
-        if found is not None:
-            self._values.move_to_end(name)
-        return found
-
-    def put(self, name: str, value: T) -> None:
-        self._values[name] = value
-        self._values.move_to_end(name)
-        if len(self._values) > self._most:
-            self._values.popitem(last=False)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-
 class Pace:
     """Bytes per second for each name: not refused when they are more, but waited for."""
 
-    def __init__(self, clock: Clock = time.monotonic) -> None:
+    def __init__(self, paid_until_s: Moments, clock: Clock = time.monotonic) -> None:
+        self._paid_until_s = paid_until_s
         self._clock = clock
-        self._paid_until_s: _Recent[float] = _Recent(_MAX_ENTRIES)
-        self._lock = threading.Lock()
 
     def pause_s(self, name: str, count: int, per_s: float) -> float:
         """Take so many bytes; how long to pause before the next ones. A second's worth comes without a pause."""
-        now_s = self._clock()
-        with self._lock:
-            until_s = max(self._paid_until_s.get(name) or 0.0, now_s - _LENT_S) + count / per_s
-            self._paid_until_s.put(name, until_s)
-        return max(0.0, until_s - now_s)
+        now, until = self._clock(), 0.0
+
+        def paid(before: float) -> float:
+            nonlocal until
+            until = max(before, now - _LENT_S) + count / per_s
+            return until
+
+        self._paid_until_s.change(name, paid)
+        return max(0.0, until - now)
 
 
 class Rate:
     """A rate for each name: a token bucket that holds ten seconds' worth, and at least one.
+
+    What is kept of a bucket is when it will be full again.
 
     Parameters
     ----------
@@ -84,32 +69,54 @@ class Rate:
         How often in a second, on the long run; 0 is without bound.
     """
 
-    def __init__(self, per_s: float, clock: Clock = time.monotonic) -> None:
-        self._per_s = per_s
-        self._most = max(1.0, per_s * _BURST_S)
+    def __init__(self, per_s: float, full_at_s: Moments, clock: Clock = time.monotonic) -> None:
+        self._each_s = 1.0 / per_s if per_s else 0.0
+        self._most_s = max(self._each_s, _BURST_S)
+        self._full_at_s = full_at_s
         self._clock = clock
-        self._buckets: _Recent[tuple[float, float]] = _Recent(_MAX_ENTRIES)
-        self._lock = threading.Lock()
 
     def take(self, name: str) -> None:
         """Once more. Raises TooManyRequests with the time after which it may be."""
-        if not self._per_s:
+        if not self._each_s:
             return
-        with self._lock:
-            now = self._clock()
-            left, at = self._buckets.get(name) or (self._most, now)
-            left = min(self._most, left + (now - at) * self._per_s)
-            allowed = left >= 1
-            self._buckets.put(name, (left - 1 if allowed else left, now))
-        if not allowed:
-            raise TooManyRequests("more requests than are allowed", (1 - left) / self._per_s)
+        now, wait_s = self._clock(), 0.0
+
+        def taken(full_at: float) -> float | None:
+            nonlocal wait_s
+            after = max(full_at, now) + self._each_s
+            wait_s = after - now - self._most_s
+            return None if wait_s > _ROUNDING_S else after
+
+        self._full_at_s.change(name, taken)
+        if wait_s > _ROUNDING_S:
+            raise TooManyRequests("more requests than are allowed", wait_s)
 
 
-@dataclass(slots=True)
-class _Failures:
-    count: int
-    at: float
-    until: float = 0.0
+@dataclass(frozen=True, slots=True)
+class Locks:
+    """When failures lock, and for how long.
+
+    Parameters
+    ----------
+    allowed
+        Failures without consequence; 0 never locks.
+    first_s, longest_s
+        The first lock, and the longest.
+    """
+
+    allowed: int
+    first_s: float
+    longest_s: float
+
+    @property
+    def remembered_s(self) -> float:
+        """How long a failure counts, and a success is known."""
+        return 2 * self.longest_s
+
+    def lasting_s(self, count: int) -> float:
+        """How long the lock is that begins with a failure."""
+        beyond = count - self.allowed
+        return min(self.longest_s, self.first_s * 2.0 ** min(beyond - 1, 60)) if beyond > 0 else 0.0
 
 
 class Throttle:
@@ -121,93 +128,165 @@ class Throttle:
     itself do. A success takes no failure back, or guesses between successes would be free; failures are forgotten when
     there was none for twice the longest lock.
 
+    Failures are counted in the control state. What a host knows of locks and of successes is beside, in tables that its
+    processes share and that are looked at without waiting.
+
     Parameters
     ----------
-    allowed
-        Failures without consequence; 0 never locks.
-    first_s, longest_s
-        The first lock, and the longest.
+    locked_until_s, known_until_s
+        Of ``clock``.
+    clock
+        Unix time, by which hosts agree.
 
     References
     ----------
     NIST SP 800-63B 5.2.2 "Rate Limiting (Throttling)"
     """
 
-    def __init__(self, allowed: int, first_s: float, longest_s: float, clock: Clock = time.monotonic) -> None:
-        self._allowed = allowed
-        self._first_s, self._longest_s = first_s, longest_s
+    def __init__(
+        self,
+        locks: Locks,
+        control: ControlStore,
+        locked_until_s: Moments,
+        known_until_s: Moments,
+        clock: Clock = now_s,
+    ) -> None:
+        self._locks = locks
+        self._control = control
+        self._locked_until_s = locked_until_s
+        self._known_until_s = known_until_s
         self._clock = clock
-        self._failures: _Recent[_Failures] = _Recent(_MAX_ENTRIES)
-        self._known: _Recent[float] = _Recent(_MAX_ENTRIES)
-        self._lock = threading.Lock()
 
-    def check(self, source: str, claimed: str = "") -> None:
+    def check(self, source: str, claimed: str) -> bool:
         """Ask before a secret is looked at, so that a locked out guesser does not learn whether it was right.
+
+        By what this host knows, waiting for nothing; ``turn`` knows more. Whether somebody has succeeded there lately.
 
         Parameters
         ----------
         source
             As ``source_of`` names it.
         claimed
-            Who it is said to be, or "": never the secret itself.
+            Who it is said to be: never the secret itself.
 
         Raises
         ------
         TooManyRequests
             With the time that the lock still takes.
         """
-        with self._lock:
-            now = self._clock()
-            known = bool(claimed) and self._is_known(source, claimed, now)
-            names = [_pair(source, claimed)] if known else _names(source, claimed)
-            left_s = max(self._until(name) for name in names) - now
-        if left_s > 0:
-            raise TooManyRequests("too many failed authentications", left_s)
+        if not self._locks.allowed:
+            return True
+        now, pair = self._clock(), _pair(source, claimed)
+        known = self._known_until_s.get(pair) > now
+        names = [pair] if known else _names(source, claimed)
+        _refuse(max(self._locked_until_s.get(each) for each in names) - now)
+        return known
 
-    def failed(self, source: str, claimed: str = "") -> float:
+    @contextmanager
+    def turn(self, source: str, claimed: str) -> Iterator[None]:
+        """As ``check``, by what all hosts know if they can be asked, for as long as a secret is looked at.
+
+        Where the next failure locks, this host looks at one secret at a time: or as many guesses as it has threads
+        would be looked at whenever a lock ends.
+
+        Raises
+        ------
+        TooManyRequests
+            Also while another one is looked at.
+        """
+        if not self._locks.allowed:
+            yield
+            return
+        now, pair = self._clock(), _pair(source, claimed)
+        names = [pair] if self._known_until_s.get(pair) > now else _names(source, claimed)
+        kept = {_digest(each): each for each in names}
+        try:
+            found = self._control.failures(list(kept), now)
+        except StorageError:
+            # Only keys of the policy file can be proven then, and are meant to be; whoever fails locks this host.
+            found = {}
+        near: list[str] = []
+        for each, failures in found.items():
+            if lasting_s := self._learn(kept[each], failures):
+                _refuse(failures.last_s + lasting_s - now)
+            if failures.count >= self._locks.allowed:
+                near.append(kept[each])
+        held: list[str] = []
+        held_until = now + _LOOKED_AT_S
+        try:
+            for each in near:
+                self._hold(each, now, held_until)
+                held.append(each)
+            yield
+        finally:
+            for each in held:
+                # A failure has put its own lock in this one's place.
+                self._locked_until_s.change(each, lambda until: 0.0 if until == held_until else None)
+
+    def _hold(self, name: str, now: float, held_until: float) -> None:
+        left_s = 0.0
+
+        def held(until: float) -> float | None:
+            nonlocal left_s
+            left_s = until - now
+            return None if left_s > 0 else held_until
+
+        self._locked_until_s.change(name, held)
+        _refuse(left_s)
+
+    def failed(self, source: str, claimed: str) -> float:
         """Count a failure; the seconds of the lock that begins with it, 0.0 where none does.
 
-        A lock begins once: nothing reaches this while it holds.
+        A lock begins once: but for what is looked at meanwhile, nothing reaches this while it holds.
+
+        Raises
+        ------
+        storage.errors.StorageUnavailable, storage.errors.StorageFull
+            It cannot be counted, and locks on this host as if it were the first too many.
         """
-        if not self._allowed:
+        if not self._locks.allowed:
             return 0.0
-        with self._lock:
-            now = self._clock()
-            return max(self._count(name, now) for name in _names(source, claimed))
+        now = self._clock()
+        kept = {_digest(each): each for each in _names(source, claimed)}
+        try:
+            found = self._control.count_failure(list(kept), now, self._locks.remembered_s)
+        except StorageError:
+            for each in kept.values():
+                self._locked_until_s.put(each, now + self._locks.first_s)
+            raise
+        return max(self._learn(kept[each], failures) for each, failures in found.items())
 
     def succeeded(self, source: str, claimed: str) -> None:
         """Remember who is known here."""
-        with self._lock:
-            self._known.put(_pair(source, claimed), self._clock())
+        if not self._locks.allowed:
+            return
+        now, pair = self._clock(), _pair(source, claimed)
+        # Most come again and again; it is enough to put the end off when half of the time is over.
+        if self._known_until_s.get(pair) < now + self._locks.remembered_s / 2:
+            self._known_until_s.put(pair, now + self._locks.remembered_s)
 
-    def __len__(self) -> int:
-        return len(self._failures) + len(self._known)
+    def _learn(self, name: str, failures: Failures) -> float:
+        """How long the lock is that began with the last of some failures; this host knows it from now on."""
+        lasting_s = self._locks.lasting_s(failures.count)
+        if lasting_s:
+            self._locked_until_s.put(name, failures.last_s + lasting_s)
+        return lasting_s
 
-    def _is_known(self, source: str, claimed: str, now: float) -> bool:
-        at = self._known.get(_pair(source, claimed))
-        return at is not None and now - at < 2 * self._longest_s
 
-    def _until(self, name: str) -> float:
-        found = self._failures.get(name)
-        return float("-inf") if found is None else found.until
+def _refuse(left_s: float) -> None:
+    if left_s > 0:
+        raise TooManyRequests("too many failed authentications", left_s)
 
-    def _count(self, name: str, now: float) -> float:
-        found = self._failures.get(name)
-        if found is None or now - found.at > 2 * self._longest_s:
-            found = _Failures(0, now)
-        found.count += 1
-        found.at = now
-        beyond = found.count - self._allowed
-        locked_s = min(self._longest_s, self._first_s * 2.0 ** min(beyond - 1, 60)) if beyond > 0 else 0.0
-        found.until = now + locked_s
-        self._failures.put(name, found)
-        return locked_s
+
+def _names(source: str, claimed: str) -> list[str]:
+    """What a failure counts for."""
+    return [f"source {source}", f"claimed {claimed}", _pair(source, claimed)]
 
 
 def _pair(source: str, claimed: str) -> str:
     return f"{claimed} from {source}"
 
 
-def _names(source: str, claimed: str) -> list[str]:
-    """What a failure counts for."""
-    return [f"source {source}", f"claimed {claimed}", _pair(source, claimed)] if claimed else [f"source {source}"]
+def _digest(name: str) -> str:
+    """What a name is kept as: whoever reads the control state need not see who mistyped what from where."""
+    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()

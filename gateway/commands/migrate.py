@@ -14,6 +14,7 @@ from typing import TextIO
 
 from gateway import assembly, config
 from gateway.access.actions import Action
+from gateway.access.moments import Moments
 from gateway.access.throttle import Pace
 from gateway.commands import terminal
 from gateway.commands.arguments import Commands, checked, positive, with_config, with_json
@@ -201,7 +202,7 @@ def _conditions(settings: Settings, options: argparse.Namespace, peer: Destinati
     found = Conditions(settings.dimse, core.limits, peer.tls, options.patience)
     if options.max_rate is None:
         return found
-    return replace(found, pause_s=partial(Pace().pause_s, "migrate", per_s=options.max_rate * _MB))
+    return replace(found, pause_s=partial(Pace(Moments()).pause_s, "migrate", per_s=options.max_rate * _MB))
 
 
 def _journal(settings: Settings, tenant: str, address: Address) -> Path:

@@ -92,13 +92,14 @@ class HttpSettings(TlsSettings):
     max_followers: int = Field(default=200, ge=0)
     """Requests that may wait for changes at the same time in each process."""
     principal_rate: float = Field(default=0.0, ge=0)
-    """Requests a second of one principal, over all processes here, in bursts of ten seconds' worth; 0 is no bound."""
+    """Requests a second of one principal at this host, in bursts of ten seconds' worth; 0 is no bound."""
     source_rate: float = Field(default=0.0, ge=0)
     """Requests a second of one address, likewise."""
     unauthenticated_rate: float = Field(default=10.0, ge=0)
     """Requests a second of one address that show no key and need one, likewise; more are 429 and not audited."""
     failed_attempts: int = Field(default=10, ge=0)
-    """Wrong keys of one address, or one wrong key, without consequence; each further one locks it. 0 never locks."""
+    """Wrong keys of one address, or one wrong key, without consequence, over all faces and hosts; each further one
+    locks it. 0 never locks."""
     lockout_s: float = Field(default=1.0, gt=0)
     """The first lock; each further one is twice as long."""
     max_lockout_s: float = Field(default=900.0, gt=0)

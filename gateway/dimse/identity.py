@@ -7,18 +7,17 @@ PS3.7 D.3.3.7 "User Identity Negotiation".
 
 from __future__ import annotations
 
-import hashlib
-import math
 import threading
 from enum import IntEnum
+from functools import partial
 
 from pynetdicom.pdu_primitives import A_ASSOCIATE, UserIdentityNegotiation
 
+from gateway import assembly
+from gateway.access.attempts import digest
 from gateway.access.authentication import Credential, Scheme
-from gateway.access.throttle import Throttle, source_of
 from gateway.assembly import Core
-from gateway.audit.events import AuditEvent
-from gateway.context import Caller, Principal, PrincipalKind, Source
+from gateway.context import Principal, Source
 from gateway.errors import Busy, TooManyRequests, Unauthenticated
 
 _AT_ONCE = 2
@@ -32,13 +31,11 @@ class IdentityType(IntEnum):
 
 
 class Identities:
-    """Proves identities; failures are counted and lock as those over HTTP, each process its share."""
+    """Proves identities; failures count together with those over HTTP."""
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        http = core.settings.http
-        allowed = math.ceil(http.failed_attempts / core.settings.dimse.workers)
-        self._attempts = Throttle(allowed, http.lockout_s, http.max_lockout_s)
+        self._attempts = assembly.attempts(core)
         # To look at a password takes 64 MiB, and whoever has an AE title may ask for it.
         self._places = threading.BoundedSemaphore(_AT_ONCE)
 
@@ -56,30 +53,16 @@ class Identities:
         credential = _credential(shown)
         if credential is None:
             return None
-        where = source_of(source.address)
-        claimed = credential.claimed or hashlib.sha256(credential.secret.encode()).hexdigest()
+        prove = partial(self._core.authenticator.prove, credential, source.address)
         if not self._places.acquire(timeout=self._core.settings.dimse.acse_timeout_s):
             raise Busy("too many identities are shown at once")
         try:
             # In a place of one's own: what failed before counts.
-            self._attempts.check(where, claimed)
-            found = self._core.authenticator.prove(credential, source.address)
+            return self._attempts.prove(source, credential.claimed or digest(credential.secret), prove).principal
         except TooManyRequests as error:
             raise Unauthenticated(str(error)) from error
-        except Unauthenticated as error:
-            locked_s = self._attempts.failed(where, claimed)
-            self._record(source, "denied", str(error))
-            if locked_s:
-                self._record(source, "locked", f"for {locked_s:g} s")
-            raise
         finally:
             self._places.release()
-        self._attempts.succeeded(where, claimed)
-        return found.principal
-
-    def _record(self, source: Source, outcome: str, detail: str) -> None:
-        nobody = Caller(Principal("unknown", PrincipalKind.USER), source)
-        self._core.door.record(AuditEvent("authenticate", outcome, nobody, detail=detail))
 
 
 def shown_in(primitive: A_ASSOCIATE) -> UserIdentityNegotiation | None:

@@ -110,7 +110,7 @@ class _Service:
         self.negotiation = Negotiation(core)
         self.certificates = certificates.of(core.settings.dimse, "dimse")
         self.handlers: Mapping[int, Handler] = handlers(core)
-        self.pace = Pace()
+        self.pace = Pace(core.tables.of("pace"))
 
 
 class _Connection:

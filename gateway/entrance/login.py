@@ -13,6 +13,7 @@ from pydantic import Field
 
 from gateway.access import sessions, users
 from gateway.access.actions import Action
+from gateway.access.attempts import digest
 from gateway.audit.events import AuditEvent
 from gateway.context import Caller, Principal, Source
 from gateway.entrance import bodies, pages
@@ -148,9 +149,7 @@ async def come_back(request: web.Request) -> web.StreamResponse:
             raise Unauthenticated("the identity provider did not let you in")
         if not code or not state or not _is_same(request.cookies.get(_STATE, ""), state):
             raise Unauthenticated("this login was not begun in this browser, or too long ago; begin again")
-        principal, to = await callers.attempt(
-            request, where, callers.digest(state), lambda: core.logins.complete(state, code)
-        )
+        principal, to = await callers.attempt(request, where, digest(state), lambda: core.logins.complete(state, code))
     except (Unauthenticated, TooManyRequests, IdentityUnavailable) as error:
         return _refused(request, error, "", up="../")
     response = await _begun(request, principal, where, to, up="../")
@@ -159,7 +158,7 @@ async def come_back(request: web.Request) -> web.StreamResponse:
 
 
 def _is_same(kept: str, shown: str) -> bool:
-    return hmac.compare_digest(callers.digest(kept), callers.digest(shown))
+    return hmac.compare_digest(digest(kept), digest(shown))
 
 
 async def _begun(request: web.Request, principal: Principal, where: Source, to: str, up: str = "") -> web.Response:

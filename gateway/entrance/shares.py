@@ -10,6 +10,7 @@ from aiohttp import web
 from pydantic import Field
 
 from gateway.access.actions import Action
+from gateway.access.attempts import digest
 from gateway.access.shares import TOKEN_FORM, Share, remaining_s
 from gateway.context import Caller, Principal, PrincipalKind
 from gateway.entrance import bodies, pages
@@ -132,7 +133,7 @@ async def open_link(request: web.Request) -> web.StreamResponse:
     is_form = request.content_type != "application/json"
     try:
         share, secret, ends_at_s = await callers.attempt(
-            request, where, callers.digest(token), lambda: core.sharing.open(nobody, token, given.pin)
+            request, where, digest(token), lambda: core.sharing.open(nobody, token, given.pin)
         )
     except (Unauthenticated, NotFound, TooManyRequests) as error:
         if not is_form:

@@ -84,7 +84,7 @@ def build(core: Core, routes: Sequence[Route]) -> web.Application:
     app = web.Application(middlewares=[_surround], client_max_size=1 << 20)
     app[CORE] = core
     app[UNDER_WAY] = UnderWay()
-    app[LIMITS] = limits(core.settings.http)
+    app[LIMITS] = limits(core)
     app[REFUSALS] = {each.path.split("/")[1]: each.refusal for each in routes if each.refusal is not None}
     app.cleanup_ctx.append(_offload)
     app.on_response_prepare.append(_headers)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import hmac
 import ipaddress
 from collections.abc import Callable
@@ -13,12 +12,11 @@ from typing import TypeVar
 from aiohttp import web
 
 from gateway.access.actions import Action
+from gateway.access.attempts import digest
 from gateway.access.authentication import Credential, Proven, Scheme
 from gateway.access.throttle import source_of
-from gateway.assembly import Core
-from gateway.audit.events import AuditEvent
-from gateway.context import Caller, Principal, PrincipalKind, Source
-from gateway.errors import Forbidden, InvalidParameter, LinkEnded, NotFound, NotOpened, Unauthenticated
+from gateway.context import Caller, Principal, Source
+from gateway.errors import Forbidden, InvalidParameter, Unauthenticated
 from gateway.http import roots
 from gateway.http.keys import CORE, LIMITS, OFFLOAD, REQUEST_ID
 from gateway.http.offload import Lane
@@ -57,13 +55,13 @@ async def identify(request: web.Request) -> Caller:
     IdentityUnavailable, storage.errors.StorageUnavailable
         Who it is cannot be found out now.
     """
-    core, where = request.app[CORE], source(request)
-    shown = _shown(request)
+    where, shown = source(request), _shown(request)
     if shown is None:
         principal = _of_place(request, where.address)
         if principal is None:
-            request.app[LIMITS].unauthenticated.take(source_of(where.address))
-            _record_refusal(core, where, _HOW)
+            bounds = request.app[LIMITS]
+            bounds.unauthenticated.take(source_of(where.address))
+            bounds.attempts.refused(where, _HOW)
             raise Unauthenticated(_HOW)
         return Caller(principal, where, _reason(request))
     proven = await _prove(request, shown, where)
@@ -102,58 +100,30 @@ async def by_link(request: web.Request) -> None:
 
 
 async def _prove(request: web.Request, shown: Credential, where: Source) -> Proven:
-    authenticator = request.app[CORE].authenticator
+    authenticator, attempts = request.app[CORE].authenticator, request.app[LIMITS].attempts
     # Where nothing else names it, its digest does, so that no secret is kept.
     claimed = shown.claimed or digest(shown.secret)
-    request.app[LIMITS].attempts.check(source_of(where.address), claimed)
-    found = authenticator.declared(shown, where.address) or authenticator.remembered(shown, where.address)
-    if found is None:
-        try:
-            return await attempt(request, where, claimed, lambda: authenticator.prove(shown, where.address))
-        except Unauthenticated as error:
-            if shown.scheme is not Scheme.BEARER:
-                raise
-            raise Unauthenticated(_TOLD) from error
-    request.app[LIMITS].attempts.succeeded(source_of(where.address), claimed)
-    return found
+    if attempts.check(where, claimed):
+        # Who comes again costs no question to an engine; of others it is asked whether another host has locked them.
+        found = authenticator.declared(shown, where.address) or authenticator.remembered(shown, where.address)
+        if found is not None:
+            attempts.succeeded(where, claimed)
+            return found
+
+    def prove() -> Proven:
+        return authenticator.declared(shown, where.address) or authenticator.prove(shown, where.address)
+
+    try:
+        return await attempt(request, where, claimed, prove)
+    except Unauthenticated as error:
+        if shown.scheme is not Scheme.BEARER:
+            raise
+        raise Unauthenticated(_TOLD) from error
 
 
 async def attempt(request: web.Request, where: Source, claimed: str, call: Callable[[], T]) -> T:
-    """Have something proven in a thread; failures are recorded, and counted by source and claimed name.
-
-    Who shows a share link that has ended, or has to be opened, has not guessed: that is not counted.
-
-    Raises
-    ------
-    TooManyRequests
-        There were too many failures; it was not looked at.
-    Unauthenticated, NotFound
-        As ``call``.
-    """
-    core, attempts, counted = request.app[CORE], request.app[LIMITS].attempts, source_of(where.address)
-    attempts.check(counted, claimed)
-    try:
-        found = await request.app[OFFLOAD].run(Lane.ACCESS, call)
-    except (NotOpened, LinkEnded) as error:
-        _record_refusal(core, where, str(error))
-        raise
-    except (Unauthenticated, NotFound) as error:
-        _record_refusal(core, where, str(error), attempts.failed(counted, claimed))
-        raise
-    attempts.succeeded(counted, claimed)
-    return found
-
-
-def digest(secret: str) -> str:
-    """What stands for a secret where failures are counted."""
-    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _record_refusal(core: Core, source: Source, refusal: str, locked_s: float = 0.0) -> None:
-    nobody = Caller(Principal("unknown", PrincipalKind.API_KEY), source)
-    core.door.record(AuditEvent("authenticate", "denied", nobody, detail=refusal))
-    if locked_s:
-        core.door.record(AuditEvent("authenticate", "locked", nobody, detail=f"for {locked_s:g} s"))
+    """Have something proven in a thread, as ``Attempts.prove`` does. Raises as that, and Busy."""
+    return await request.app[OFFLOAD].run(Lane.ACCESS, request.app[LIMITS].attempts.prove, where, claimed, call)
 
 
 def _shown(request: web.Request) -> Credential | None:

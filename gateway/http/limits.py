@@ -1,29 +1,31 @@
-"""What a process lets callers do how often, built from the settings."""
+"""What callers may do how often, built from the settings."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-from gateway.access.throttle import Rate, Throttle
-from gateway.config.serving import HttpSettings
+from gateway import assembly
+from gateway.access.attempts import Attempts
+from gateway.access.throttle import Rate
+from gateway.assembly import Core
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The counts of one process; each has its share of what holds for all of them."""
+    """Counts that all processes of this host share."""
 
     principals: Rate
     sources: Rate
     unauthenticated: Rate
-    attempts: Throttle
+    attempts: Attempts
 
 
-def limits(http: HttpSettings) -> Limits:
-    """One process's share."""
+def limits(core: Core) -> Limits:
+    """Those of the settings. Raises StorageFull, StorageUnavailable."""
+    http, tables = core.settings.http, core.tables
     return Limits(
-        Rate(http.principal_rate / http.workers),
-        Rate(http.source_rate / http.workers),
-        Rate(http.unauthenticated_rate / http.workers),
-        Throttle(math.ceil(http.failed_attempts / http.workers), http.lockout_s, http.max_lockout_s),
+        Rate(http.principal_rate, tables.of("principals")),
+        Rate(http.source_rate, tables.of("sources")),
+        Rate(http.unauthenticated_rate, tables.of("unauthenticated")),
+        assembly.attempts(core),
     )

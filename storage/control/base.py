@@ -25,6 +25,18 @@ class Document:
     expires_at_s: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Failures:
+    """How often something has failed, and when it did so last (Unix time)."""
+
+    count: int
+    last_s: float
+
+
+MAX_FAILURES = 100_000
+"""So many names have their failures kept by ``sweep``, those that would be forgotten last."""
+
+
 class ControlStore(Protocol):
     """Documents that all processes, on all hosts, see alike. Safe to use from several threads.
 
@@ -66,8 +78,19 @@ class ControlStore(Protocol):
         """A number that grows with every change of what any document says."""
         ...
 
+    def failures(self, names: Sequence[str], at_s: float) -> Mapping[str, Failures]:
+        """The failures of names, of which some have any that are not forgotten yet."""
+        ...
+
+    def count_failure(self, names: Sequence[str], at_s: float, kept_s: float) -> Mapping[str, Failures]:
+        """Count one more for each of some names, all or none, and forget them when there is none for so long.
+
+        No revision is another by that.
+        """
+        ...
+
     def sweep(self) -> int:
-        """Remove what has expired; how many."""
+        """Remove what has expired or is forgotten; how many."""
         ...
 
     def ping(self) -> None:

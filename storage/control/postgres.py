@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from psycopg import sql
 
-from storage.control.relational import SCHEMA, RelationalControl
+from storage.control.relational import FAILURES, SCHEMA, RelationalControl
 from storage.index.connections import Connections
 from storage.index.postgres import PostgresSettings, close, connect, translated, usable
 from storage.index.postgres_database import PostgresDatabase
@@ -41,8 +41,10 @@ class PostgresControl(RelationalControl):
             connection.execute("SELECT pg_advisory_xact_lock(%s)", (_SCHEMA_LOCK,))
             connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(self._settings.schema)))
             # Even what makes nothing takes locks in another order than those who write.
-            if not PostgresDatabase(connection).has_table("control_state"):
-                connection.execute(SCHEMA.encode())
+            there = PostgresDatabase(connection).has_table
+            for table, made in (("control_state", SCHEMA), ("failure", FAILURES)):
+                if not there(table):
+                    connection.execute(made.encode())
 
     @contextmanager
     def _reader(self) -> Iterator[PostgresDatabase]:

@@ -1,14 +1,14 @@
-"""The control state in two tables, alike in SQLite and PostgreSQL."""
+"""The control state in three tables, alike in SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 
 import orjson
 
-from storage.control.base import MAX_BODY_BYTES, Body, Document, now_s
+from storage.control.base import MAX_BODY_BYTES, MAX_FAILURES, Body, Document, Failures, now_s
 from storage.index.database import Database, Found
 
 SCHEMA = """
@@ -27,6 +27,17 @@ CREATE TABLE IF NOT EXISTS control_state (
     schema_version INTEGER NOT NULL
 );
 INSERT INTO control_state (one, revision, schema_version) VALUES (1, 0, 1) ON CONFLICT DO NOTHING;
+"""
+
+# Of schema version 1 too: an earlier release neither sees nor misses it.
+FAILURES = """
+CREATE TABLE IF NOT EXISTS failure (
+    name         TEXT PRIMARY KEY,
+    count        BIGINT NOT NULL,
+    last_s       DOUBLE PRECISION NOT NULL,
+    expires_at_s DOUBLE PRECISION NOT NULL
+);
+CREATE INDEX IF NOT EXISTS failure_expires ON failure (expires_at_s);
 """
 
 # Whoever changes anything takes its number first: on PostgreSQL the row's lock lets one in after the other.
@@ -111,10 +122,42 @@ class RelationalControl:
         with self._reader() as db:
             return int(db.execute("SELECT revision FROM control_state").fetchone()[0])
 
+    def failures(self, names: Sequence[str], at_s: float) -> Mapping[str, Failures]:
+        """See ControlStore."""
+        marks = ", ".join("?" for _ in names)
+        with self._reader() as db:
+            rows = db.execute(
+                f"SELECT name, count, last_s FROM failure WHERE name IN ({marks}) AND expires_at_s > ?",
+                (*names, at_s),
+            ).fetchall()
+        return {name: Failures(count, last_s) for name, count, last_s in rows}
+
+    def count_failure(self, names: Sequence[str], at_s: float, kept_s: float) -> Mapping[str, Failures]:
+        """See ControlStore."""
+        found: dict[str, Failures] = {}
+        with self._writer() as db:
+            # In one order for everybody: on PostgreSQL two who count for the same names must not wait for each other.
+            for name in sorted(set(names)):
+                (count,) = db.execute(
+                    "INSERT INTO failure (name, count, last_s, expires_at_s) VALUES (?, 1, ?, ?)"
+                    " ON CONFLICT (name) DO UPDATE SET"
+                    " count = CASE WHEN failure.expires_at_s > excluded.last_s THEN failure.count + 1 ELSE 1 END,"
+                    " last_s = excluded.last_s, expires_at_s = excluded.expires_at_s RETURNING count",
+                    (name, at_s, at_s + kept_s),
+                ).fetchone()
+                found[name] = Failures(count, at_s)
+        return found
+
     def sweep(self) -> int:
         """See ControlStore."""
         with self._writer() as db:
-            return len(db.execute("DELETE FROM document WHERE expires_at_s <= ? RETURNING key", (now_s(),)).fetchall())
+            expired = db.execute("DELETE FROM document WHERE expires_at_s <= ? RETURNING key", (now_s(),)).fetchall()
+            forgotten = db.execute(
+                "DELETE FROM failure WHERE expires_at_s <= ? OR expires_at_s <"
+                " (SELECT expires_at_s FROM failure ORDER BY expires_at_s DESC LIMIT 1 OFFSET ?) RETURNING name",
+                (now_s(), MAX_FAILURES - 1),
+            ).fetchall()
+            return len(expired) + len(forgotten)
 
     def ping(self) -> None:
         """See ControlStore."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from storage.control.relational import SCHEMA, RelationalControl
+from storage.control.relational import FAILURES, SCHEMA, RelationalControl
 from storage.index.connections import Connections
 from storage.index.sqlite import SqliteDatabase, sync_folder, translated
 
@@ -26,7 +26,7 @@ class SqliteControl(RelationalControl):
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
         path.touch(mode=0o600)
         with self._writer() as db:
-            db.script(SCHEMA)
+            db.script(SCHEMA + FAILURES)
         sync_folder(path.parent)
         self._readers: Connections[SqliteDatabase] = Connections(
             self._connect,

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import closing
 from pathlib import Path
 
 import requests
 
+from gateway import assembly
+from storage.control.base import now_s
 from tests.engines import Engines
 from tests.instances import data_set, part10_file
 from tests.serving import Gateway
@@ -63,3 +66,23 @@ def _wait_for_completion(gateway: Gateway, study_uid: str) -> None:
                 if change["action"] == "completed" and change["studyInstanceUID"] == study_uid:
                     return
     raise AssertionError("the stream ended")
+
+
+def test_what_has_ended_leaves_the_control_state(tmp_path: Path, own_engines: Engines) -> None:
+    gateway = Gateway(tmp_path / "data", tmp_path / "gateway.log", own_engines)
+    with closing(assembly.control(own_engines.settings(gateway.directory))) as control:
+        control.put("session", "ended", {}, expected=None, expires_at_s=1.0)
+        control.put("session", "goes on", {}, expected=None, expires_at_s=now_s() + 3600)
+        control.count_failure(["forgotten"], 1.0, 1.0)
+        control.count_failure(["remembered"], now_s(), 3600.0)
+        gateway.start()
+        try:
+            deadline_s = time.monotonic() + 60
+            while control.failures(["forgotten"], 0.0):
+                assert time.monotonic() < deadline_s, gateway.log
+                time.sleep(0.1)
+            assert control.sweep() == 0, "nor is anything else left"
+            assert control.failures(["remembered"], 0.0)
+            assert control.get("session", "goes on") is not None
+        finally:
+            assert gateway.stop() == 0, gateway.log

@@ -15,7 +15,6 @@ from pynetdicom import AE, build_role, evt
 from pynetdicom.association import Association
 
 from gateway import assembly
-from gateway.access.throttle import Pace
 from gateway.assembly import Core
 from gateway.config import Settings
 from gateway.config.access import AccessSettings
@@ -308,18 +307,6 @@ def test_a_pause_ends_when_the_server_stops(bounded: Bounded) -> None:
     assert time.monotonic() - started_s < 5
     assert server.active == 0
     sending.join()
-
-
-def test_bytes_are_paid_for_by_name() -> None:
-    now_s = 100.0
-    pace = Pace(lambda: now_s)
-    assert pace.pause_s("a", 1000, 1000.0) == 0.0
-    assert pace.pause_s("a", 500, 1000.0) == pytest.approx(0.5)
-    assert pace.pause_s("b", 1000, 1000.0) == 0.0
-    now_s += 0.5
-    assert pace.pause_s("a", 100, 1000.0) == pytest.approx(0.1)
-    now_s += 100
-    assert pace.pause_s("a", 1000, 1000.0) == 0.0
 
 
 def _study(data_set: Dataset) -> Target:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -127,13 +128,11 @@ async def test_principals_have_no_rate_unless_one_is_set(client: Client) -> None
     assert {await status(client, GOOD) for _ in range(60)} == {204}
 
 
-def test_each_process_has_its_share() -> None:
-    from gateway.errors import TooManyRequests
-    from gateway.http.limits import limits
-
-    shares = limits(HttpSettings(workers=4, principal_rate=4, failed_attempts=10))
-    assert [shares.attempts.failed("a") > 0 for _ in range(4)] == [False, False, False, True]
-    for _ in range(10):
-        shares.principals.take("a")
-    with pytest.raises(TooManyRequests):
-        shares.principals.take("a")
+@pytest.mark.parametrize("http", [{"failed_attempts": 3, "lockout_s": 30}])
+async def test_a2_guesses_sent_at_once_are_no_more_than_one_after_the_other(client: Client, tmp_path: Path) -> None:
+    for number in range(3):
+        assert await status(client, {"Authorization": f"Bearer guess-{number}"}) == 401
+    many = [{"Authorization": f"Bearer another-{number}"} for number in range(40)]
+    found = await asyncio.gather(*(status(client, each) for each in many))
+    assert sorted(found) == [401] + [429] * 39
+    assert [line["outcome"] for line in audited(tmp_path)].count("locked") == 1

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import resource
 import stat
 import threading
 from collections.abc import Iterator
@@ -11,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from storage.control import base
-from storage.control.base import ControlStore
+from storage.control import base, relational
+from storage.control.base import ControlStore, Failures
 from storage.control.postgres import PostgresControl
 from storage.control.sqlite import SqliteControl
 from storage.errors import StorageUnavailable
+from storage.index.postgres import PostgresSettings
 
 PAST_S = 1.0
 
@@ -133,6 +136,51 @@ def test_a_count_is_right_however_many_count(two: tuple[ControlStore, ControlSto
     assert found.body["uses"] == 30
 
 
+def test_failures_count_together_and_are_forgotten(two: tuple[ControlStore, ControlStore]) -> None:
+    one, other = two
+    before = one.revision()
+    assert one.failures(["a", "b"], 100.0) == {}
+    assert one.count_failure(["a", "b"], 100.0, 10.0) == {"a": Failures(1, 100.0), "b": Failures(1, 100.0)}
+    assert other.count_failure(["b", "c"], 105.0, 10.0) == {"b": Failures(2, 105.0), "c": Failures(1, 105.0)}
+    assert one.failures(["a", "b", "c", "d"], 109.0) == {
+        "a": Failures(1, 100.0),
+        "b": Failures(2, 105.0),
+        "c": Failures(1, 105.0),
+    }
+    assert set(one.failures(["a", "b", "c"], 110.0)) == {"b", "c"}
+    assert one.count_failure(["a", "b"], 110.0, 10.0) == {"a": Failures(1, 110.0), "b": Failures(3, 110.0)}
+    assert one.revision() == before, "what is remembered of others stays good"
+
+
+def test_no_failure_is_lost_however_many_are_counted(two: tuple[ControlStore, ControlStore]) -> None:
+    together = threading.Barrier(4)
+
+    def many(number: int) -> None:
+        together.wait()
+        names = ["a", "b", f"own {number}"]
+        for _ in range(10):
+            two[number % 2].count_failure(names if number < 2 else names[::-1], base.now_s(), 60.0)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(many, range(4)))
+    found = two[0].failures(["a", "b", "own 0"], base.now_s())
+    assert {name: each.count for name, each in found.items()} == {"a": 40, "b": 40, "own 0": 10}
+
+
+def test_failures_that_are_forgotten_and_those_beyond_a_bound_are_removed(
+    two: tuple[ControlStore, ControlStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = two
+    monkeypatch.setattr(relational, "MAX_FAILURES", 3)
+    now = base.now_s()
+    one.count_failure(["long ago"], PAST_S, 10.0)
+    for number in range(5):
+        one.count_failure([f"{number}"], now, 100.0 + number)
+    assert other.sweep() == 3
+    assert sorted(one.failures(["long ago", *"01234"], 0.0)) == ["2", "3", "4"]
+    assert other.sweep() == 0
+
+
 def test_a_document_is_bounded(two: tuple[ControlStore, ControlStore]) -> None:
     with pytest.raises(ValueError, match="65537"):
         two[0].put("user", "u", {"": "x" * (base.MAX_BODY_BYTES - 6)}, expected=None)
@@ -147,9 +195,25 @@ def test_a_file_of_secrets_is_its_owners_alone(tmp_path: Path) -> None:
     store.close()
 
 
-def test_an_engine_that_does_not_answer_is_unavailable(tmp_path: Path, postgres: str) -> None:
-    from storage.index.postgres import PostgresSettings
+def test_a_process_with_thousands_of_descriptors_goes_on(postgres_schema: PostgresSettings) -> None:
+    """As an HTTP worker has, one for each client."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(before[0], 2048), before[1]))
+    store = PostgresControl(postgres_schema)
+    descriptors: list[int] = []
+    try:
+        while not descriptors or descriptors[-1] < 1100:
+            descriptors.append(os.open(os.devnull, os.O_RDONLY))
+        for _ in range(3):  # the second time by a connection that was kept
+            store.ping()
+    finally:
+        for each in descriptors:
+            os.close(each)
+        store.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
+
+def test_an_engine_that_does_not_answer_is_unavailable(tmp_path: Path, postgres: str) -> None:
     broken = SqliteControl(tmp_path / "control.sqlite")
     for file in tmp_path.glob("control.sqlite*"):
         file.write_bytes(b"no database" * 1000)

@@ -26,13 +26,14 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pynetdicom import AE, build_role
 
-from gateway import assembly
+from gateway import assembly, worker
 from gateway.access.actions import Action
 from gateway.assembly import Core
 from gateway.config import Settings
 from gateway.config.access import AccessSettings
 from gateway.config.storing import StorageSettings
 from gateway.console.pages import page
+from gateway.console.pages import routes as console_routes
 from gateway.dicomweb.routes import routes as dicomweb_routes
 from gateway.dimse.server import DimseServer
 from gateway.entrance.routes import routes as entrance_routes
@@ -107,6 +108,25 @@ WITHOUT_TARGET = {
 }
 """Routes that name nothing hidden, and why."""
 
+PUBLIC = {
+    "/health/live": "whether it runs",
+    "/health/ready": "whether it serves",
+    "/dicomweb": "what it can do, as WADL",
+    "/dicomweb/openapi.json": "what it can do",
+    "/dicomweb/api": "a page of that",
+    "/fhir/metadata": "what it can do in FHIR",
+    "/fhir/openapi.json": "the same for programs",
+    "/fhir/.well-known/smart-configuration": "where SMART on FHIR finds the provider",
+    "/openapi.json": "what it can do besides",
+    "/api": "a page of that",
+    "/login": "where one shows who one is",
+    "/login/callback": "where one comes back from a provider",
+    "/login/{provider}": "where one goes to a provider",
+    "/share/{share}": "leads to the folder of a link, whether there is one or not",
+    "/share/{share}/": "the page of a link, which looks at the link itself",
+}
+"""What anybody may ask for, and what it is, beside the files of the console, which have nothing of the archive."""
+
 
 OF_THE_WHOLE_TENANT = {"etag", "x-snapshot"}
 """Of searches: they say which state of the index was looked at, so how often anything has changed, but not what."""
@@ -159,6 +179,11 @@ def keys_of(target: Dataset) -> dict[str, str]:
         "study": target.StudyInstanceUID, "series": target.SeriesInstanceUID, "instance": target.SOPInstanceUID,
         "frames": "1", "path": "7FE00010", "deletion": str(ids.version("0" * 26)), "name": "research",
     }  # fmt: skip
+
+
+def test_nothing_is_public_but_what_is_meant_to_be() -> None:
+    files = {each.path for each in console_routes()}
+    assert {each.path for each in worker.routes() if each.action is None} - files == set(PUBLIC)
 
 
 def questions(target: Dataset) -> Iterator[Asked]:

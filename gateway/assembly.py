@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,7 @@ from gateway.audit import key as audit_key_files
 from gateway.audit import syslog
 from gateway.audit.atna import Reporter
 from gateway.audit.checkpoints import Checkpointer
+from gateway.audit.coverage import LiveCoverage
 from gateway.audit.key import AuditKey
 from gateway.audit.patients import IndexPatients
 from gateway.audit.trail import AuditTrail, never, unobserved
@@ -319,6 +321,19 @@ def audit_directory(settings: Settings) -> Path:
     return settings.audit.directory or settings.storage.directory / "audit"
 
 
+def audit_directories(settings: Settings) -> list[Path]:
+    """Where audit files are read: ours, and those of others as far as they are there now, with all below."""
+    found = [audit_directory(settings)]
+    for each in settings.audit.other_directories:
+        found += with_those_below(each)
+    return list(dict.fromkeys(found))
+
+
+def with_those_below(directory: Path) -> list[Path]:
+    """A directory and all below it."""
+    return [directory, *sorted(path for path in directory.rglob("*") if path.is_dir())]
+
+
 def audit_key_file(settings: Settings) -> Path | None:
     """The file of the trail's key; None where the environment has it."""
     if settings.audit.key.get_secret_value():
@@ -529,7 +544,12 @@ def build(settings: Settings, worker: str, *, any_age: bool = False) -> Core:
         reidentification=Reidentification(archive.index, views, door),
         delete=delete,
         retention=RetentionService(archive, delete, trail, settings.retention, settings.lifecycle),
-        audit=AuditService(audit_directory(settings), archive.index, door),
+        audit=AuditService(
+            partial(audit_directories, settings),
+            archive.index,
+            door,
+            LiveCoverage(archive.objects, partial(audit_directories, settings)),
+        ),
         commitment=CommitmentService(archive, door),
         room=room,
         probe=EngineProbe(archive.ping),

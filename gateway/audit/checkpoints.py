@@ -11,6 +11,7 @@ import hashlib
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -30,7 +31,8 @@ from storage.objects.base import ObjectStore
 
 _log = logging.getLogger("gateway.audit")
 
-_WEEKS_S = 40 * 86_400.0
+_LATELY_S = (86_400.0, 40 * 86_400.0)
+"""A trail's last checkpoint is looked for among those of so long, one after the other, before all of them."""
 _AFTER_ALL = "Z" * 32
 """Greater than every name in a trail's folder."""
 
@@ -105,13 +107,25 @@ def trails(objects: ObjectStore) -> list[str]:
     return found
 
 
-def _last(objects: ObjectStore, trail: str) -> tuple[str, str] | None:
-    """Key and hash of a trail's last checkpoint, looked for among those of the last weeks before all others."""
-    for since in (ids.before_time(time.time() - _WEEKS_S), ""):
-        names = [info.key for info in objects.list(prefix(trail), f"{prefix(trail)}{since}")]
-        if names:
-            return names[-1], hashlib.sha256(objects.get(names[-1])).hexdigest()
+def span(objects: ObjectStore, trail: str) -> tuple[datetime.datetime, datetime.datetime]:
+    """The times of the first and the last checkpoint of a trail that has any. Raises StorageUnavailable."""
+    first, last = next(iter(objects.list(prefix(trail)))).key, _last_key(objects, trail)
+    assert last is not None
+    return _moment(first), _moment(last)
+
+
+def _last_key(objects: ObjectStore, trail: str) -> str | None:
+    for since in (*(ids.before_time(time.time() - each) for each in _LATELY_S), ""):
+        last = deque(objects.list(prefix(trail), f"{prefix(trail)}{since}"), maxlen=1)
+        if last:
+            return last[0].key
     return None
+
+
+def _last(objects: ObjectStore, trail: str) -> tuple[str, str] | None:
+    """Key and hash of a trail's last checkpoint."""
+    found = _last_key(objects, trail)
+    return None if found is None else (found, hashlib.sha256(objects.get(found)).hexdigest())
 
 
 class Checkpointer:
@@ -171,7 +185,7 @@ class Checkpointer:
                 self._before = _last(objects, trail)
                 self._looked = True
             object_key = f"{prefix(trail)}{chain.CLOCK.next()}.json"
-            time = _time_of(object_key)
+            time = _moment(object_key).isoformat(timespec="milliseconds")
             body = dumps(object_key, new, self._before, self._key, time)
             objects.put(object_key, [body])
         self._before = (object_key, hashlib.sha256(body).hexdigest())
@@ -195,6 +209,6 @@ class Checkpointer:
         return new, sizes
 
 
-def _time_of(object_key: str) -> str:
+def _moment(object_key: str) -> datetime.datetime:
     ulid = ids.version(object_key.rpartition("/")[2].removesuffix(".json"))
-    return datetime.datetime.fromtimestamp(ids.version_time_s(ulid), datetime.UTC).isoformat(timespec="milliseconds")
+    return datetime.datetime.fromtimestamp(ids.version_time_s(ulid), datetime.UTC)

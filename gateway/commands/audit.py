@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from contextlib import closing
 
 from gateway import assembly, config, stores
-from gateway.audit import checkpoints, verifying
+from gateway.audit import checkpoints, coverage, verifying
 from gateway.audit.checkpoints import Checkpoint
+from gateway.audit.coverage import Coverage
 from gateway.audit.verifying import Verification
 from gateway.commands import audit_search, terminal
 from gateway.commands.arguments import Commands, with_config, with_json
@@ -57,19 +58,21 @@ def _add_verify(what: Commands) -> None:
 def _verify(options: argparse.Namespace) -> int:
     settings = config.load(options.config)
     known, where, since = assembly.audit_keys(settings), directories(settings, options), options.since or ""
+    covered: Coverage | None = None
     with terminal.interruptible():
         if options.no_checkpoints:
             found = verifying.verify(where, known, (), since)
         else:
             with closing(stores.object_store(settings, reading_cache=False, read_only=True)) as objects:
                 trails = verifying.trails(where)
+                covered = coverage.coverage(objects, where)
                 found = verifying.verify(where, known, _checkpoints(objects, trails, since), since)
                 if not found.chains:
                     left = [each for each in checkpoints.trails(objects) if each not in trails]
                     found.faults += [
                         verifying.Fault(each, None, "the whole trail is missing; it has checkpoints") for each in left
                     ]
-    _tell(found, as_json=options.json)
+    _tell(found, covered, as_json=options.json)
     return terminal.FAILED if found.faults else terminal.OK
 
 
@@ -78,7 +81,7 @@ def _checkpoints(objects: ObjectStore, trails: list[str], since: str) -> Iterato
         yield from checkpoints.load(objects, trail, verifying.ulid_of_day(since) if since else "")
 
 
-def _tell(found: Verification, *, as_json: bool) -> None:
+def _tell(found: Verification, covered: Coverage | None, *, as_json: bool) -> None:
     if as_json:
         terminal.report(
             {
@@ -90,6 +93,7 @@ def _tell(found: Verification, *, as_json: bool) -> None:
                 "cut_off_by_a_crash": found.torn,
                 "without_an_end": found.open,
                 "unchained_files": found.unchained,
+                **(covered.fields() if covered is not None else {}),
             }
         )
         return
@@ -103,6 +107,8 @@ def _tell(found: Verification, *, as_json: bool) -> None:
         terminal.note(f"{len(found.open)} chains without an end: their processes run, or were killed")
     if found.unchained:
         terminal.note(f"{len(found.unchained)} files of an earlier release have no chain, {found.unchained[0]} for one")
+    if covered is not None and covered.gap:
+        terminal.note(covered.gap)
     if not found.checkpoints:
         terminal.note("no checkpoint was looked at: what was cut off at the end of a chain goes unseen")
     terminal.answer(

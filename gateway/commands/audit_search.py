@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from gateway import assembly, config, views
-from gateway.audit import reading, report
+from gateway import assembly, config, stores, views
+from gateway.audit import coverage, reading, report
+from gateway.audit.coverage import Coverage
 from gateway.audit.events import AuditEvent
 from gateway.audit.reading import Record, Wanted
 from gateway.commands import terminal
@@ -42,10 +43,17 @@ def with_directories(parser: argparse.ArgumentParser) -> None:
 
 def directories(settings: Settings, options: argparse.Namespace) -> list[Path]:
     """Where the audit files are."""
-    found = [assembly.audit_directory(settings)]
+    found = assembly.audit_directories(settings)
     for each in options.directory:
-        found += [each, *sorted(path for path in each.rglob("*") if path.is_dir())]
+        found += assembly.with_those_below(each)
     return list(dict.fromkeys(found))
+
+
+def _covered(settings: Settings, options: argparse.Namespace) -> Coverage:
+    """What the directories cover of the time that is asked for. Raises OSError."""
+    with closing(stores.object_store(settings, reading_cache=False, read_only=True)) as objects:
+        found = coverage.coverage(objects, directories(settings, options))
+    return found.of(_time(options.since), _time(options.until))
 
 
 # Search
@@ -113,14 +121,18 @@ def _search(options: argparse.Namespace) -> int:
             found.append(record)
             if len(found) > options.limit:
                 break
+        covered = _covered(settings, options)
     more, found = len(found) > options.limit, found[: options.limit]
     if options.json:
-        terminal.report({"records": [{"id": each.name, **each.fields} for each in found], "more": more})
+        records = [{"id": each.name, **each.fields} for each in found]
+        terminal.report({"records": records, "more": more, **covered.fields()})
         return terminal.OK
     for each in found:
         terminal.answer(_line(each))
     if more:
         terminal.note(f"there are more than {options.limit}: --limit shows more of them")
+    if covered.gap:
+        terminal.note(covered.gap)
     return terminal.OK
 
 
@@ -194,9 +206,13 @@ def _patient(options: argparse.Namespace) -> int:
     with terminal.interruptible():
         _record_use(settings, options.tenant, studies, "patient")
         found = report.seen(reading.search(directories(settings, options), wanted), names)
+        covered = _covered(settings, options)
     if options.json:
-        terminal.report({"studies": studies, "seen": [dataclasses.asdict(each) for each in found]})
+        seen = [dataclasses.asdict(each) for each in found]
+        terminal.report({"studies": studies, "seen": seen, **covered.fields()})
         return terminal.OK
+    if covered.gap:
+        terminal.note(covered.gap)
     terminal.answer(f"{len(studies)} studies")
     for each in found:
         counts = f"{each.requests} requests, {each.instances} instances, {each.frames} frames, {each.size} bytes"

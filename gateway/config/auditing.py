@@ -17,6 +17,10 @@ class AuditSettings(Section):
 
     directory: Path | None = None
     """Where the audit files go; ``audit`` in the storage directory when absent."""
+    other_directories: tuple[Path, ...] = ()
+    """Where audit files of other hosts are, such as a volume that all share, and older ones: with all below them they
+    are searched and verified too. Nothing is written there.
+    """
     key_file: Path | None = None
     """Key that records and checkpoints are signed with: 32 bytes, or their base64 or hexadecimal form.
 

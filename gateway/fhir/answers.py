@@ -48,6 +48,7 @@ def searchset(
     total: int | None,
     matches: Iterable[Element],
     included: Sequence[Element] = (),
+    outcomes: Sequence[Element] = (),
 ) -> dict[str, Any]:
     """The Bundle of a search.
 
@@ -59,6 +60,8 @@ def searchset(
         Path and query of this page below it, and of the next one.
     total
         How many match in all, where that is known.
+    outcomes
+        OperationOutcomes about the search itself.
     """
     links = [{"relation": "self", "url": f"{where}/{query}"}]
     if following is not None:
@@ -69,6 +72,7 @@ def searchset(
     entries = [
         *(_entry(where, each, "match") for each in matches),
         *(_entry(where, each, "include") for each in included),
+        *({"resource": each, "search": {"mode": "outcome"}} for each in outcomes),
     ]
     if entries:
         bundle["entry"] = entries

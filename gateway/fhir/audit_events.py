@@ -11,7 +11,7 @@ from multidict import MultiDict
 from gateway import assembly
 from gateway.audit.atna import Patients
 from gateway.audit.patients import IndexPatients
-from gateway.fhir import answers, asked, audit_event, media_types, parameters
+from gateway.fhir import answers, asked, audit_event, media_types, outcome, parameters
 from gateway.http.keys import CALLER, CORE, OFFLOAD
 from gateway.http.offload import Lane
 
@@ -38,7 +38,9 @@ async def search(request: web.Request) -> web.StreamResponse:
         reporter, whose = assembly.reporter(core.settings), _patients(request)
         resources = [audit_event.resource(record, reporter, whose) for record in page.records]
         this = f"{KIND}?{found.query()}" if found.understood else KIND
-        return orjson.dumps(answers.searchset(answers.base(request), this, following, total, resources))
+        outcomes = [outcome.incomplete(page.gap)] if page.gap else []
+        bundle = answers.searchset(answers.base(request), this, following, total, resources, outcomes=outcomes)
+        return orjson.dumps(bundle)
 
     return answers.answer(await request.app[OFFLOAD].run(Lane.LONG, ask), media_type)
 

@@ -8,6 +8,7 @@ import orjson
 from aiohttp import web
 
 from gateway.context import RequestId
+from gateway.fhir.elements import Element
 from gateway.fhir.media_types import FHIR_JSON
 from gateway.http import problem
 
@@ -24,6 +25,12 @@ _CODES = {
     HTTPStatus.SERVICE_UNAVAILABLE: "transient",
 }
 """Issue types by status; of any other it is ``exception``."""
+
+
+def incomplete(gap: str) -> Element:
+    """What a Bundle says of itself where something may be missing from it."""
+    issue = {"severity": "warning", "code": "incomplete", "diagnostics": gap}
+    return {"resourceType": "OperationOutcome", "issue": [issue]}
 
 
 def told(status: HTTPStatus, detail: str, request_id: RequestId) -> web.Response:

@@ -9,6 +9,7 @@ from pathlib import Path
 from gateway.access.actions import Action
 from gateway.access.door import Door
 from gateway.audit import reading
+from gateway.audit.coverage import LiveCoverage
 from gateway.audit.reading import Bound, Record, Wanted
 from gateway.context import Caller
 from gateway.errors import NotFound
@@ -28,19 +29,26 @@ class PatientWanted:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Records, latest first; ``after`` is the place to go on from, None at the end."""
+    """Records, latest first; ``after`` is the place to go on from, None at the end.
+
+    ``gap`` says what may be missing, as its hosts' files are not read here; "" for nothing.
+    """
 
     records: Sequence[Record]
     after: tuple[str, str, int] | None
+    gap: str
 
 
 class AuditService:
-    """Reads the trail in this gateway's directory. Records of no tenant are for commands on the host alone."""
+    """Reads the trails in this gateway's directories. Records of no tenant are for commands on the host alone."""
 
-    def __init__(self, directory: Path, index: Index, door: Door) -> None:
-        self._directory = directory
+    def __init__(
+        self, directories: Callable[[], Sequence[Path]], index: Index, door: Door, coverage: LiveCoverage
+    ) -> None:
+        self._directories = directories
         self._index = index
         self._door = door
+        self._coverage = coverage
 
     def search(
         self,
@@ -73,22 +81,23 @@ class AuditService:
                 of_them.update(self._index.studies_of(decision.tenant, each.issuer, each.patient_id))
             studies = of_them if wanted.studies is None else of_them & wanted.studies
             wanted = replace(wanted, studies=frozenset(studies))
+        gap = self._coverage.current().of(wanted.since, wanted.until).gap
         found: list[Record] = []
         try:
-            for record in reading.search([self._directory], replace(wanted, tenant=decision.tenant), MOST_LOOKED_AT):
+            for record in reading.search(self._directories(), replace(wanted, tenant=decision.tenant), MOST_LOOKED_AT):
                 if not admits(record):
                     continue
                 if len(found) == limit:
-                    return Page(found, found[-1].place if found else record.place)
+                    return Page(found, found[-1].place if found else record.place, gap)
                 found.append(record)
         except Bound as bound:
-            return Page(found, bound.place)
-        return Page(found, None)
+            return Page(found, bound.place, gap)
+        return Page(found, None, gap)
 
     def get(self, caller: Caller, name: str) -> Record:
         """One record. Raises NotFound, Forbidden, AuditUnavailable."""
         decision = self._door.enter(caller, Action.AUDIT_READ, (name,))
-        record = reading.find([self._directory], name)
+        record = reading.find(self._directories(), name)
         if record is None or record.fields.get("tenant", "") != decision.tenant:
             raise NotFound("no such record")
         return record

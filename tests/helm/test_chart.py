@@ -163,7 +163,10 @@ def test_an_ingress_leads_to_services_that_are_there(render: Render) -> None:
 
 
 def test_the_gateway_accepts_its_settings_and_its_command_line(
-    manifests: list[Manifest], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    manifests: list[Manifest],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     text = settings_text(manifests)
     mounted = {mount["mountPath"] for mount in containers(pods(manifests)["demo-gateway-http"])[0]["volumeMounts"]}
@@ -187,11 +190,18 @@ def test_the_gateway_accepts_its_settings_and_its_command_line(
     assert loaded.log.format == "json"
     assert cli.main(["check-config", "-c", str(file)]) == 0, capsys.readouterr().err
     for face in Face:
-        (container,) = containers(pods(manifests)[f"demo-gateway-{face}"])
+        pod = pods(manifests)[f"demo-gateway-{face}"]
+        (container,) = containers(pod)
         options = cli.parser().parse_args(container["args"])
         assert options.face == [face]
         assert str(options.config) == "/etc/gateway/gateway.toml"
-        assert {"GATEWAY_AUDIT__DIRECTORY"} <= {each["name"] for each in container["env"]}
+        variables = {each["name"]: each.get("value") for each in container["env"]}
+        assert variables["GATEWAY_AUDIT__DIRECTORY"] == "/var/lib/gateway-audit/$(POD_NAME)"
+        (audit,) = [each for each in pod["spec"]["volumes"] if each["name"] == "audit"]
+        assert ("persistentVolumeClaim" in audit) is ("GATEWAY_AUDIT__OTHER_DIRECTORIES" in variables)
+        if "GATEWAY_AUDIT__OTHER_DIRECTORIES" in variables:
+            monkeypatch.setenv("GATEWAY_AUDIT__OTHER_DIRECTORIES", str(variables["GATEWAY_AUDIT__OTHER_DIRECTORIES"]))
+            assert config.load(file).audit.other_directories == (Path("/var/lib/gateway-audit"),)
 
 
 def test_dimse_speaks_tls_with_a_secret(render: Render) -> None:

@@ -129,6 +129,11 @@ spec:
               fieldPath: metadata.name
         - name: GATEWAY_AUDIT__DIRECTORY
           value: /var/lib/gateway-audit/$(POD_NAME)
+        {{- if $root.Values.audit.persistence.enabled }}
+        # What all pods have recorded is searched in any of them.
+        - name: GATEWAY_AUDIT__OTHER_DIRECTORIES
+          value: '["/var/lib/gateway-audit"]'
+        {{- end }}
         {{- if $root.Values.audit.existingSecret }}
         - name: GATEWAY_AUDIT__KEY
           valueFrom:

@@ -169,6 +169,31 @@ def test_who_saw_a_patients_images_is_told(
     assert told(capsys, "patient", "NOBODY", "--study", site[1])["seen"] == found["seen"]
 
 
+def test_trails_of_other_hosts_are_named_or_read(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The host whose directory it was is another one now, on the same objects."""
+    ours = (data / "audit" / "trail.id").read_text()
+    (data / "audit").rename(tmp_path / "there")
+    for words in (["search"], ["patient", PATIENT]):
+        found = told(capsys, *words)
+        assert [each["trail"] for each in found["elsewhere"]] == [ours]
+        assert ours not in found["trails"]
+        assert cli.main(["audit", *words]) == 0
+        assert f"records of other hosts are missing, of the trails {ours} (" in " ".join(
+            capsys.readouterr().err.split()
+        )
+    assert not told(capsys, "patient", PATIENT)["seen"]
+    assert [each["trail"] for each in told(capsys, "verify")["elsewhere"]] == [ours]
+    monkeypatch.setenv("GATEWAY_AUDIT__OTHER_DIRECTORIES", json.dumps([str(tmp_path / "there")]))
+    for words in (["search"], ["patient", PATIENT]):
+        found = told(capsys, *words)
+        assert found["elsewhere"] == []
+        assert ours in found["trails"]
+    assert told(capsys, "patient", PATIENT)["seen"]
+    assert told(capsys, "verify")["whole"]
+
+
 def test_the_syslog_server_has_everything_of_today_from_the_store_to_the_last_stop(site: tuple[Gateway, str]) -> None:
     received = (site[0].directory.parent / "received").read_text()
     assert received.count('originalText="Application Start"') == 8

@@ -7,6 +7,7 @@ import datetime
 import hashlib
 import json
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,10 @@ from gateway import assembly
 from gateway.assembly import Core
 from gateway.audit.events import AuditEvent
 from gateway.audit.syslog import Pending
+from gateway.audit.trail import trail_id
 from gateway.config import Settings
 from gateway.config.access import AccessSettings
-from gateway.config.auditing import SyslogSettings
+from gateway.config.auditing import AuditSettings, SyslogSettings
 from gateway.context import Caller, Principal, PrincipalKind, Source
 from gateway.dicomweb.routes import routes as dicomweb_routes
 from gateway.fhir import parameters
@@ -167,6 +169,48 @@ async def test_another_tenants_records_and_the_gateways_own_do_not_exist(client:
     await get(client, "/fhir/AuditEvent/nothing", status=404)
     await get(client, key=VIEWER, status=403)
     await get(client, key="nobody's", status=401)
+
+
+def elsewhere(core: Core, folder: Path) -> str:
+    """Another host on the same objects, which has recorded something; its trail."""
+    there = core.settings.model_copy(update={"audit": core.settings.audit.model_copy(update={"directory": folder})})
+    with closing(assembly.audit_trail(there, "http-1")) as trail:
+        reader = Caller(Principal("reader-there", PrincipalKind.API_KEY), Source("DICOMweb", "10.1.2.3"))
+        trail.write(AuditEvent("search", "allowed", reader, "main"))
+    assert assembly.checkpointer(there).put() is not None
+    return trail_id(folder)
+
+
+async def test_a_bundle_tells_of_hosts_whose_records_it_has_not(client: Client, core: Core, tmp_path: Path) -> None:
+    trail = elsewhere(core, tmp_path / "there")
+    found = await get(client, "?agent=auditor")
+    Bundle.model_validate(found)
+    (entry,) = [each for each in found["entry"] if each["search"]["mode"] == "outcome"]
+    OperationOutcome.model_validate(entry["resource"])
+    (issue,) = entry["resource"]["issue"]
+    assert (issue["severity"], issue["code"]) == ("warning", "incomplete")
+    assert f"records of other hosts are missing, of the trails {trail} (" in issue["diagnostics"]
+    assert found["total"] == len(found["entry"]) - 1
+    before = await get(client, "?date=lt2020-01-01")
+    assert "entry" not in before, "it had not begun then"
+
+
+async def test_records_of_hosts_whose_files_are_here_are_found(
+    settings: Settings, tmp_path: Path, aiohttp_client: Callable[..., Awaitable[Client]]
+) -> None:
+    (tmp_path / "policy.toml").write_text(POLICY)
+    given = {
+        "access": AccessSettings(policy_file=tmp_path / "policy.toml"),
+        "audit": AuditSettings(other_directories=(tmp_path / "shared",)),
+    }
+    core = assembly.build(settings.model_copy(update=given), "http-1")
+    client = await aiohttp_client(application.build(core, routes()))
+    elsewhere(core, tmp_path / "shared" / "pod-2")
+    found = await get(client, "?agent=reader-there")
+    assert [each["resourceType"] for each in resources(found)] == ["AuditEvent"] * 2, "and what came of it"
+    for each in resources(found):
+        assert await get(client, f"/fhir/AuditEvent/{each['id']}") == each
+    core.close()
 
 
 async def test_who_reads_the_trail_stands_in_it(client: Client) -> None:

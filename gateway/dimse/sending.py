@@ -105,6 +105,10 @@ class Sender:
         self._accepted: dict[str, dict[str, int]] = {}
         self._message_id = 0
 
+    def expect(self, kinds: Iterable[Kind]) -> None:
+        """Instances of these kinds will come: the next association proposes as many of them as fit."""
+        self._proposed = _as_many_as_fit({**self._proposed, **dict.fromkeys(kinds)})
+
     def prepare(self, kinds: Iterable[Kind]) -> None:
         """See that there is an association for instances of these kinds: the last one, when it will do.
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from io import BufferedRandom
 
 from gateway.exporting.files import manifest_names
-from gateway.exporting.items import MANIFEST, Item, NotExported, Put
+from gateway.exporting.items import MANIFEST, Item, Kind, NotExported, Put
 from storage.errors import ObjectExists
 from storage.objects.base import MadeSegment
 from storage.objects.s3 import S3ObjectStore, S3Settings
@@ -27,6 +27,9 @@ class Bucket:
     def __init__(self, settings: S3Settings) -> None:
         self._store = S3ObjectStore(settings)
         self._there: Mapping[str, int] = {}
+
+    def expect(self, _kinds: Collection[Kind]) -> None:
+        """See Target: an object is an object."""
 
     def begin(self, items: Sequence[Item]) -> None:
         """See Target."""

@@ -10,12 +10,12 @@ import os
 import shutil
 import threading
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing
 from io import BufferedRandom
 from pathlib import Path
 
-from gateway.exporting.items import MANIFEST, ExportError, Item, NotExported, Put
+from gateway.exporting.items import MANIFEST, ExportError, Item, Kind, NotExported, Put
 from gateway.services.package import FileIds, entry_of
 from storage.dicom.directory import FILE_ID, Directory, Member
 from storage.errors import ObjectDamaged
@@ -105,6 +105,9 @@ class Folder:
         self._lock = threading.Lock()
         self._changed = {root}
 
+    def expect(self, _kinds: Collection[Kind]) -> None:
+        """See Target: a file is a file."""
+
     def begin(self, _items: Sequence[Item]) -> None:
         """See Target."""
         self._keep_names()
@@ -173,6 +176,9 @@ class Zip:
         self._names = FileIds()
         self._directory = Directory()
         self._seed = hashlib.sha256()
+
+    def expect(self, _kinds: Collection[Kind]) -> None:
+        """See Target: a file is a file."""
 
     def begin(self, _items: Sequence[Item]) -> None:
         """See Target."""

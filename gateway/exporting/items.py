@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from io import BufferedRandom
 from typing import Protocol
@@ -14,6 +14,8 @@ from storage.index.stored import Located
 MANIFEST = "manifest"
 """The name of a manifest, before its suffix."""
 
+Kind = tuple[str, str]
+"""SOP class and transfer syntax."""
 _FOLDER_CHARACTERS = re.compile(r"[^A-Za-z0-9_-]")
 
 
@@ -23,6 +25,11 @@ class ExportError(Exception):
 
 class NotExported(Exception):
     """The target did not take one instance; the others go on."""
+
+
+def kind_of(located: Located) -> Kind:
+    """The kind of an instance."""
+    return str(located.sop_class_uid), str(located.transfer_syntax_uid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +43,11 @@ class Item:
     patient_id: str
     blocks: Callable[[], Iterator[bytes]]
     data_set: Callable[[], JsonDataSet]
+
+    @property
+    def kind(self) -> Kind:
+        """What a peer has to take to be sent it."""
+        return kind_of(self.located)
 
     @property
     def folder(self) -> str:
@@ -61,6 +73,10 @@ class Target(Protocol):
     """Where instances go. ``put`` is called from ``at_once`` threads, everything else from one."""
 
     at_once: int
+
+    def expect(self, kinds: Collection[Kind]) -> None:
+        """What kinds of instances will come, as far as that is known; called before the first study."""
+        ...
 
     def begin(self, items: Sequence[Item]) -> None:
         """The instances of one study come next. Raises ExportError, StorageUnavailable, OSError."""

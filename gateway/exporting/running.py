@@ -12,7 +12,7 @@ from functools import partial
 from gateway.audit.events import AuditEvent
 from gateway.audit.trail import AuditTrail
 from gateway.context import Caller
-from gateway.exporting.items import Item, NotExported, Put, Target
+from gateway.exporting.items import Item, Kind, NotExported, Put, Target, kind_of
 from gateway.exporting.manifest import Manifest
 from gateway.exporting.selection import Chosen
 from gateway.viewing.definition import Definition
@@ -30,6 +30,8 @@ _NAMED = 1000
 """Failures that a report names."""
 _WAITING = 4
 """Instances for each thread of a target that wait for it."""
+_KINDS = 128
+"""Kinds that a target is told of before: more are not agreed on with a peer at a time (PS3.8 9.3.2.2)."""
 
 
 @dataclass(slots=True)
@@ -77,6 +79,7 @@ class Export:
         self._target = target
         self._destination = destination
         self._manifest = manifest
+        self._kinds: dict[Kind, None] = {}
         self.report = Report()
 
     @property
@@ -90,7 +93,10 @@ class Export:
         called back.
         """
         report = Brought()
-        for done, _ in enumerate(self._follower.bring_up([each.study_uid for each in studies], report), 1):
+        for done, study_uid in enumerate(self._follower.bring_up([each.study_uid for each in studies], report), 1):
+            for each in self._shown_of(study_uid):
+                if len(self._kinds) < _KINDS:
+                    self._kinds[kind_of(each)] = None
             progress(done)
 
     def run(self, studies: Sequence[Chosen], progress: Callable[[Report], None]) -> None:
@@ -105,6 +111,7 @@ class Export:
         for each in self._shown.index.quarantined(self._definition.tenant):
             if each.key.study_uid in wanted:
                 self.report.withheld[each.reason] += 1
+        self._target.expect(self._kinds)
         with ThreadPoolExecutor(self._target.at_once, thread_name_prefix="export") as pool:
             try:
                 for chosen in studies:
@@ -116,8 +123,7 @@ class Export:
         self._target.finish(self._manifest.document)
 
     def _study(self, pool: ThreadPoolExecutor, study_uid: ids.StudyUid, progress: Callable[[Report], None]) -> None:
-        shown = ids.StudyUid(self._definition.uid(study_uid))
-        instances = self._shown.index.locate(Under(self._definition.tenant, shown), EVERYTHING)
+        instances = self._shown_of(study_uid)
         if not instances:
             return
         self._record("allowed", study_uid, f"to {self._destination}")
@@ -135,6 +141,10 @@ class Export:
             count, failed = self.report.instances - before[0], self.report.failed.total() - before[1]
             self._record(outcome, study_uid, f"to {self._destination}: {count} instances, {failed} failed")
         self.report.studies += 1
+
+    def _shown_of(self, study_uid: ids.StudyUid) -> Sequence[Located]:
+        shown = ids.StudyUid(self._definition.uid(study_uid))
+        return self._shown.index.locate(Under(self._definition.tenant, shown), EVERYTHING)
 
     def _record(self, outcome: str, study_uid: ids.StudyUid, detail: str) -> None:
         definition = self._definition

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ from tests.instances import CT, uid
 from tests.ports import free_port
 from tests.programs import has_program, need_program
 
+MR, CR = "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.1"
 IDENTITY = ("Quimby", "Zelda", "MRN-4711", "19610703", "ACC-99")
 
 
@@ -354,7 +355,7 @@ def _wait_for(port: int) -> None:
 @need_program("storescp", "dcmtk")
 @need_program("echoscu", "dcmtk")
 def test_a_peer_is_sent_what_the_view_shows_and_the_manifest_is_told(site: Site, tmp_path: Path) -> None:
-    stored = [*study(site), *study(site, 1, SOPClassUID="1.2.840.10008.5.1.4.1.1.4", Modality="MR")]
+    stored = [*study(site), *study(site, 1, SOPClassUID=MR, Modality="MR")]
     with storescp(tmp_path / "peer", "+xa") as url:
         assert export(site, url, "--manifest", str(tmp_path / "sent.json"))["instances"] == 3
         status, out, err = site.command("export", "--view", "research", "--to", url)
@@ -427,6 +428,106 @@ def test_what_a_peer_answers_with_a_failure_is_told_and_the_rest_is_sent(site: S
     report = json.loads(out)
     assert (status, report["instances"], report["failed"]) == (1, 3, 1)
     assert report["wrong"][0]["reason"] == "the peer answers 0xA700"
+
+
+class Peer:
+    """A storage SCP that notes what it is sent, and aborts when it is told to."""
+
+    def __init__(self) -> None:
+        self.associations = 0
+        self.received: list[str] = []
+        self.aborts: Callable[[str], bool] = lambda _: False
+        application_entity = AE(ae_title="RESEARCH")
+        for sop_class_uid in (CT, MR, CR):
+            application_entity.add_supported_context(sop_class_uid, [ExplicitVRLittleEndian])
+        handlers: list[Any] = [(evt.EVT_ACCEPTED, self._accepted), (evt.EVT_C_STORE, self._stored)]
+        self._server = application_entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+        self.url = f"dicom://RESEARCH@127.0.0.1:{self._server.server_address[1]}"
+
+    def _accepted(self, _event: evt.Event) -> None:
+        self.associations += 1
+
+    def _stored(self, event: evt.Event) -> int:
+        sop_uid = str(event.request.AffectedSOPInstanceUID)
+        if self.aborts(sop_uid):
+            event.assoc.abort()
+        else:
+            self.received.append(sop_uid)
+        return 0x0000
+
+    def close(self) -> None:
+        self._server.shutdown()
+
+
+@pytest.fixture
+def peer() -> Iterator[Peer]:
+    with closing(Peer()) as found:
+        yield found
+
+
+def to_peer(site: Site, peer: Peer, tmp_path: Path) -> tuple[int, dict[str, Any]]:
+    manifest = tmp_path / f"sent-{len(list(tmp_path.iterdir()))}.json"
+    arguments = ("--to", peer.url, "--json", "--manifest", str(manifest))
+    status, out, _ = site.command("export", "--view", "research", *arguments)
+    return status, json.loads(out)
+
+
+@claim("K11")
+def test_a_peer_is_sent_all_studies_over_one_association(site: Site, tmp_path: Path, peer: Peer) -> None:
+    """Whatever kinds of instances they have, and whichever comes first."""
+    for sop_class_uid, modality in ((CT, "CT"), (MR, "MR"), (CR, "CR")) * 2:
+        study(site, 1, SOPClassUID=sop_class_uid, Modality=modality)
+    assert to_peer(site, peer, tmp_path)[0] == 0
+    assert (len(set(peer.received)), peer.associations) == (6, 1)
+
+
+@claim("K12")
+def test_an_association_that_breaks_is_asked_for_anew(site: Site, tmp_path: Path, peer: Peer) -> None:
+    study(site, 4)
+    seen: list[str] = []
+
+    def third_time(sop_uid: str) -> bool:
+        seen.append(sop_uid)
+        return len(seen) == 3
+
+    peer.aborts = third_time
+    status, report = to_peer(site, peer, tmp_path)
+    assert (status, report["instances"], peer.associations) == (0, 4, 2)
+    assert seen[2] == seen[3] == peer.received[2]
+
+
+@claim("K12")
+def test_an_instance_that_a_peer_never_answers_keeps_no_other_back(site: Site, tmp_path: Path, peer: Peer) -> None:
+    stored = study(site, 4)
+    site.command("view", "fill", "--view", "research")
+    bad = sorted(str(row.sop_uid) for row in site.core.views["research"].index.search(Search(MAIN, Level.INSTANCE)))[1]
+    peer.aborts = lambda sop_uid: sop_uid == bad
+    status, report = to_peer(site, peer, tmp_path)
+    assert (status, report["instances"], report["failed"]) == (1, len(stored) - 1, 1)
+    assert report["wrong"][0]["SOPInstanceUID"] == bad
+    assert "the peer ended the association" in report["wrong"][0]["reason"]
+
+
+@claim("K12")
+def test_an_export_ends_when_three_instances_in_a_row_are_lost(site: Site, tmp_path: Path, peer: Peer) -> None:
+    study(site, 8)
+    peer.aborts = lambda _: True
+    status, report = to_peer(site, peer, tmp_path)
+    assert (status, report["complete"], report["instances"], peer.associations) == (1, False, 0, 6)
+
+
+def test_an_instance_that_rotted_keeps_no_other_from_a_peer(site: Site, tmp_path: Path, peer: Peer) -> None:
+    """What went out of it before that showed is taken back, and the others are sent."""
+    stored = study(site, 4)
+    site.command("view", "fill", "--view", "research")
+    rotten = next((tmp_path / "data" / "archive").rglob(f"{stored[0].SOPInstanceUID}.*"))
+    body = bytearray(rotten.read_bytes())
+    body[-1] ^= 1
+    rotten.chmod(0o640)
+    rotten.write_bytes(body)
+    status, report = to_peer(site, peer, tmp_path)
+    assert (status, report["instances"], report["failed"]) == (1, 3, 1)
+    assert report["wrong"][0]["reason"] == "its stored bytes are damaged"
 
 
 def test_targets_that_are_none_are_refused_before_anything_is_done(site: Site, tmp_path: Path) -> None:

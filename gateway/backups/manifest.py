@@ -46,7 +46,8 @@ class Part:
 class Manifest:
     """``variables`` are names of environment variables that were set, or that settings name; their values are nowhere.
 
-    ``made`` is in UTC, ``release`` the version of the program that wrote it.
+    ``made`` is in UTC, ``release`` the version of the program that wrote it. ``keys_left_out`` are parts that a backup
+    with keys would have had.
     """
 
     made: str
@@ -54,6 +55,7 @@ class Manifest:
     index_engine: str
     variables: tuple[str, ...]
     parts: dict[str, Part]
+    keys_left_out: tuple[str, ...] = ()
 
     def dumps(self) -> bytes:
         """As JSON."""
@@ -68,10 +70,11 @@ def loads(text: bytes) -> Manifest:
             raise BackupRefused("the backup is of another release; restore it with that one")
         parts = {name: Part(**part) for name, part in found.pop("parts").items()}
         variables = tuple(found.pop("variables"))
-        manifest = Manifest(parts=parts, variables=variables, **found)
+        left_out = tuple(found.pop("keys_left_out", ()))
+        manifest = Manifest(parts=parts, variables=variables, keys_left_out=left_out, **found)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise BackupDamaged(f"{MANIFEST} is damaged") from error
-    for name in manifest.parts:
+    for name in (*manifest.parts, *manifest.keys_left_out):
         if not _NAME.fullmatch(name):
             raise BackupDamaged(f"{MANIFEST} names a part that no backup has: {name!r}")
     return manifest

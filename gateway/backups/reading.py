@@ -7,7 +7,7 @@ import json
 import os
 import secrets
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,7 +102,8 @@ def _checked(backup: Backup) -> Manifest:
 class Restored:
     """Files put back, files that were there already; likewise keys, users and share links, and requests for commitment.
 
-    ``commitments`` is None where there is no index yet to put them into.
+    ``commitments`` is None where there is no index yet to put them into. ``keys_missing`` were left out of the backup
+    and are not there; they belong where they are said to.
     """
 
     files: int
@@ -111,6 +112,7 @@ class Restored:
     accounts_known: int
     commitments: int | None
     commitments_known: int
+    keys_missing: dict[str, Path]
 
 
 def restore_settings(backup: Backup, manifest: Manifest, settings_file: Path, *, force: bool) -> None:
@@ -129,7 +131,7 @@ def restore(backup: Backup, manifest: Manifest, settings: Settings, *, force: bo
     InvalidSettings
         A part has no place by the settings, or a gateway runs where the index has to be replaced.
     """
-    places = _places(manifest, settings)
+    places, keys_missing = _wanted(manifest, settings), _keys_missing(manifest, settings)
     with ExitStack() as held:
         held.enter_context(alone(settings) if manifests.INDEX in places else not_meanwhile(settings))
         written = _put(backup, manifest, places, force=force)
@@ -143,7 +145,7 @@ def restore(backup: Backup, manifest: Manifest, settings: Settings, *, force: bo
     else:
         with not_meanwhile(settings):
             commitments, known = _commitments(backup, settings)
-    return Restored(written, len(places) - written, accounts, accounts_known, commitments, known)
+    return Restored(written, len(places) - written, accounts, accounts_known, commitments, known, keys_missing)
 
 
 def _accounts(backup: Backup, settings: Settings) -> tuple[int, int]:
@@ -159,10 +161,30 @@ def backup_has_none(backup: Backup) -> bool:
         return not file.read(1)
 
 
-def _places(manifest: Manifest, settings: Settings) -> dict[str, Path]:
+def _wanted(manifest: Manifest, settings: Settings) -> dict[str, Path]:
+    """Where the parts belong that are files. Raises InvalidSettings."""
+    found = _places(manifest.parts, settings)
+    without = [
+        f"{name}: the settings have no place for it; restore with the backup's own"
+        for name in found
+        if found[name] is None
+    ]
+    if without:
+        raise InvalidSettings(without)
+    return {name: path for name, path in found.items() if path is not None}
+
+
+def _keys_missing(manifest: Manifest, settings: Settings) -> dict[str, Path]:
+    """Where keys belong that the backup does not have and that are not there; the trail's is made anew."""
+    found = _places((name for name in manifest.keys_left_out if name != manifests.AUDIT_KEY), settings)
+    return {name: path for name, path in found.items() if path is not None and not path.exists()}
+
+
+def _places(names: Iterable[str], settings: Settings) -> dict[str, Path | None]:
+    """Where files belong, by their names in a backup; None where the settings have no place for one."""
     found: dict[str, Path | None] = {}
     pseudonym_keys = views.key_files(settings)
-    for name in manifest.parts:
+    for name in names:
         if name.startswith(manifests.AUDIT):
             found[name] = assembly.audit_directory(settings) / name.removeprefix(manifests.AUDIT)
         elif name.startswith(manifests.CERTIFICATES):
@@ -180,14 +202,7 @@ def _places(manifest: Manifest, settings: Settings) -> dict[str, Path]:
             found[name] = assembly.audit_key_file(settings)
         elif name == manifests.INDEX:
             found[name] = assembly.index_path(settings) if settings.index.engine == "sqlite" else None
-    without = [
-        f"{name}: the settings have no place for it; restore with the backup's own"
-        for name in found
-        if found[name] is None
-    ]
-    if without:
-        raise InvalidSettings(without)
-    return {name: path for name, path in found.items() if path is not None}
+    return found
 
 
 def _put(backup: Backup, manifest: Manifest, places: dict[str, Path], *, force: bool) -> int:

@@ -70,14 +70,19 @@ def _files(settings: Settings, settings_file: Path | None, with_keys: bool) -> I
     for path in sorted(assembly.certificates_directory(settings).glob("*.json")):
         yield f"{manifests.CERTIFICATES}{path.name}", path
     if with_keys:
-        if settings.encryption.keys_directory is not None:
-            for path in sorted(settings.encryption.keys_directory.glob("*.key")):
-                yield f"{manifests.KEYS}{path.name}", path
-        if settings.s3.customer_key_file is not None:
-            yield manifests.CUSTOMER_KEY, settings.s3.customer_key_file
-        if (audit_key := assembly.audit_key_file(settings)) is not None and audit_key.exists():
-            yield manifests.AUDIT_KEY, audit_key
-        yield from ((name, path) for name, path in views.key_files(settings).items() if path.exists())
+        yield from _keys(settings)
+
+
+def _keys(settings: Settings) -> Iterator[tuple[str, Path]]:
+    """Every key that is in a file."""
+    if settings.encryption.keys_directory is not None:
+        for path in sorted(settings.encryption.keys_directory.glob("*.key")):
+            yield f"{manifests.KEYS}{path.name}", path
+    if settings.s3.customer_key_file is not None:
+        yield manifests.CUSTOMER_KEY, settings.s3.customer_key_file
+    if (audit_key := assembly.audit_key_file(settings)) is not None and audit_key.exists():
+        yield manifests.AUDIT_KEY, audit_key
+    yield from ((name, path) for name, path in views.key_files(settings).items() if path.exists())
 
 
 def _write_audit(directory: Path, partial: Path) -> None:
@@ -142,7 +147,8 @@ def _manifest(settings: Settings, partial: Path) -> Manifest:
             parts[path.relative_to(partial).as_posix()] = manifests.measured(file)
     variables = {*config.variables_set(), *settings.encryption.key_variables.values()}
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    return Manifest(now, assembly.release(), settings.index.engine, tuple(sorted(variables)), parts)
+    left_out = tuple(name for name, _ in _keys(settings) if name not in parts)
+    return Manifest(now, assembly.release(), settings.index.engine, tuple(sorted(variables)), parts, left_out)
 
 
 def _pack(partial: Path, target: Path) -> None:

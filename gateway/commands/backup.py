@@ -6,9 +6,11 @@ import argparse
 from contextlib import closing
 from pathlib import Path
 
-from gateway import assembly, config, views
+from gateway import assembly, config
 from gateway.audit.events import AuditEvent
+from gateway.backups import manifest as manifests
 from gateway.backups import writing
+from gateway.backups.manifest import Manifest
 from gateway.commands import terminal
 from gateway.commands.arguments import Commands, with_config, with_json
 from gateway.context import command_line
@@ -43,13 +45,24 @@ def run(options: argparse.Namespace) -> int:
     size = sum(part.bytes for part in made.parts.values())
     if options.json:
         parts = {name: {"bytes": part.bytes, "sha256": part.sha256} for name, part in made.parts.items()}
-        terminal.report({"made": made.made, "parts": parts, "variables": made.variables})
+        terminal.report(
+            {"made": made.made, "parts": parts, "variables": made.variables, "keys_left_out": made.keys_left_out}
+        )
         return terminal.OK
     if made.variables:
         terminal.note(f"set in the environment, and not in the backup: {', '.join(made.variables)}")
-    if not options.with_keys and (settings.encryption.keys_directory or settings.s3.customer_key_file):
-        terminal.note("the keys are not in the backup: keep them elsewhere, for without them nothing can be read")
-    if not options.with_keys and views.key_files(settings):
-        terminal.note("the keys of views are not in the backup: without them everybody gets another pseudonym")
+    _tell_of_keys(made)
     terminal.answer(f"{len(made.parts)} files of {size / 1e6:.1f} MB in {options.target}")
     return terminal.OK
+
+
+def _tell_of_keys(made: Manifest) -> None:
+    """Say what was left out, and what it is to be without it."""
+    pseudonyms = [name for name in made.keys_left_out if name.startswith(manifests.PSEUDONYM_KEYS)]
+    if any(name == manifests.CUSTOMER_KEY or name.startswith(manifests.KEYS) for name in made.keys_left_out):
+        terminal.note("the keys are not in the backup: keep them elsewhere, for without them nothing can be read")
+    if pseudonyms:
+        terminal.note(
+            f"the keys of views are not in the backup ({', '.join(pseudonyms)}): keep them elsewhere, or with "
+            "--with-keys, for without them everybody gets another pseudonym"
+        )

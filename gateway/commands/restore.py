@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gateway import assembly, config
 from gateway.audit.events import AuditEvent
+from gateway.backups import manifest as manifests
 from gateway.backups import reading
 from gateway.backups.manifest import BackupRefused
 from gateway.commands import terminal
@@ -36,8 +37,17 @@ def run(options: argparse.Namespace) -> int:
     with terminal.interruptible(), reading.opened(options.source) as (backup, manifest):
         if options.check:
             if options.json:
-                terminal.report({"made": manifest.made, "release": manifest.release, "parts": sorted(manifest.parts)})
+                terminal.report(
+                    {
+                        "made": manifest.made,
+                        "release": manifest.release,
+                        "parts": sorted(manifest.parts),
+                        "keys_left_out": manifest.keys_left_out,
+                    }
+                )
             else:
+                if manifest.keys_left_out:
+                    terminal.note(f"without the keys: {', '.join(manifest.keys_left_out)}")
                 terminal.answer(f"whole: {len(manifest.parts)} files, made {manifest.made} by {manifest.release}")
             return terminal.OK
         missing = [name for name in manifest.variables if config.variable(name) is None]
@@ -64,6 +74,7 @@ def _tell(restored: reading.Restored, *, as_json: bool) -> int:
                 "accounts_known": restored.accounts_known,
                 "commitments": restored.commitments,
                 "commitments_known": restored.commitments_known,
+                "keys_missing": sorted(restored.keys_missing),
             }
         )
     else:
@@ -71,6 +82,14 @@ def _tell(restored: reading.Restored, *, as_json: bool) -> int:
         terminal.answer(f"{restored.accounts} keys, users and share links put back")
     if restored.accounts_known:
         terminal.note(f"{restored.accounts_known} keys, users and share links were there: they stay, and none is added")
+    for name, path in restored.keys_missing.items():
+        lost = (
+            "everybody gets another pseudonym" if name.startswith(manifests.PSEUDONYM_KEYS) else "nothing can be read"
+        )
+        terminal.error(
+            f"{name} was left out of the backup, and is not there: put it at {path} before the gateway starts, "
+            f"for without it {lost}"
+        )
     if restored.commitments is None:
         terminal.error("there are objects but no index: run `gateway reindex`, then this command again for the rest")
         return terminal.FAILED
@@ -78,4 +97,4 @@ def _tell(restored: reading.Restored, *, as_json: bool) -> int:
         terminal.answer(
             f"{restored.commitments} requests for storage commitment put back, {restored.commitments_known} were there"
         )
-    return terminal.OK
+    return terminal.FAILED if restored.keys_missing else terminal.OK

@@ -248,7 +248,10 @@ def test_pseudonyms_stay_the_same_after_a_restore_with_keys(
 
     before = pseudonyms()
     assert cli.main(["backup", "-c", str(place), str(tmp_path / "without")]) == 0
-    assert "the keys of views are not in the backup" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "the keys of views are not in the backup" in said
+    for name in ("views/research.key", "views/teaching.key", "deidentification/trial.key", "--with-keys"):
+        assert name in said
     assert not list((tmp_path / "without").rglob("*.key"))
     assert cli.main(["backup", "-c", str(place), "--with-keys", str(tmp_path / "with")]) == 0
     assert "views" not in capsys.readouterr().err
@@ -256,6 +259,32 @@ def test_pseudonyms_stay_the_same_after_a_restore_with_keys(
         path.unlink()
     assert cli.main(["restore", "-c", str(place), str(tmp_path / "with")]) == 0
     assert pseudonyms() == before
+
+
+def test_a_restore_without_the_keys_of_views_says_where_they_have_to_be_before_the_gateway_starts(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Else new ones would be made then, and nobody would be told."""
+    place.write_text(place.read_text() + "[views.research]\n[views.not-yet-used]\n")
+    settings = config.load(place)
+    before = views.definition(settings, "research").uid("1.2.3")
+    backup = tmp_path / "backup.tar"
+    assert cli.main(["backup", "-c", str(place), "--json", str(backup)]) == 0
+    assert "views/research.key" in json.loads(capsys.readouterr().out)["keys_left_out"]
+    assert cli.main(["restore", "--check", str(backup)]) == 0
+    assert "without the keys: audit.key, views/research.key" in capsys.readouterr().err
+    key = place.parent / ".." / "data" / "views" / "research.key"
+    kept = key.rename(tmp_path / "kept.key")
+    assert cli.main(["restore", "-c", str(place), str(backup)]) == 1
+    said = capsys.readouterr().err
+    assert f"views/research.key was left out of the backup, and is not there: put it at {key} before" in said
+    assert "not-yet-used" not in said
+    assert cli.main(["restore", "-c", str(place), "--json", str(backup)]) == 1
+    assert json.loads(capsys.readouterr().out)["keys_missing"] == ["views/research.key"]
+    assert not key.exists()
+    kept.rename(key)
+    assert cli.main(["restore", "-c", str(place), str(backup)]) == 0
+    assert views.definition(settings, "research").uid("1.2.3") == before
 
 
 def test_what_is_there_is_neither_written_over_by_a_backup_nor_by_a_restore(

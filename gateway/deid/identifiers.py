@@ -59,6 +59,8 @@ _HARVESTED = _NUMBERS | _PLACES | _DATES
 _MAX_DEPTH = 32
 _MOST = 2000
 """Of a kind in one instance: each is looked for in every text."""
+_LONG = 64
+"""Characters of a long one: of SH, LO and a component group of PN (PS3.5 6.2) it is the longest."""
 _KEPT_CHARACTERS, _KEPT_TEXTS = 1024, 4096
 
 
@@ -98,6 +100,14 @@ class Identifiers:
     def without(self, other: Identifiers) -> Identifiers:
         """What the other does not know."""
         return Identifiers(*(getattr(self, each.name) - getattr(other, each.name) for each in fields(self)))
+
+    def excess(self, most: int) -> Kind | None:
+        """A kind of which there are more than so many, or as much text as of so many long ones."""
+        for kind in Kind:
+            found = getattr(self, kind.value)
+            if len(found) > most or sum(map(len, found)) > most * _LONG:
+                return kind
+        return None
 
     def dumps(self) -> dict[str, list[str]]:
         """As JSON."""

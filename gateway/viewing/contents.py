@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from gateway.viewing.definition import Definition, made_of
@@ -12,10 +12,12 @@ from storage.archive import Archive
 from storage.dicom import identifiers as ids
 from storage.dicom.attributes import Level
 from storage.dicom.matching import EVERYTHING, Condition
+from storage.errors import ObjectDamaged, ObjectNotFound
 from storage.index.arrivals import Quarantined
 from storage.index.base import Index
 from storage.index.questions import Position, Row, Search, Target
 from storage.index.stored import Holding, Located, StoredVersion
+from storage.objects.spliced import SplicedObjectStore
 
 _log = logging.getLogger("gateway.viewing")
 _PAGE = 1000
@@ -33,6 +35,11 @@ class Contents:
     def epoch(self) -> str:
         """Of the view's index: another one knows nothing of what was there before."""
         return self._shown.index.state().epoch
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the view shows nothing at all."""
+        return not self._shown.index.search(replace(_every_study(self._definition.tenant), limit=1))
 
     def target(self, study_uid: ids.StudyUid) -> Target:
         """A study as the view's index has it."""
@@ -72,16 +79,44 @@ class Contents:
         for row in studies_of(self._shown, tenant, EVERYTHING):
             self.replace(self._shown.index.everything_of(tenant, row.study_uid))
 
-    def take_out_all_but(self, studies: Iterator[ids.StudyUid]) -> int:
-        """Take out the studies that are none of these; how many instances."""
-        expected = {self._definition.uid(each) for each in studies}
+    def take_out_all_but(self, those_of: Callable[[Sequence[ids.StudyUid]], Collection[ids.StudyUid]]) -> int:
+        """Take out the studies that the archive does not have; how many instances.
+
+        Those of which that cannot be told go too, as if they had never been made: they are made anew.
+
+        Parameters
+        ----------
+        those_of
+            Which of some studies it has; asked of a page of them at a time.
+        """
         gone = 0
-        for row in studies_of(self._shown, self._definition.tenant, EVERYTHING):
-            if row.study_uid not in expected:
-                holdings = self._shown.index.everything_of(self._definition.tenant, row.study_uid)
-                gone += sum(not each.deleted for each in holdings)
-                self.take_out(holdings)
+        for page in pages_of(self._shown.index, _every_study(self._definition.tenant)):
+            originals = {row.study_uid: self._original(row.study_uid) for row in page}
+            there = those_of([each for each in originals.values() if each is not None])
+            for shown, original in originals.items():
+                if original in there:
+                    continue
+                holdings = self._shown.index.everything_of(self._definition.tenant, shown)
+                if original is None:
+                    self.replace(holdings)
+                else:
+                    gone += sum(not each.deleted for each in holdings)
+                    self.take_out(holdings)
         return gone
+
+    def _original(self, shown: ids.StudyUid) -> ids.StudyUid | None:
+        """What a study of the view, by its pseudonym, is made of: its objects say so, as no pseudonym does.
+
+        None when none of them can be read.
+        """
+        assert isinstance(self._shown.objects, SplicedObjectStore)
+        for each in self._shown.index.locate(Target(self._definition.tenant, shown), EVERYTHING):
+            try:
+                key, _ = ids.parse_object_key(self._shown.objects.references(each.object_key)[0].key)
+            except (ObjectNotFound, ObjectDamaged):
+                continue
+            return key.study_uid
+        return None
 
     def forget(self, study_uid: ids.StudyUid) -> int:
         """Remove everything of a study for good, also what no row knows; how many objects there were."""
@@ -133,14 +168,24 @@ class Contents:
 
 def studies_of(archive: Archive, tenant: ids.Tenant, scope: Condition, after: Position | None = None) -> Iterator[Row]:
     """The studies of an archive in a stable order, beyond a position when one is given."""
-    return rows_of(archive.index, Search(tenant, Level.STUDY, scope=scope, after=after, versions=False))
+    return rows_of(archive.index, replace(_every_study(tenant), scope=scope, after=after))
+
+
+def _every_study(tenant: ids.Tenant) -> Search:
+    return Search(tenant, Level.STUDY, versions=False)
 
 
 def rows_of(index: Index, search: Search) -> Iterator[Row]:
     """All results of a search, page by page."""
+    for page in pages_of(index, search):
+        yield from page
+
+
+def pages_of(index: Index, search: Search) -> Iterator[Sequence[Row]]:
+    """All results of a search by pages, each asked for when the one before it is done with."""
     while True:
         found = index.search(replace(search, limit=_PAGE))
-        yield from found
+        yield found
         if len(found) < _PAGE:
             return
         search = replace(search, after=found[-1].position)

@@ -7,25 +7,28 @@ same everywhere, and so is its name.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from gateway.deid.identifiers import Identifiers
+from gateway.deid.identifiers import DictionaryCleaner, Identifiers
+from gateway.deid.pseudonyms import PseudonymousPatient
 from gateway.errors import NotDeidentified
 from gateway.viewing.contents import Contents, studies_of
 from gateway.viewing.definition import Definition, made_of
 from gateway.viewing.deriving import Deriver, released
 from gateway.viewing.notes import Note, Notes
-from gateway.viewing.opening import opened
-from gateway.viewing.patients import KnownPatients, Patient
+from gateway.viewing.opening import Opened, opened
+from gateway.viewing.patients import Known, KnownPatients, Patient, excess_of
 from storage.archive import Archive
 from storage.dicom import identifiers as ids
-from storage.dicom.matching import EVERYTHING
+from storage.dicom.attributes import Level
+from storage.dicom.matching import EVERYTHING, OneOf
 from storage.errors import StorageUnavailable
 from storage.index.arrivals import Quarantined
-from storage.index.questions import Target
+from storage.index.questions import Search, Target
 from storage.index.stored import Holding, Located
 
 _log = logging.getLogger("gateway.viewing")
@@ -86,7 +89,7 @@ class Follower:
     def follow(self, stopped: Callable[[], bool] = lambda: False, report: Report | None = None) -> Report:
         """One round: everything that changed since the last, or less once ``stopped``; ``report`` grows with it.
 
-        A view that is new, or whose profile or key changed, or whose archive got a new index, is filled from the
+        A view that is new, or whose profile, key or scope changed, or whose archive got a new index, is filled from the
         beginning; a round that is broken off is gone on with.
 
         Raises
@@ -98,12 +101,18 @@ class Follower:
         self._contents.read_withheld()
         note, revision = self._notes.read(_PLACE)
         now = self._source.index.state()
-        here = {"version": self.definition.version, "source": now.epoch, "shown": self._contents.epoch}
+        here = {
+            "version": self.definition.version,
+            "scope": hashlib.sha256(repr(self.definition.scope).encode()).hexdigest(),
+            "source": now.epoch,
+            "shown": self._contents.epoch,
+        }
         if {name: note.get(name) for name in here} != here:
             if note.get("version") != here["version"]:
                 self._contents.clear()
-            # What changes from now on, while it is filled, is looked at again.
-            note = {**here, "cursor": now.change, "filled": None}
+            # What changes from now on, while it is filled, is looked at again. What was here before may be gone from
+            # the archive, with no change left that tells of it.
+            note = {**here, "cursor": now.change, "filled": None, "stale": not self._contents.is_empty}
         begun = dict(note)
         try:
             if "filled" not in note or self._fill(note, report, stopped):
@@ -115,6 +124,10 @@ class Follower:
 
     def _fill(self, note: Note, report: Report, stopped: Callable[[], bool]) -> bool:
         """Look at every study that there is, here or there; False when it was stopped, to go on at the place noted."""
+        # A view that an earlier release began to fill does not say whether there was anything in it.
+        if note.get("stale", True):
+            report.gone += self._contents.take_out_all_but(self._those_there)
+            note["stale"] = False
         tenant, scope = self.definition.tenant, self.definition.scope
         after = note["filled"]
         for row in studies_of(self._source, tenant, scope, tuple(after) if after else None):
@@ -122,9 +135,19 @@ class Follower:
                 return False
             self.update(row.study_uid, report)
             note["filled"] = row.position
-        report.gone += self._contents.take_out_all_but(row.study_uid for row in studies_of(self._source, tenant, scope))
-        del note["filled"]
+        del note["filled"], note["stale"]
         return True
+
+    def _those_there(self, studies: Sequence[ids.StudyUid]) -> set[ids.StudyUid]:
+        """Those of some studies that the archive has for the view."""
+        if not studies:
+            return set()
+        among = OneOf("StudyInstanceUID", tuple(studies))
+        definition = self.definition
+        search = Search(
+            definition.tenant, Level.STUDY, (among,), scope=definition.scope, limit=len(studies), versions=False
+        )
+        return {row.study_uid for row in self._source.index.search(search)}
 
     def _go_on(self, note: Note, report: Report, stopped: Callable[[], bool]) -> None:
         """Look at the studies in which something happened."""
@@ -171,24 +194,88 @@ class Follower:
             return
         (metadata,) = index.metadata([work.new[0].version_id])
         patient = Patient.of(metadata, study_uid)
-        learned = Identifiers()
-        for each in work.new:
-            with self._withholding(each, report):
-                learned = learned.joined(definition.harvested(opened(self._source, each).data_set))
-        known = self._patients.learn(patient, learned)
-        unclean = self._unclean(patient, study_uid, known.new)
-        if study_uid in unclean:
+        known = self._patients.learn(patient, self._harvested(work.new, report))
+        # Before anything is made: a round that is broken off here finds this study with its instances to make, and the
+        # news where they were noted.
+        if known.is_news and self._spread(patient, study_uid, known, report):
             work = self._work(study_uid)
         pseudonym, cleaner = patient.pseudonymous(definition), definition.cleaner(known.identifiers)
         for each in work.new:
             if made_of(definition.version_of(each.version, 0)) in self._contents.withheld(study_uid):
                 continue
             with self._withholding(each, report):
-                self._deriver.derive(each, opened(self._source, each), pseudonym, cleaner, known.revision)
+                self._make(each, opened(self._source, each), pseudonym, cleaner, known)
                 report.made += 1
-        for other in unclean:
-            if other != study_uid:
-                self.update(other, report)
+
+    def _harvested(self, new: Sequence[Located], report: Report) -> Identifiers:
+        """What instances teach of their patient, until it is more than can be known of one."""
+        learned = Identifiers()
+        for each in new:
+            with self._withholding(each, report):
+                learned = learned.joined(self.definition.harvested(opened(self._source, each).data_set))
+            if excess_of(learned) is not None:
+                break
+        return learned
+
+    def _make(
+        self, located: Located, found: Opened, pseudonym: PseudonymousPatient, cleaner: DictionaryCleaner, known: Known
+    ) -> None:
+        """Put an instance into the view. Raises NotDeidentified, also where too much is known of its patient."""
+        if known.excess:
+            raise NotDeidentified(f"too many {known.excess} are known of its patient to be looked for")
+        self._deriver.derive(located, found, pseudonym, cleaner, known.revision)
+
+    def _spread(self, patient: Patient, learned_of: ids.StudyUid, known: Known, report: Report) -> bool:
+        """Take out of the view whatever of a patient shows something that is news, and make it anew.
+
+        Of the study that it was learned of nothing is made here; True when something was taken out of it.
+        """
+        hidden: frozenset[str] = frozenset()
+        for each in self._studies_of(patient, learned_of):
+            hidden = self._hide(each, known)
+            if each != learned_of and (hidden or known.is_again):
+                self._make_again(each, hidden, patient, known, report)
+        self._patients.settle(patient, known)
+        return bool(hidden)
+
+    def _studies_of(self, patient: Patient, last: ids.StudyUid) -> Sequence[ids.StudyUid]:
+        """All studies of a patient, with one of them at the end."""
+        if not patient.patient_id:
+            return [last]
+        found = self._source.index.studies_of(self.definition.tenant, patient.issuer, patient.patient_id)
+        return [*(each for each in found if each != last), last]
+
+    def _hide(self, study_uid: ids.StudyUid, known: Known) -> frozenset[str]:
+        """Take out what shows something that is news of its patient, and all where there is too much to be looked for.
+
+        Returns what the instances are made of.
+        """
+        news = known.unsearched
+        shown = self._contents.texts(study_uid)
+        showing = {version for version, text in shown if known.excess or news.found_in(text)}
+        if showing:
+            self._contents.replace([each for each in self._contents.of(study_uid) if each.version in showing])
+        return frozenset(made_of(version) for version in showing)
+
+    def _make_again(
+        self, study_uid: ids.StudyUid, hidden: frozenset[str], patient: Patient, known: Known, report: Report
+    ) -> None:
+        """Make what was taken out of another study, now or in a round that was broken off.
+
+        What nobody has learned from yet is left: its turn comes.
+        """
+        definition = self.definition
+        pseudonym, cleaner = patient.pseudonymous(definition), definition.cleaner(known.identifiers)
+        for each in self._work(study_uid).new:
+            was_here = made_of(definition.version_of(each.version, 0)) in hidden
+            if not (was_here or known.is_again):
+                continue
+            with self._withholding(each, report):
+                found = opened(self._source, each)
+                learned = Identifiers() if was_here or known.excess else definition.harvested(found.data_set)
+                if learned.without(known.identifiers) == Identifiers():
+                    self._make(each, found, pseudonym, cleaner, known)
+                    report.made += 1
 
     def _taken_out(self, study_uid: ids.StudyUid, report: Report) -> _Work:
         """What there is to do in a study, once what is gone or replaced there is no more in the view."""
@@ -197,21 +284,6 @@ class Follower:
         self._contents.take_out(work.gone)
         report.gone += len(work.gone)
         return work
-
-    def _unclean(self, patient: Patient, study_uid: ids.StudyUid, learned: Identifiers) -> list[ids.StudyUid]:
-        """Studies of a patient that showed something that was learned, once what did is no more in the view."""
-        if learned == Identifiers():
-            return []
-        of_patient: Sequence[ids.StudyUid] = [study_uid]
-        if patient.patient_id:
-            of_patient = self._source.index.studies_of(self.definition.tenant, patient.issuer, patient.patient_id)
-        found = []
-        for each in of_patient:
-            showing = {version for version, text in self._contents.texts(each) if learned.found_in(text)}
-            if showing:
-                self._contents.replace([one for one in self._contents.of(each) if one.version in showing])
-                found.append(each)
-        return found
 
     def release(self, withheld: Quarantined, report: Report) -> None:
         """Show an instance that was withheld since text may be burned in; somebody answers for it."""

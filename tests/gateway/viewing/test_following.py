@@ -6,7 +6,7 @@ import datetime
 import io
 import json
 import tracemalloc
-from typing import Any
+from typing import Any, cast
 
 import pydicom
 import pytest
@@ -16,12 +16,20 @@ from gateway import assembly
 from gateway.assembly import Core
 from gateway.config.views import ViewSettings
 from gateway.context import command_line
+from gateway.errors import InvalidParameter
 from gateway.services.erase import EraseService
+from gateway.viewing import contents, patients
 from gateway.viewing.following import Follower
+from gateway.viewing.patients import Patient
+from gateway.viewing.review import Review
 from storage import reconcile
+from storage.archive import Archive
 from storage.dicom import identifiers as ids
 from storage.dicom.attributes import Level
-from storage.index.questions import Search
+from storage.dicom.matching import EVERYTHING
+from storage.errors import StorageUnavailable
+from storage.index.base import Index
+from storage.index.questions import Search, Target
 from tests import instances
 from tests.gateway.dicomweb.conftest import Client, store
 
@@ -168,6 +176,116 @@ async def test_a_name_that_a_later_study_teaches_cleans_what_an_earlier_one_says
     assert texts == {"compare with ***", "second"}
 
 
+class Failing:
+    """An index of which one operation fails once: the engine was gone for a moment."""
+
+    def __init__(self, index: Index, operation: str) -> None:
+        self._index = index
+        self._operation = operation
+
+    def __getattr__(self, name: str) -> Any:
+        if name == self._operation:
+            self._operation = ""
+            raise StorageUnavailable("the index is away")
+        return getattr(self._index, name)
+
+
+@pytest.mark.parametrize("operation", ["erase", "commit"])
+async def test_what_was_learned_before_a_round_broke_off_is_still_looked_for_in_the_next(
+    client: Client, core: Core, follower: Follower, operation: str
+) -> None:
+    """Before the earlier study was taken out, and before it was made anew."""
+    await put(client, of_person(StudyDescription="compare with Smith"), of_person(StudyDescription="third"))
+    follower.follow()
+    await put(client, of_person(OtherPatientNames="Smith^Ann", StudyDescription="second"))
+    shown = core.views["research"]
+    failing = Archive(shown.objects, cast(Index, Failing(shown.index, operation)), core.limits)
+    broken = assembly.view_follower(core.settings, "research", core.archive, failing, core.pool)
+    with pytest.raises(StorageUnavailable):
+        broken.follow()
+    follower.follow()
+    texts = {value(each, "00081030") for each in await search(client, "studies", includefield="StudyDescription")}
+    assert texts == {"compare with ***", "second", "third"}
+    assert (follower.follow().made, follower.follow().studies) == (0, 0)
+
+
+async def test_of_whom_too_much_is_known_nothing_is_shown_until_it_is_erased(
+    client: Client, core: Core, follower: Follower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However much of it comes together: what is not looked for could stand in any text."""
+    monkeypatch.setattr(patients, "MOST_KNOWN", 6)
+    first, other = of_person(), of_person(PatientID="other")
+    await put(client, first, other)
+    follower.follow()
+    assert len(await search(client, "studies")) == 2
+    many = "\\".join(f"{name}^X" for name in ("Anton", "Berta", "Caesar"))
+    await put(client, of_person(OperatorsName=many), of_person(StudyDescription="seen by Caesar"))
+    report = follower.follow()
+    assert (report.made, report.withheld) == (0, 3)
+    (left,) = await search(client, "studies")
+    assert value(left, "00100020") == Patient("", "other", "").pseudonymous(follower.definition).id
+    listed = core.views["research"].index.quarantined(MAIN)
+    assert {each.reason for each in listed} == {"too many names are known of its patient to be looked for"}
+    assert len(listed) == 3
+    await put(client, of_person())
+    assert follower.follow().withheld == 1
+    with pytest.raises(InvalidParameter, match="only what may have text burned in"):
+        Review(core.views["research"], follower, core.trail).release(command_line("test"), first.SOPInstanceUID, "seen")
+    erasers = list(assembly.view_erasers(core.settings, MAIN, core.archive.objects))
+    EraseService(core.archive, core.trail, (), erasers).erase(
+        command_line("test"), MAIN, reconcile.Patient("", "MRN-4711")
+    )
+    await put(client, of_person())
+    assert follower.follow().made == 1
+    assert len(await search(client, "studies")) == 2
+    for each in erasers:
+        each.close()
+
+
+async def test_all_of_whom_too_much_is_known_goes_also_when_the_round_breaks_off(
+    client: Client, core: Core, follower: Follower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patients, "MOST_KNOWN", 6)
+    await put(client, of_person(), of_person())
+    follower.follow()
+    await put(client, of_person(OperatorsName="Anton^Berta^Caesar^Dora"))
+    shown = core.views["research"]
+    failing = Archive(shown.objects, cast(Index, Failing(shown.index, "quarantine")), core.limits)
+    broken = assembly.view_follower(core.settings, "research", core.archive, failing, core.pool)
+    with pytest.raises(StorageUnavailable):
+        broken.follow()
+    follower.follow()
+    assert await search(client, "studies") == []
+    assert len(shown.index.quarantined(MAIN)) == 3
+
+
+async def test_what_the_archive_lost_while_nobody_followed_is_taken_out_page_by_page(
+    client: Client, core: Core, follower: Follower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The archive has another index than before, so no change tells of it."""
+    monkeypatch.setattr(contents, "_PAGE", 2)
+    stored = [of_person(PatientID=str(number)) for number in range(5)]
+    await put(client, *stored)
+    follower.follow()
+    view = core.views["research"]
+    shown = [follower.definition.uid(each.StudyInstanceUID) for each in stored]
+    for each in stored[1:4]:
+        async with client.delete(f"/dicomweb/studies/{each.StudyInstanceUID}") as response:
+            assert response.status == 204
+    # Of one that is still there the view's own object is lost: what it was made of cannot be told.
+    (located,) = view.index.locate(Target(MAIN, ids.StudyUid(shown[4])), EVERYTHING)
+    view.objects.delete(located.object_key)
+    notes = assembly.view_notes(follower.definition, core.archive.objects)
+    place, revision = notes.read("place")
+    assert notes.write("place", {**place, "source": "the index before"}, revision)
+    report = follower.follow()
+    assert (report.gone, report.made) == (3, 1)
+    assert {value(each, "0020000D") for each in await search(client, "studies")} == {shown[0], shown[4]}
+    assert view.objects.get(view.index.locate(Target(MAIN, ids.StudyUid(shown[4])), EVERYTHING)[0].object_key)
+    async with client.get(f"{VIEW}/studies/{shown[2]}/metadata") as response:
+        assert response.status == 410
+
+
 async def test_what_may_have_text_burned_in_is_withheld_and_listed(
     client: Client, core: Core, follower: Follower
 ) -> None:
@@ -260,6 +378,32 @@ async def test_a_study_that_leaves_the_views_scope_leaves_the_view(client: Clien
     report = follower.follow()
     assert (report.made, report.gone) == (0, 1)
     assert await search(client, "studies") == []
+
+
+async def test_with_another_scope_what_is_outside_goes_first_and_what_is_inside_comes(
+    client: Client, core: Core, follower: Follower
+) -> None:
+    """Under the same pseudonyms: only what the scope decides is another."""
+    await put(client, of_person(StudyDescription="CT one"), of_person(StudyDescription="MR two"))
+    follower.follow()
+    before = {value(each, "0020000D"): each for each in await search(client, "studies")}
+
+    def scoped(*descriptions: str) -> Follower:
+        view = core.settings.views["research"].model_copy(update={"scope": {"StudyDescription": descriptions}})
+        changed = core.settings.model_copy(update={"views": {"research": view}})
+        return assembly.view_follower(changed, "research", core.archive, core.views["research"], core.pool)
+
+    seen = []
+    report = scoped("CT*").follow(
+        lambda: bool(seen.append(core.views["research"].index.count(Search(MAIN, Level.STUDY))))
+    )
+    assert (report.gone, report.made, seen[0]) == (1, 0, 1)
+    (left,) = await search(client, "studies")
+    assert value(left, "0020000D") in before
+    report = scoped("CT*", "MR*").follow()
+    assert (report.gone, report.made) == (0, 1)
+    assert {value(each, "0020000D") for each in await search(client, "studies")} == before.keys()
+    assert scoped("CT*", "MR*").follow().studies == 0
 
 
 async def test_a_round_that_is_broken_off_is_gone_on_with(client: Client, core: Core, follower: Follower) -> None:

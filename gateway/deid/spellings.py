@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import re
 import unicodedata
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 MIN_NAME = 2
 """Letters of a name that is looked for; one letter stands for too much."""
@@ -44,6 +44,8 @@ _LETTERS = {
 }
 _UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa"})
 
+_NESTED = 2
+"""Characters of a number by which numbers are told apart before they are looked at as a whole."""
 _BETWEEN = r"[\s\-./_,^]{0,8}"
 _NO_LETTER_BEFORE, _NO_LETTER_AFTER = r"(?<![^\W\d_])", r"(?![^\W\d_])"
 
@@ -159,14 +161,35 @@ def of_numbers(numbers: Collection[str]) -> re.Pattern[str] | None:
     """Finds numbers however they are grouped, and not within longer ones."""
     if not numbers:
         return None
+    longest_first = sorted(numbers, key=len, reverse=True)
     found = []
-    for each in sorted(numbers, key=len, reverse=True):
-        between = _BETWEEN if len(each) >= _MIN_GROUPED else ""
-        spelled = between.join(re.escape(character) for character in each)
-        before = r"(?<!\d)" if each[0].isdigit() else _NO_LETTER_BEFORE
-        after = r"(?!\d)" if each[-1].isdigit() else _NO_LETTER_AFTER
-        found.append(f"{before}{spelled}{after}")
+    for begins, before in ((str.isdigit, r"(?<!\d)"), (_is_no_digit, _NO_LETTER_BEFORE)):
+        if those := [_parts_of_number(each) for each in longest_first if begins(each[0])]:
+            found.append(f"{before}(?:{_nested(those)})")
     return re.compile("|".join(found))
+
+
+def _is_no_digit(character: str) -> bool:
+    return not character.isdigit()
+
+
+def _parts_of_number(number: str) -> list[str]:
+    """A number as a pattern: its first characters one by one, then the rest."""
+    between = _BETWEEN if len(number) >= _MIN_GROUPED else ""
+    spelled = [re.escape(character) for character in number]
+    after = r"(?!\d)" if number[-1].isdigit() else _NO_LETTER_AFTER
+    return [*(each + between for each in spelled[:_NESTED]), between.join(spelled[_NESTED:]) + after]
+
+
+def _nested(alternatives: Iterable[Sequence[str]]) -> str:
+    """A pattern of alternatives that all have as many parts; a part that begins several is tried once for all of them.
+
+    Flat, thousands of them would all be tried at each place of a text.
+    """
+    found: dict[str, list[Sequence[str]]] = {}
+    for first, *rest in alternatives:
+        found.setdefault(first, []).append(rest)
+    return "|".join(f"{first}(?:{_nested(rests)})" if rests[0] else first for first, rests in found.items())
 
 
 # Places
@@ -185,11 +208,15 @@ def of_places(found: Collection[str]) -> re.Pattern[str] | None:
     """Finds them whatever stands between their words."""
     if not found:
         return None
-    spelled = (
-        r"[\W_]{1,8}".join(re.escape(word) for word in place.split(" "))
-        for place in sorted(found, key=len, reverse=True)
-    )
-    return re.compile("|".join(rf"(?<![^\W_]){each}(?![^\W_])" for each in spelled))
+    spelled = _nested(_parts_of_place(each) for each in sorted(found, key=len, reverse=True))
+    return re.compile(rf"(?<![^\W_])(?:{spelled})(?![^\W_])")
+
+
+def _parts_of_place(place: str) -> tuple[str, str, str]:
+    """A place as a pattern: its first word, its second one, and the rest."""
+    first, *more = (re.escape(word) for word in place.split(" "))
+    second, *rest = (rf"[\W_]{{1,8}}{word}" for word in more) if more else ("",)
+    return first, second, "".join(rest)
 
 
 # Dates
@@ -241,22 +268,27 @@ def of_dates(dates: Collection[str]) -> re.Pattern[str] | None:
     """Finds dates in figures and in words, with or without their century."""
     if not dates:
         return None
-    return re.compile("|".join(spelled for each in sorted(dates) for spelled in _spelled(each)))
+    spelled = [_spelled(each) for each in sorted(dates)]
+    *figures, month_first = (_nested(form) for form in zip(*spelled, strict=True))
+    return re.compile(rf"(?<!\d)(?=\d)(?:{'|'.join(figures)})|{_NO_LETTER_BEFORE}(?:{month_first})")
 
 
-def _spelled(value: str) -> Iterator[str]:
+def _spelled(value: str) -> tuple[tuple[str, str, str], ...]:
+    """The forms of a date, each by its three parts; the last one begins with the name of the month."""
     year, short, month, day = value[:4], value[2:4], int(value[4:6]), int(value[6:])
     m, d, between = f"0?{month}", f"0?{day}", r"[\s\-./_]{1,8}"
-    yield rf"(?<!\d){value}"
-    years = f"(?:{year}|{short})"
-    yield rf"(?<!\d){years}{between}{m}{between}{d}(?!\d)"
-    yield rf"(?<!\d){d}{between}{m}{between}{years}(?!\d)"
-    yield rf"(?<!\d){m}{between}{d}{between}{years}(?!\d)"
-    names = "|".join(sorted(_MONTHS[month - 1], key=len, reverse=True))
-    yield rf"(?<!\d){d}(?:st|nd|rd|th|\.)?[\s\-.]{{0,8}}(?:{names})\.?,?[\s\-.]{{0,8}}'?{years}(?!\d)"
-    yield rf"{_NO_LETTER_BEFORE}(?:{names})\.?\s{{0,8}}{d}(?:st|nd|rd|th)?,?\s{{0,8}}'?{years}(?!\d)"
-    yield rf"(?<!\d){day:02}{month:02}(?:{year})(?!\d)"
-    yield rf"(?<!\d){month:02}{day:02}(?:{year})(?!\d)"
+    years, end = f"(?:{year}|{short})", r"(?!\d)"
+    names = f"(?:{'|'.join(sorted(_MONTHS[month - 1], key=len, reverse=True))})"
+    return (
+        (year, value[4:6], value[6:]),
+        (years, between + m, between + d + end),
+        (d, between + m, between + years + end),
+        (m, between + d, between + years + end),
+        (d, rf"(?:st|nd|rd|th|\.)?[\s\-.]{{0,8}}{names}", rf"\.?,?[\s\-.]{{0,8}}'?{years}{end}"),
+        (f"{day:02}", f"{month:02}", year + end),
+        (f"{month:02}", f"{day:02}", year + end),
+        (names, rf"\.?\s{{0,8}}{d}", rf"(?:st|nd|rd|th)?,?\s{{0,8}}'?{years}{end}"),
+    )
 
 
 def suspicious(text: str, *, dates: bool) -> list[tuple[int, int]]:

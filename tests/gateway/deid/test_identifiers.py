@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
+import re
 import time
+from collections.abc import Collection
 from itertools import islice, product
 
 import pytest
@@ -10,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
-from gateway.deid.identifiers import REPLACEMENT, DictionaryCleaner, Identifiers
+from gateway.deid import spellings
+from gateway.deid.identifiers import REPLACEMENT, DictionaryCleaner, Identifiers, Kind
 from gateway.errors import NotDeidentified
 
 
@@ -202,3 +206,125 @@ def test_more_names_than_can_be_looked_for_are_refused() -> None:
     data_set.OtherPatientNames = ["".join(letters) for letters in islice(product("abcdefghijklmnop", repeat=4), 2500)]
     with pytest.raises(NotDeidentified):
         Identifiers.harvested(data_set)
+
+
+def flat_numbers(numbers: Collection[str]) -> re.Pattern[str]:
+    """Each number as a pattern of its own, the longest first: what the nested pattern has to find."""
+    found = []
+    for each in sorted(numbers, key=len, reverse=True):
+        spelled = (r"[\s\-./_,^]{0,8}" if len(each) >= 5 else "").join(re.escape(character) for character in each)
+        before = r"(?<!\d)" if each[0].isdigit() else r"(?<![^\W\d_])"
+        after = r"(?!\d)" if each[-1].isdigit() else r"(?![^\W\d_])"
+        found.append(f"{before}{spelled}{after}")
+    return re.compile("|".join(found))
+
+
+def flat_dates(dates: Collection[str]) -> re.Pattern[str]:
+    """Likewise of dates."""
+    found = []
+    for each in sorted(dates):
+        month, day = int(each[4:6]), int(each[6:])
+        names = {1: "january|januar|janvier|enero|jan", 12: "december|dezember|decembre|diciembre|dec|dez"}[month]
+        m, d, years, between = f"0?{month}", f"0?{day}", f"(?:{each[:4]}|{each[2:4]})", r"[\s\-./_]{1,8}"
+        found += [
+            rf"(?<!\d){each}",
+            *(rf"(?<!\d){between.join(order)}(?!\d)" for order in ((years, m, d), (d, m, years), (m, d, years))),
+            rf"(?<!\d){d}(?:st|nd|rd|th|\.)?[\s\-.]{{0,8}}(?:{names})\.?,?[\s\-.]{{0,8}}'?{years}(?!\d)",
+            rf"(?<![^\W\d_])(?:{names})\.?\s{{0,8}}{d}(?:st|nd|rd|th)?,?\s{{0,8}}'?{years}(?!\d)",
+            rf"(?<!\d)(?:{day:02}{month:02}|{month:02}{day:02}){each[:4]}(?!\d)",
+        ]
+    return re.compile("|".join(found))
+
+
+_NUMBERS = st.sets(st.text("12ab+", min_size=3, max_size=9), min_size=1, max_size=30)
+_DATED = st.sets(
+    st.builds(
+        "{}{}{:02}".format, st.sampled_from(("1961", "2020", "2061")), st.sampled_from(("01", "12")), st.integers(1, 12)
+    ),
+    min_size=1,
+    max_size=20,
+)
+_PIECES = (
+    "1",
+    "2",
+    "12",
+    "01",
+    "61",
+    "1961",
+    "2020",
+    "20",
+    "jan",
+    "January",
+    "dez",
+    "st",
+    ".",
+    "-",
+    "/",
+    " ",
+    ", ",
+    "'",
+    "x",
+)
+
+
+@given(_NUMBERS, st.lists(st.sampled_from(("1", "2", "a", "b", "+", "-", " ", "3", "z")), max_size=40), st.data())
+def test_numbers_are_found_as_each_of_them_by_itself_would_be(
+    numbers: set[str], pieces: list[str], data: st.DataObject
+) -> None:
+    between = data.draw(st.sampled_from(("", "-", " ", "./")))
+    spelled = between.join(data.draw(st.sampled_from(sorted(numbers))))
+    text = "".join(pieces[: len(pieces) // 2]) + spelled + "".join(pieces[len(pieces) // 2 :])
+    pattern = spellings.of_numbers(numbers)
+    assert pattern is not None
+    wanted = [found.span() for found in flat_numbers(numbers).finditer(text)]
+    assert [found.span() for found in pattern.finditer(text)] == wanted
+
+
+@given(_DATED, st.lists(st.sampled_from(_PIECES), max_size=30))
+def test_dates_are_found_as_each_of_them_by_itself_would_be(dates: set[str], pieces: list[str]) -> None:
+    text = "".join(pieces).lower()
+    pattern = spellings.of_dates(dates)
+    assert pattern is not None
+    wanted = [found.span() for found in flat_dates(dates).finditer(text)]
+    assert [found.span() for found in pattern.finditer(text)] == wanted
+
+
+_WORDS = ("a", "ab", "ward", "17", "north", "clinic")
+
+
+@given(
+    st.sets(st.lists(st.sampled_from(_WORDS), min_size=1, max_size=4).map(" ".join), min_size=1, max_size=20),
+    st.lists(st.sampled_from((*_WORDS, " ", " ", ", ", "-", "_")), max_size=30),
+)
+def test_places_are_found_as_each_of_them_by_itself_would_be(places: set[str], pieces: list[str]) -> None:
+    text = "".join(pieces)
+    spelled = (place.replace(" ", r"[\W_]{1,8}") for place in sorted(places, key=len, reverse=True))
+    flat = "|".join(rf"(?<![^\W_]){each}(?![^\W_])" for each in spelled)
+    pattern = spellings.of_places(places)
+    assert pattern is not None
+    wanted = [found.span() for found in re.finditer(flat, text)]
+    assert [found.span() for found in pattern.finditer(text)] == wanted
+
+
+def test_more_than_can_be_looked_for_is_told_by_count_and_by_length() -> None:
+    numbers = frozenset(f"{number:06}" for number in range(11))
+    assert Identifiers(numbers=numbers).excess(11) is None
+    assert Identifiers(numbers=numbers).excess(10) is Kind.NUMBER
+    assert Identifiers(places=frozenset(("x" * 641,))).excess(10) is Kind.PLACE
+
+
+def test_ten_thousand_of_each_kind_are_looked_for_in_a_text_in_a_moment() -> None:
+    """As many as there can be of one patient: names and numbers of a phantom, of every day of 27 years."""
+    days = (datetime.date(1999, 1, 1) + datetime.timedelta(number) for number in range(10_000))
+    words = ("".join(letters) for letters in product("abcdefghijklmnopqrst", repeat=4))
+    found = Identifiers(
+        frozenset(islice(words, 10_000)),
+        frozenset(f"acc{number * 7919:09}" for number in range(10_000)),
+        frozenset(f"ward {number} north" for number in range(10_000)),
+        frozenset(f"{day:%Y%m%d}" for day in days),
+    )
+    text = "CT thorax with contrast, 5 mm, compared with the one of March 4th, 2011 (acc 000-007-919), ward 17, north. "
+    assert found.found_in("acc 000-007-919")
+    started_s = time.process_time()
+    assert len(found.places_in(text * 100)) == 300
+    assert time.process_time() - started_s < 2.0

@@ -52,7 +52,7 @@ from gateway.services.spool import Spool
 from gateway.stores import archive_directory, check_keys, check_places, key_in_file, key_of, object_store
 from gateway.telemetry import tracing
 from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.observed import ObservedObjects, observed_index
+from gateway.telemetry.observed import ObservedObjects, observed_index, observed_view
 from gateway.telemetry.readiness import EngineProbe
 from gateway.telemetry.tracing import Tracer
 from gateway.viewing.arriving import Deidentification
@@ -214,10 +214,13 @@ def postgres_settings(settings: Settings) -> PostgresSettings:
         raise InvalidSettings([f"index.url: {error}"]) from error
 
 
-def view_archive(settings: Settings, name: str, objects: ObjectStore) -> Archive:
+def view_archive(
+    settings: Settings, name: str, objects: ObjectStore, observe: Callable[[Index], Index] = lambda found: found
+) -> Archive:
     """What a view shows: its own rows, and objects that are put together of the archive's."""
     folder = records.view_folder(ids.Tenant(settings.views[name].tenant), name)
-    return Archive(SplicedObjectStore(objects, f"{folder}objects/"), index(settings, view=name), limits(settings))
+    rows = observe(index(settings, view=name))
+    return Archive(SplicedObjectStore(objects, f"{folder}objects/"), rows, limits(settings))
 
 
 def view_follower(settings: Settings, name: str, source: Archive, shown: Archive, pool: ImagingPool) -> Follower:
@@ -483,7 +486,10 @@ def build(settings: Settings, worker: str, *, any_age: bool = False) -> Core:
             takes(behind),
         )
 
-    views = {name: view_archive(settings, name, archive.objects) for name in settings.views}
+    views = {
+        name: view_archive(settings, name, archive.objects, lambda found: observed_view(found, metrics, tracer))
+        for name in settings.views
+    }
     spool = Spool(storage.directory / "spool", storage.spool_memory_bytes, storage.max_instance_bytes)
     room = Room(archive.index, quotas(settings), places(settings), storage.min_free_bytes)
     delete = DeleteService(archive, door, storage.undo_s)

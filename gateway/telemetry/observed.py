@@ -98,13 +98,19 @@ def observed_index(index: Index, metrics: Metrics, tracer: Tracer) -> Index:
     """The same index with every operation of the contract observed."""
     if isinstance(index, RelationalIndex):
         index.observe(metrics)
-    return cast(Index, _ObservedIndex(index, metrics, tracer))
+    return cast(Index, _ObservedIndex(index, "index", metrics, tracer))
+
+
+def observed_view(index: Index, metrics: Metrics, tracer: Tracer) -> Index:
+    """The same of a view's index; what is made for it did not arrive, and is not counted so."""
+    return cast(Index, _ObservedIndex(index, "view_index", metrics, tracer))
 
 
 class _ObservedIndex:
     """Takes its operations from the contract, so that one which is added there is observed too."""
 
-    def __init__(self, index: Index, metrics: Metrics, tracer: Tracer) -> None:
+    def __init__(self, index: Index, engine: str, metrics: Metrics, tracer: Tracer) -> None:
+        self._engine = engine
         self._metrics = metrics
         self._tracer = tracer
         for name, value in vars(Index).items():
@@ -116,9 +122,9 @@ class _ObservedIndex:
     def _observed(self, name: str, call: Callable[P, T]) -> Callable[P, T]:
         @wraps(call)
         def observed(*args: P.args, **kwargs: P.kwargs) -> T:
-            with self._tracer.stage(f"index {name}"), self._metrics.called("index", name):
+            with self._tracer.stage(f"{self._engine} {name}"), self._metrics.called(self._engine, name):
                 result = call(*args, **kwargs)
-            if isinstance(result, Commit):
+            if isinstance(result, Commit) and self._engine == "index":
                 self._metrics.commits.labels(result.outcome.value).inc()
             return result
 

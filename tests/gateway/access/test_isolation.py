@@ -12,7 +12,7 @@ import hashlib
 import re
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from io import BytesIO
@@ -457,7 +457,7 @@ async def test_over_dimse_too(sites: tuple[Site, Site, dict[str, str]], principa
     assert found[0] == found[1]
 
 
-def dimse(site: Site, principal: str) -> list[object]:
+def dimse(site: Site, principal: str, targets: Iterable[Dataset] = tuple(TARGETS.values())) -> list[object]:
     """Answers of C-FIND, C-GET and C-MOVE at every level and of C-STORE, to keys of the hidden."""
     server = DimseServer(site.core, socket.create_server(("127.0.0.1", 0)))
     server.start()
@@ -474,7 +474,7 @@ def dimse(site: Site, principal: str) -> list[object]:
         )
         assert association.is_established
         answers: list[object] = []
-        for target in TARGETS.values():
+        for target in targets:
             for model in retrievals:
                 for level, keys in retrieved(target, patient_root=model in (PATIENT_ROOT_GET, PATIENT_ROOT_MOVE)):
                     query = Dataset()

@@ -8,10 +8,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 _SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_KEPT = 1024
 _GROUPS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
@@ -27,6 +29,13 @@ class Metrics:
         self._records = Counter(
             "gateway_audit_records", "Audit records written", ["action", "outcome"], registry=self.registry
         )
+        # Of what is counted with every message: to find a child among a metric's takes longer than to count with it.
+        self._record = lru_cache(_KEPT)(self._records.labels)
+        self._request = lru_cache(_KEPT)(self._requests.labels)
+        self._request_s = lru_cache(_KEPT)(self._request_seconds.labels)
+        self._message = lru_cache(_KEPT)(self._messages.labels)
+        self._message_s = lru_cache(_KEPT)(self._message_seconds.labels)
+        self._operation = lru_cache(_KEPT)(self._operations.labels)
 
     def _http(self, registry: CollectorRegistry) -> None:
         self._requests = Counter(
@@ -162,12 +171,12 @@ class Metrics:
 
     def answered(self, route: str, method: str, status: int, seconds: float) -> None:
         """An HTTP request is over; ``route`` is its template, ``method`` one of a few."""
-        self._requests.labels(route, method, str(status)).inc()
-        self._request_seconds.labels(route, method).observe(seconds)
+        self._request(route, method, str(status)).inc()
+        self._request_s(route, method).observe(seconds)
 
     def recorded(self, action: str, outcome: str) -> None:
         """An audit record was written; both are words of ours."""
-        self._records.labels(action, outcome).inc()
+        self._record(action, outcome).inc()
 
     def in_lane(self, lane: str, calls: int) -> None:
         """So many calls more, or fewer, are in a thread lane or wait for it."""
@@ -175,8 +184,8 @@ class Metrics:
 
     def responded(self, operation: str, status: int, seconds: float) -> None:
         """A DIMSE request is over."""
-        self._messages.labels(operation, f"0x{status:04X}").inc()
-        self._message_seconds.labels(operation).observe(seconds)
+        self._message(operation, f"0x{status:04X}").inc()
+        self._message_s(operation).observe(seconds)
 
     @contextmanager
     def called(self, engine: str, operation: str) -> Iterator[None]:
@@ -188,7 +197,7 @@ class Metrics:
             self._engine_errors.labels(engine, operation, type(error).__name__).inc()
             raise
         finally:
-            self._operations.labels(engine, operation).observe(time.perf_counter() - started_s)
+            self._operation(engine, operation).observe(time.perf_counter() - started_s)
 
     @contextmanager
     def working(self, job: str) -> Iterator[None]:

@@ -1,10 +1,14 @@
-"""What a machine has to have done before it is measured."""
+"""The machine that is measured on: what it has to have done before, and what its processes took."""
 
 from __future__ import annotations
 
+import contextlib
 import mmap
+import os
 from pathlib import Path
 
+PROCESSORS = len(os.sched_getaffinity(0))
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _STEP_BYTES = 256 << 20
 _KEPT_FREE = 0.1
 
@@ -25,3 +29,36 @@ def touch_memory() -> None:
         held.append(step)
     for step in held:
         step.close()
+
+
+def processor_s(pid: int) -> float:
+    """Processor time of a process and all below it."""
+    spent = 0.0
+    with contextlib.suppress(OSError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        # Its own, and that of what it has waited for: DCMTK has a process for each association.
+        spent = sum(map(int, fields[11:15])) / _TICKS_PER_S
+        spent += sum(processor_s(child) for child in _children(pid))
+    return spent
+
+
+def resident_bytes(pid: int) -> int:
+    """Memory of a process and all below it; what several share counts once."""
+    found = 0
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                found = int(line.split()[1]) * 1024
+        found += sum(resident_bytes(child) for child in _children(pid))
+    return found
+
+
+def busy_s() -> float:
+    """Processor time that the whole machine has spent, or that was taken from it."""
+    user, nice, system, _, _, *rest = map(int, Path("/proc/stat").read_text().splitlines()[0].split()[1:9])
+    return (user + nice + system + sum(rest)) / _TICKS_PER_S
+
+
+def _children(pid: int) -> list[int]:
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return [int(child) for task in tasks for child in (task / "children").read_text().split()]

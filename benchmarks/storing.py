@@ -18,7 +18,6 @@ write a file and no more. With fsync, the gateway syncs file, directory and inde
 from __future__ import annotations
 
 import argparse
-import contextlib
 import multiprocessing
 import os
 import shutil
@@ -31,14 +30,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import receivers
-from benchmarks.machine import touch_memory
-from benchmarks.receivers import Receiver
+from benchmarks import servers
+from benchmarks.machine import PROCESSORS, busy_s, processor_s, touch_memory
+from benchmarks.servers import Server
 from tests import instances, raw_peer
 
 _MAX_LENGTH_ITEM = b"\x51\0\0\x04"
-_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-_PROCESSORS = len(os.sched_getaffinity(0))
 _MOST_OF_OTHERS = 0.2
 # It waits 40 ms and more with each.
 _STORESCU_COUNT = 50
@@ -46,7 +43,7 @@ _STORESCU_COUNT = 50
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What is measured at every receiver that can."""
+    """What is measured at every server that can."""
 
     name: str
     pixels: int
@@ -76,24 +73,6 @@ class Result:
     per_second: float
     server_ms: float
     others: float
-
-
-def processor_s(pid: int) -> float:
-    """Processor time of a process and all below it."""
-    spent = 0.0
-    with contextlib.suppress(OSError):
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        # Its own, and that of what it has waited for: DCMTK has a process for each association.
-        spent = sum(map(int, fields[11:15])) / _TICKS_PER_S
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            spent += sum(processor_s(int(child)) for child in (task / "children").read_text().split())
-    return spent
-
-
-def _busy_s() -> float:
-    """Processor time that the whole machine has spent, or that was taken from it."""
-    user, nice, system, _, _, *rest = map(int, Path("/proc/stat").read_text().splitlines()[0].split()[1:9])
-    return (user + nice + system + sum(rest)) / _TICKS_PER_S
 
 
 class Sender:
@@ -207,56 +186,57 @@ class Storescu:
             raise RuntimeError(f"storescu stored {stored} of {self._count}: {ended.stderr[-500:]}")
 
 
-def measured(receiver: Receiver, directory: Path, row: Row, count: int) -> Result:
+def measured(server: Server, directory: Path, row: Row, count: int) -> Result:
     """One run. Raises RuntimeError when anything was not stored.
 
     What it wrote is left until the end: where much was removed, ext4 passes for minutes over inodes that were in use
     moments ago, and a file takes half a millisecond to make.
     """
     place = Path(tempfile.mkdtemp(dir=directory)) / "data"
-    with receiver.running(place, no_delay=not row.storescu) as (pid, port):
+    with server.running(place, no_delay=not row.storescu) as running:
+        pid, port = running.pid, running.port
         senders = (
             Storescu(port, row, count, place.with_name("files")) if row.storescu else LightSenders(port, row, count)
         )
         # What an earlier run left to be written is not this one's.
         os.sync()
-        server_s, ours_s, busy_s, started_s = processor_s(pid), processor_s(os.getpid()), _busy_s(), time.monotonic()
+        server_s, ours_s, all_s, started_s = processor_s(pid), processor_s(os.getpid()), busy_s(), time.monotonic()
         senders.send()
         wall_s = time.monotonic() - started_s
         server_s = processor_s(pid) - server_s
-        others_s = _busy_s() - busy_s - (processor_s(os.getpid()) - ours_s)
+        others_s = busy_s() - all_s - (processor_s(os.getpid()) - ours_s)
         sent = count // row.associations * row.associations
-        held = receiver.held(port, place, 2 * row.pixels * row.pixels)
+        held = server.held(port, place, 2 * row.pixels * row.pixels)
         stored = sent if row.storescu else sent + row.associations
         if held != stored:
-            raise RuntimeError(f"{receiver.name} answered {stored} instances with success and has {held}")
-        return Result(sent / wall_s, server_s / sent * 1000, max(others_s, 0.0) / wall_s / _PROCESSORS)
+            raise RuntimeError(f"{server.name} answered {stored} instances with success and has {held}")
+        return Result(sent / wall_s, server_s / sent * 1000, max(others_s, 0.0) / wall_s / PROCESSORS)
 
 
-def quietest(receiver: Receiver, directory: Path, row: Row, count: int, again: int) -> Result:
+def quietest(server: Server, directory: Path, row: Row, count: int, again: int) -> Result:
     """The run in which others took least, of as many as it takes to find a quiet one."""
-    best = measured(receiver, directory, row, count)
+    best = measured(server, directory, row, count)
     for _ in range(again):
         if best.others <= _MOST_OF_OTHERS:
             break
-        best = min(best, measured(receiver, directory, row, count), key=lambda each: each.others)
+        best = min(best, measured(server, directory, row, count), key=lambda each: each.others)
     return best
 
 
 def compared(row: Row, given: argparse.Namespace, directory: Path) -> None:
     """Measure one row and print it."""
     here = Path(__file__).resolve().parent.parent
-    compete = [receivers.gateway("gateway", here, fsync=row.fsync)]
+    compete = [servers.gateway("gateway", here, fsync=row.fsync)]
     for each in given.gateway:
         name, _, tree = each.partition("=")
-        compete.append(receivers.gateway(name, Path(tree).resolve(), fsync=row.fsync))
-    compete += receivers.peers(fsync=row.fsync)
+        compete.append(servers.gateway(name, Path(tree).resolve(), fsync=row.fsync))
+    compete += servers.peers(fsync=row.fsync)
     found: dict[str, list[Result]] = {each.name: [] for each in compete}
     for turn in range(given.rounds):
         first = turn % len(compete)
-        for receiver in compete[first:] + compete[:first]:
+        for server in compete[first:] + compete[:first]:
             count = min(given.count, _STORESCU_COUNT) if row.storescu else given.count
-            found[receiver.name].append(quietest(receiver, directory, row, count, given.again))
+            found[server.name].append(quietest(server, directory, row, count, given.again))
     ours = statistics.median(each.per_second for each in found["gateway"])
     for name, results in found.items():
         rates = [each.per_second for each in results]
@@ -281,12 +261,12 @@ def main() -> None:
     parser.add_argument("--again", type=int, default=1)
     parser.add_argument("--only", default="", metavar="WORD", help="rows that have it in their names")
     given = parser.parse_args()
-    for each in receivers.missing():
+    for each in servers.missing():
         print(f"left out, since it is not here: {each}")
-    for each in receivers.versions():
+    for each in servers.versions():
         print(each)
     print(
-        f"{_PROCESSORS} processors, load {os.getloadavg()[0]:.1f}, {given.rounds} rounds of {given.count} instances "
+        f"{PROCESSORS} processors, load {os.getloadavg()[0]:.1f}, {given.rounds} rounds of {given.count} instances "
         f"({_STORESCU_COUNT} of storescu)\n"
     )
     print(

@@ -19,7 +19,7 @@ from gateway.http.keys import OFFLOAD, SHOWN
 from gateway.http.offload import Lane
 from gateway.http.route import Route
 from gateway.imaging.encode import REVISION
-from gateway.services.content import held
+from gateway.services.content import held, unpacked
 from gateway.services.retrieve import Found, RetrieveService
 from storage.dicom.file_meta import EXPLICIT_VR_LITTLE_ENDIAN
 from storage.index.stored import Located
@@ -161,9 +161,11 @@ async def retrieve_metadata(request: web.Request) -> web.StreamResponse:
         return await answers.stream(request, answer.body(parts), head, lane=Lane.LONG)
     head = answers.headers(etag, media_type)
     head["Vary"] = "Accept, Accept-Encoding, Authorization"
-    if packed:
-        body = held(await request.app[OFFLOAD].run(Lane.INDEX, service.series_metadata, found, root))
-        return await answers.send(request, body, {**head, "Content-Encoding": "gzip"})
+    if whole_series:
+        body = await request.app[OFFLOAD].run(Lane.INDEX, service.series_metadata, found, root)
+        if packed:
+            return await answers.send(request, held(body), {**head, "Content-Encoding": "gzip"})
+        return await answers.stream(request, unpacked(body), head, lane=Lane.INDEX)
     return await answers.stream(request, service.metadata(found.instances, root), head, lane=Lane.INDEX)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -20,6 +21,8 @@ from gateway.services.spool import Spooled, Spooling
 from storage.dicom import identifiers as ids
 from storage.errors import MissingAttribute, StorageError
 
+_AT_ONCE = 4
+"""So many instances of a request are stored side by side; the next one is not read before one of them is done."""
 _RESOURCES = frozenset(
     (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.INSUFFICIENT_STORAGE)
 )
@@ -110,13 +113,15 @@ class Keeper:
     """Spools, stores and reports for one request."""
 
     def __init__(self, request: web.Request, decision: Decision, study_uid: ids.StudyUid | None) -> None:
+        self._kept: list[asyncio.Task[Stored | Failure]] = []
+        self._underway: set[asyncio.Task[Stored | Failure]] = set()
+        self._report = Report()
         self._core = request.app[CORE]
         self._ingest = request[SHOWN].ingest
         self._offload = request.app[OFFLOAD]
         self._request_id = request[REQUEST_ID]
         self._decision = decision
         self._study_uid = study_uid
-        self.report = Report()
 
     def begin(self) -> Spooling:
         """A place for the next part's bytes."""
@@ -139,26 +144,54 @@ class Keeper:
         return spooling
 
     async def keep(self, spooled: Spooled) -> None:
-        """Store what arrived whole, and report it; the spooled bytes are gone afterwards."""
+        """Store what arrived whole, beside a few others of the request: they share the index's transactions.
+
+        What is under way is finished and its spooled bytes go, also when the request is given up meanwhile.
+        """
         try:
-            stored = await self._offload.run(Lane.OBJECTS, self._store, spooled)
+            while len(self._underway) >= _AT_ONCE:
+                _, self._underway = await asyncio.wait(self._underway, return_when=asyncio.FIRST_COMPLETED)
+        except BaseException:
+            spooled.discard()
+            raise
+        task = asyncio.create_task(self._outcome(spooled, self._ingest.new_version()))
+        self._kept.append(task)
+        self._underway.add(task)
+
+    async def report(self) -> Report:
+        """What became of everything so far, in the order in which it came."""
+        if self._underway:
+            _, self._underway = await asyncio.wait(self._underway)
+        for task in self._kept:
+            outcome = task.result()
+            if isinstance(outcome, Failure):
+                self._report.failed.append(outcome)
+            else:
+                self._report.stored.append(outcome)
+        self._kept.clear()
+        return self._report
+
+    async def _outcome(self, spooled: Spooled, version: ids.Version) -> Stored | Failure:
+        try:
+            return await self._offload.run(Lane.OBJECTS, self._store, spooled, version)
         except Busy as error:
             spooled.discard()  # no thread will
-            self.fail(error)
+            return self._failure(error)
         except Identified as error:
-            self.fail(error.reason, error.sop_class_uid, error.sop_uid)
+            return self._failure(error.reason, error.sop_class_uid, error.sop_uid)
         except Exception as error:  # the boundary: one instance's failure is its own
-            self.fail(error)
-        else:
-            self.report.stored.append(stored)
+            return self._failure(error)
 
-    def _store(self, spooled: Spooled) -> Stored:
+    def _store(self, spooled: Spooled, version: ids.Version) -> Stored:
         with spooled:
-            return self._ingest.store(self._decision, spooled, study_uid=self._study_uid)
+            return self._ingest.store(self._decision, spooled, study_uid=self._study_uid, version=version)
 
     def fail(self, error: Exception, sop_class_uid: str = "", sop_uid: str = "") -> None:
         """Report an instance, or a part, that was not stored."""
+        self._report.failed.append(self._failure(error, sop_class_uid, sop_uid))
+
+    def _failure(self, error: Exception, sop_class_uid: str = "", sop_uid: str = "") -> Failure:
         reason, comment = reason_of(error, self._request_id)
         attributes = error.faults if isinstance(error, MissingAttribute) else {}
         status = problem.status_of(error)
-        self.report.failed.append(Failure(sop_class_uid, sop_uid, reason, comment, status, attributes))
+        return Failure(sop_class_uid, sop_uid, reason, comment, status, attributes)

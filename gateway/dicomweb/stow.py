@@ -104,7 +104,7 @@ async def _single(keeper: Keeper, blocks: AsyncIterator[bytes]) -> Report:
         await keeper.keep(spooling.finish())
     finally:
         spooling.discard()
-    return keeper.report
+    return await keeper.report()
 
 
 async def _parts(keeper: Keeper, reader: multipart.MultipartReader, blocks: AsyncIterator[bytes]) -> Report:
@@ -124,13 +124,13 @@ async def _parts(keeper: Keeper, reader: multipart.MultipartReader, blocks: Asyn
         reader.close()
     except InvalidRequest as error:
         # What was stored before the body broke is stored, and the sender is told so.
-        if not keeper.report.stored:
+        if not (await keeper.report()).stored:
             raise
         keeper.fail(error)
     finally:
         if spooling is not None:
             spooling.discard()
-    return keeper.report
+    return await keeper.report()
 
 
 def _begin(keeper: Keeper, headers: dict[str, str]) -> Spooling | None:

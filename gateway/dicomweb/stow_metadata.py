@@ -121,7 +121,7 @@ class MetadataReceiver:
         sources = await self._offload.run(Lane.LONG, self._sources, collected.metadata)
         for source in sources:
             await self._compose(source, collected)
-        return self._keeper.report
+        return await self._keeper.report()
 
     def _sources(self, parts: Iterable[tuple[str, Spooled]]) -> list[object]:
         """Each instance's metadata; raises InvalidRequest for a part that is not of its type."""

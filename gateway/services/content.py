@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +12,9 @@ from functools import partial
 from itertools import accumulate
 
 from gateway.services.ahead import ReadAhead, Span, begun
+
+_GZIP = 31
+_BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,14 @@ def held(data: bytes) -> Content:
         yield data[start : start + length]
 
     return Content(len(data), read)
+
+
+def unpacked(packed: bytes) -> Iterator[bytes]:
+    """What was packed with gzip, in blocks."""
+    unpacking = zlib.decompressobj(_GZIP)
+    while packed:
+        yield unpacking.decompress(packed, _BLOCK_BYTES)
+        packed = unpacking.unconsumed_tail
 
 
 def joined(sizes: Sequence[int], piece: Callable[[int], Content]) -> Content:

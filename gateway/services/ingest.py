@@ -164,7 +164,9 @@ class IngestService:
         spooled: Spooled,
         announced: part10.Announced | None = None,
         study_uid: ids.StudyUid | None = None,
+        *,
         conflict: Conflict | None = None,
+        version: ids.Version | None = None,
     ) -> Stored:
         """Keep one instance; on return it is durable and findable.
 
@@ -178,6 +180,8 @@ class IngestService:
             The study that the request named, if it did.
         conflict
             In place of what the tenant has for instances that are known with other content.
+        version
+            Given when it came, where instances that came one after the other are stored side by side.
 
         Raises
         ------
@@ -202,7 +206,9 @@ class IngestService:
             if study_uid is not None and extract.study_uid != study_uid:
                 raise StudyMismatch("the instance is not of the study that the request names")
             with self._arriving.becoming(decision.caller, decision.tenant, arrived) as kept:
-                return self._keep(decision, kept, conflict or self._conflicts.of(decision.tenant))
+                return self._keep(
+                    decision, kept, conflict or self._conflicts.of(decision.tenant), version or self.new_version()
+                )
         except Exception as error:
             self._refused(decision, error, (extract.study_uid, extract.series_uid, extract.sop_uid))
             raise Identified(error, extract.sop_class_uid, extract.sop_uid) from error
@@ -225,11 +231,15 @@ class IngestService:
             if there and index.existence(target, decision.scope) is Existence.ABSENT:
                 raise Forbidden("the instance is outside of what the caller may store")
 
+    def new_version(self) -> ids.Version:
+        """A version for an instance that has come now."""
+        return self._archive.new_version()
+
     def read(self, spooled: Spooled, announced: part10.Announced | None) -> Arrived:
         """What arrived. Raises Unreadable."""
         return Arrived.read(spooled, announced, self._limits)
 
-    def _keep(self, decision: Decision, kept: Arrived, conflict: Conflict) -> Stored:
+    def _keep(self, decision: Decision, kept: Arrived, conflict: Conflict, version: ids.Version) -> Stored:
         extract, source = kept.extract, decision.caller.source
         sender = Sender(source.calling_ae_title, source.called_ae_title) if kept.names_sender else Sender()
         check_scope(decision, extract, sender.sending_ae_title)
@@ -238,7 +248,7 @@ class IngestService:
         with self._room.arriving(decision.tenant, kept.spooled.size) as admit:
             commit = self._archive.store(
                 decision.tenant,
-                self._archive.new_version(),
+                version,
                 extract,
                 kept.spooled.segments(kept.offset),
                 sender,

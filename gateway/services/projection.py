@@ -16,7 +16,7 @@ from gateway.services.query import QueryService
 from gateway.services.render import RenderService
 from gateway.services.retrieve import RetrieveService
 from gateway.services.spool import Spooled
-from storage.dicom.identifiers import StudyUid
+from storage.dicom.identifiers import StudyUid, Version
 from storage.dicom.part10 import Announced
 
 
@@ -27,12 +27,18 @@ class Ingest(Protocol):
         """Ask to store."""
         ...
 
+    def new_version(self) -> Version:
+        """A version for an instance that has come now."""
+        ...
+
     def store(
         self,
         decision: Decision,
         spooled: Spooled,
         announced: Announced | None = None,
         study_uid: StudyUid | None = None,
+        *,
+        version: Version | None = None,
     ) -> Stored:
         """Keep one instance."""
         ...

@@ -341,7 +341,7 @@ class RetrieveService:
             yield xml_model.dumps(json_model.loads(json_model.with_base(text, base_url)))
 
     def series_metadata(self, found: Found, base_url: str) -> bytes:
-        """Metadata of a whole series as a gzip body, kept for the next one who asks.
+        """Metadata of a whole series in JSON as a gzip body, kept for the next one who asks.
 
         Scopes speak of studies and series, never of single instances: whoever may have one instance of a series may
         have all of it, so that one body serves every caller with the same view.

@@ -73,12 +73,18 @@ class ViewIngest:
         self._ingest.check()
         return decision
 
+    def new_version(self) -> ids.Version:
+        """See Ingest."""
+        return self._ingest.new_version()
+
     def store(
         self,
         decision: Decision,
         spooled: Spooled,
         announced: part10.Announced | None = None,
         study_uid: ids.StudyUid | None = None,
+        *,
+        version: ids.Version | None = None,
     ) -> Stored:
         """Keep one instance under the identity of what it is about; it comes back by the names that it has in the view.
 
@@ -106,6 +112,7 @@ class ViewIngest:
                 Decision(decision.caller, decision.action, decision.tenant, EVERYTHING, decision.view, decision.access),
                 identified,
                 announced,
+                version=version,
             )
         uid = self._definition.uid
         return Stored(

@@ -40,6 +40,32 @@ async def test_instances_are_stored_and_named_with_their_urls(client: Client) ->
         assert response.status == 200
 
 
+async def test_what_is_stored_side_by_side_is_reported_in_its_order(client: Client) -> None:
+    # The first is the longest in the making.
+    large = data_set(Rows=600, Columns=600, PixelData=bytes(720_000))
+    found = [large, *(data_set() for _ in range(11))]
+    status, answer = await store(client, *(part10_file(each) for each in found))
+    assert status == 200
+    reported = [item["00081155"]["Value"][0] for item in answer["00081199"]["Value"]]
+    assert reported == [each.SOPInstanceUID for each in found]
+
+
+async def test_of_one_instance_that_comes_several_times_in_a_request_the_last_is_current(
+    client: Client, core: Core
+) -> None:
+    found = data_set(ImageComments="0", Rows=600, Columns=600, PixelData=bytes(720_000))
+    bodies = [part10_file(found)]
+    found.Rows = found.Columns = 4
+    found.PixelData = bytes(32)
+    for number in range(1, 6):
+        found.ImageComments = str(number)
+        bodies.append(part10_file(found))
+    status, answer = await store(client, *bodies)
+    assert (status, len(answer["00081199"]["Value"])) == (200, 6)
+    (located,) = core.archive.index.locate(Target(MAIN, extract(encode(found)).study_uid), EVERYTHING)
+    assert b"".join(core.archive.data_set(located)) == encode(found)
+
+
 async def test_the_data_set_is_kept_byte_for_byte(client: Client, core: Core) -> None:
     found = data_set()
     await store(client, part10_file(found))

@@ -1,4 +1,4 @@
-"""Receivers of C-STORE, each started as who knows it would start it for speed."""
+"""The servers that are compared, each started as who knows it would start it for speed."""
 
 from __future__ import annotations
 
@@ -44,10 +44,20 @@ _ORTHANC = {
 
 
 @dataclass(frozen=True, slots=True)
-class Receiver:
-    """How a server is started. ``{port}``, ``{directory}`` and ``{configuration}`` are replaced.
+class Running:
+    """A server at work; ``web_port`` is 0 where it has no DICOMweb."""
 
-    ``configuration`` goes into a file, in JSON. Who has no index has a file for each instance.
+    pid: int
+    port: int
+    web_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """How a server is started. ``{port}``, ``{web_port}``, ``{directory}`` and ``{configuration}`` are replaced.
+
+    ``configuration`` goes into a file, in JSON. Who has no index has a file for each instance. ``web_root`` is the
+    path of its DICOMweb services.
     """
 
     name: str
@@ -56,19 +66,27 @@ class Receiver:
     folder: Path | None = None
     configuration: Mapping[str, object] = field(default_factory=dict)
     has_index: bool = True
+    web_root: str = ""
 
     @contextlib.contextmanager
-    def running(self, directory: Path, *, no_delay: bool = True) -> Iterator[tuple[int, int]]:
-        """Process id and port, once it answers, with a directory of its own, which is left; afterwards it is gone.
+    def running(self, directory: Path, *, no_delay: bool = True) -> Iterator[Running]:
+        """The server, once it answers, with a directory of its own, which is left; afterwards it is gone.
 
-        ``no_delay`` takes Nagle's algorithm away where a receiver leaves it on unless told otherwise.
+        ``no_delay`` takes Nagle's algorithm away where a server leaves it on unless told otherwise.
         """
-        port = free_port()
+        port, web_port = free_port(), free_port() if self.web_root else 0
         directory.mkdir()
         configuration = directory.with_suffix(".json")
         own = {"DicomPort": port, "StorageDirectory": str(directory), "IndexDirectory": str(directory)}
+        if web_port:
+            own["HttpPort"] = web_port
         configuration.write_text(json.dumps({**self.configuration, **own}))
-        places = {"port": str(port), "directory": str(directory), "configuration": str(configuration)}
+        places = {
+            "port": str(port),
+            "web_port": str(web_port),
+            "directory": str(directory),
+            "configuration": str(configuration),
+        }
         inherited = {key: value for key, value in os.environ.items() if key not in _NO_DELAY}
         given = {key: value.format(**places) for key, value in self.environment.items()}
         told = directory.with_suffix(".log")
@@ -84,7 +102,7 @@ class Receiver:
         try:
             if not _answers(process, port):
                 raise RuntimeError(f"{self.name} does not answer: {told.read_text()[-2000:]}")
-            yield process.pid, port
+            yield Running(process.pid, port, web_port)
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(60)
@@ -96,31 +114,53 @@ class Receiver:
         return sum(1 for file in directory.iterdir() if file.stat().st_size >= least_bytes)
 
 
-def gateway(name: str, tree: Path, *, fsync: bool) -> Receiver:
-    """The gateway of a checkout, as it is installed: two DIMSE workers, every engine embedded."""
+def gateway(name: str, tree: Path, *, fsync: bool) -> Server:
+    """The gateway of a checkout, as it is installed: two workers for each face, every engine embedded."""
     given = {
         "GATEWAY_DIMSE__PORT": "{port}",
-        "GATEWAY_HTTP__PORT": "0",
+        "GATEWAY_HTTP__PORT": "{web_port}",
         "GATEWAY_STORAGE__DIRECTORY": "{directory}",
         "GATEWAY_STORAGE__FSYNC": str(fsync).lower(),
         "PYTHONPATH": str(tree),
     }
-    return Receiver(name, (sys.executable, "-m", "gateway.cli", "serve"), given, tree)
+    return Server(name, (sys.executable, "-m", "gateway.cli", "serve"), given, tree, web_root="/dicomweb")
 
 
-def peers(*, fsync: bool) -> list[Receiver]:
+def peers(*, fsync: bool) -> list[Server]:
     """Those of the others that are installed and as durable."""
     command = (sys.executable, "-m", "benchmarks.stock_scp", "{port}", "{directory}")
     here = Path(__file__).resolve().parent.parent
-    found = [Receiver("pynetdicom", (*command, "--fsync") if fsync else command, folder=here, has_index=False)]
+    found = [Server("pynetdicom", (*command, "--fsync") if fsync else command, folder=here, has_index=False)]
     if orthanc := shutil.which(os.environ.get("ORTHANC_BIN", "Orthanc")):
         found.append(
-            Receiver("Orthanc", (orthanc, "{configuration}"), configuration={**_ORTHANC, "SyncStorageArea": fsync})
+            Server("Orthanc", (orthanc, "{configuration}"), configuration={**_ORTHANC, "SyncStorageArea": fsync})
         )
     if not fsync and (storescp := shutil.which("storescp")):
         command = (storescp, "--fork", "-pdu", "131072", "-od", "{directory}", "{port}")
-        found.append(Receiver("DCMTK storescp", command, has_index=False))
+        found.append(Server("DCMTK storescp", command, has_index=False))
     return found
+
+
+def orthanc_with_dicomweb(*, fsync: bool) -> Server | None:
+    """Orthanc and its DICOMweb plugin, told to keep what it would compute again; None when one of them is not here."""
+    program = shutil.which(os.environ.get("ORTHANC_BIN", "Orthanc"))
+    plugin = Path(os.environ.get("ORTHANC_DICOMWEB", "/usr/share/orthanc/plugins/libOrthancDicomWeb.so"))
+    if not program or not plugin.exists():
+        return None
+    web = {
+        "HttpServerEnabled": True,
+        "RemoteAccessAllowed": True,
+        "AuthenticationEnabled": False,
+        "HttpCompressionEnabled": False,
+        "KeepAlive": True,
+        "TcpNoDelay": True,
+        "Plugins": [str(plugin)],
+        "DicomWeb": {"Enable": True, "EnableMetadataCache": True, "StudiesMetadata": "Full", "SeriesMetadata": "Full"},
+        # What QIDO-RS is asked for, so that it is not read from files.
+        "ExtraMainDicomTags": {"Instance": ["Rows", "Columns", "NumberOfFrames", "BitsAllocated"]},
+    }
+    configuration = {**_ORTHANC, **web, "SyncStorageArea": fsync}
+    return Server("Orthanc", (program, "{configuration}"), configuration=configuration, web_root="/dicom-web")
 
 
 def missing() -> list[str]:

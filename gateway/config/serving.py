@@ -214,6 +214,8 @@ class ImagingSettings(Section):
     """Longest making of an animated GIF or MP4 video, in a process of its own; one is made at a time."""
     animation_frames: int = Field(default=500, ge=1, le=10_000)
     """Most frames of one animated GIF or MP4 video."""
+    picture_cache_bytes: int = Field(default=32 << 20, ge=0)
+    """Rendered pictures that each HTTP worker keeps in memory, ten minutes at most; 0 keeps none."""
 
 
 class LogSettings(Section):

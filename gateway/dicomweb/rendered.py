@@ -17,7 +17,7 @@ from gateway.dicomweb.rendered_choice import Plan, Representation, plan
 from gateway.dicomweb.urls import PREFIX, service_root
 from gateway.dicomweb.wado import frame_numbers, locate
 from gateway.errors import InvalidParameter, NotAcceptable
-from gateway.http.keys import CALLER, OFFLOAD, SHOWN
+from gateway.http.keys import CALLER, OFFLOAD, PICTURES, SHOWN
 from gateway.http.offload import Lane
 from gateway.http.route import Route
 from gateway.imaging.errors import ImagingBusy, ImagingError, InvalidRendering
@@ -25,6 +25,7 @@ from gateway.imaging.picture import RenderedImage, RenderedMediaType
 from gateway.imaging.render import REVISION, RenderRequest
 from gateway.services import report_html
 from gateway.services.content import Content, held
+from gateway.services.pictures import Picture
 from gateway.services.render import RenderService
 from gateway.services.renderable import HTML, PDF, PLAIN, Kind, Renderable
 from gateway.services.retrieve import Found
@@ -93,7 +94,11 @@ async def answer(request: web.Request, target: Target, chosen: Plan) -> web.Stre
     service, run = request[SHOWN].render, request.app[OFFLOAD].run
     first = chosen.representations[0]
     head = answers.headers(etag, _TEXTS.get(first.media_type, first.media_type))
-    warnings = await run(Lane.INDEX, _ineffective, service, target, first)
+    # The same picture has other warnings where a parameter is given that says no more than its default.
+    pictures, key = request.app[PICTURES], " ".join((etag, *sorted(target.given)))
+    kept = pictures.get(key)
+    warnings = list(kept.warnings) if kept else await run(Lane.INDEX, _ineffective, service, target, first)
+    ineffective = tuple(warnings)
     if chosen.left_out or target.others:
         warnings.append(f"{chosen.left_out + target.others} instances cannot be rendered like this and are left out")
     if warnings:
@@ -103,7 +108,14 @@ async def answer(request: web.Request, target: Target, chosen: Plan) -> web.Stre
     if first.media_type == PDF:
         head["Content-Security-Policy"] = _OF_PDF
         head["Content-Disposition"] = f'inline; filename="{first.renderable.located.key.sop_uid}.pdf"'
-    content = await run(Lane.LONG, _single, service, chosen, target.wanted)
+    if kept is not None:
+        content = held(kept.data)
+    elif _is_picture(chosen):
+        image = await run(Lane.LONG, _picture, service, first, target.wanted)
+        pictures.keep(key, Picture(image.media_type, image.data, ineffective))
+        content = held(image.data)
+    else:
+        content = await run(Lane.LONG, _single, service, chosen, target.wanted)
     if chosen.left_out or target.others:
         return await answers.send(request, content, head, status=206)
     return await answers.ranged(request, content.size, content.read, head)
@@ -114,12 +126,24 @@ def _single(service: RenderService, chosen: Plan, wanted: RenderRequest) -> Cont
     first = chosen.representations[0]
     if not first.renderable.has_frames:
         return _unpictured(service, first)
+    if _is_picture(chosen):
+        return held(_picture(service, first, wanted).data)
     request = replace(wanted, media_type=RenderedMediaType(first.media_type))
+    shown = [replace(each.renderable, frames=each.frames) for each in chosen.representations]
+    return held(service.animation(shown, request).data)
+
+
+def _is_picture(chosen: Plan) -> bool:
+    """Whether the one file of a plan without parts is a still picture of one frame."""
+    first = chosen.representations[0]
     frames = sum(len(each.frames) for each in chosen.representations)
-    if frames > 1 or request.media_type is RenderedMediaType.MP4:
-        shown = [replace(each.renderable, frames=each.frames) for each in chosen.representations]
-        return held(service.animation(shown, request).data)
-    return held(service.picture(first.renderable, first.frames[0], request).data)
+    return frames == 1 and first.renderable.has_frames and first.media_type != RenderedMediaType.MP4.value
+
+
+def _picture(service: RenderService, representation: Representation, wanted: RenderRequest) -> RenderedImage:
+    """A picture of a representation's one frame."""
+    request = replace(wanted, media_type=RenderedMediaType(representation.media_type))
+    return service.picture(representation.renderable, representation.frames[0], request)
 
 
 def _unpictured(service: RenderService, representation: Representation) -> Content:
@@ -227,15 +251,12 @@ async def retrieve_thumbnail(request: web.Request) -> web.StreamResponse:
     if (unchanged := answers.not_modified(request, etag)) is not None:
         return unchanged
     found.decision.access.took(frames=1)
-    image = await run(Lane.LONG, request[SHOWN].render.thumbnail, located, number, wanted)
-    return await send_picture(request, image, etag)
-
-
-async def send_picture(request: web.Request, image: RenderedImage, etag: str) -> web.StreamResponse:
-    """A picture that is in memory."""
-    return await answers.ranged(
-        request, len(image.data), held(image.data).read, answers.headers(etag, image.media_type)
-    )
+    kept = request.app[PICTURES].get(etag)
+    if kept is None:
+        image = await run(Lane.LONG, request[SHOWN].render.thumbnail, located, number, wanted)
+        kept = Picture(image.media_type, image.data)
+        request.app[PICTURES].keep(etag, kept)
+    return await answers.ranged(request, len(kept.data), held(kept.data).read, answers.headers(etag, kept.media_type))
 
 
 def _frame(request: web.Request) -> int | None:

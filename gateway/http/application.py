@@ -22,10 +22,11 @@ from gateway.errors import AuditUnavailable
 from gateway.http import callers, cors, headers, problem, roots
 from gateway.http.connections import Connection
 from gateway.http.followers import Followers
-from gateway.http.keys import CALLER, CORE, LIMITS, OFFLOAD, REQUEST_ID, SHOWN
+from gateway.http.keys import CALLER, CORE, LIMITS, OFFLOAD, PICTURES, REQUEST_ID, SHOWN
 from gateway.http.limits import limits
 from gateway.http.offload import Lane, Offload
 from gateway.http.route import SHARED_PATH, VIEW_PATH, Handler, Refusal, Route
+from gateway.services.pictures import Pictures
 
 _log = logging.getLogger("gateway.http")
 
@@ -113,6 +114,7 @@ async def _to_page(request: web.Request) -> web.StreamResponse:
 
 
 async def _offload(app: web.Application) -> AsyncIterator[None]:
+    app[PICTURES] = pictures = Pictures(app[CORE].settings.imaging.picture_cache_bytes)
     app[OFFLOAD] = offload = Offload(app[CORE].metrics.in_lane)
     core, under_way = app[CORE], app[UNDER_WAY]
     app[FOLLOWERS] = {
@@ -124,6 +126,7 @@ async def _offload(app: web.Application) -> AsyncIterator[None]:
         for shown in core.projections.every
     }
     yield
+    pictures.close()
     await asyncio.to_thread(app[OFFLOAD].close)
 
 

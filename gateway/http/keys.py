@@ -9,10 +9,12 @@ from gateway.context import Caller, RequestId
 from gateway.http.limits import Limits
 from gateway.http.offload import Offload
 from gateway.http.proxies import Origin
+from gateway.services.pictures import Pictures
 from gateway.services.projection import Projection
 
 CORE = web.AppKey("core", Core)
 OFFLOAD = web.AppKey("offload", Offload)
+PICTURES = web.AppKey("pictures", Pictures)
 LIMITS = web.AppKey("limits", Limits)
 
 CALLER = web.RequestKey("caller", Caller)

@@ -1,6 +1,7 @@
 """From stored values of a monochrome frame to 8-bit grey: modality, VOI, polarity."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -8,10 +9,11 @@ import numpy.typing as npt
 from gateway.imaging.description import FloatKind, PixelDescription
 from gateway.imaging.native import Pixels
 from gateway.imaging.palette import LookupTable
-from gateway.imaging.presentation import Presentation, VoiLutFunction, Window
+from gateway.imaging.presentation import Presentation, Rescale, VoiLutFunction, Window
 
 _TABLE_BITS = 16
 _BAND_PIXELS = 1 << 18
+_KEPT_TABLES = 64
 
 
 def stored_patterns(pixels: Pixels, description: PixelDescription) -> Pixels:
@@ -30,10 +32,19 @@ def stored_patterns(pixels: Pixels, description: PixelDescription) -> Pixels:
 
 def pattern_values(patterns: Pixels, description: PixelDescription) -> npt.NDArray[np.float64]:
     """Return the stored values, signed when Pixel Representation is 1, that bit patterns stand for."""
+    return _values(patterns, description.bits_stored, signed=description.is_signed)
+
+
+def _values(patterns: Pixels, bits: int, *, signed: bool) -> npt.NDArray[np.float64]:
     values = patterns.astype(np.float64)
-    if description.is_signed:
-        values[values >= 1 << (description.bits_stored - 1)] -= float(1 << description.bits_stored)
+    if signed:
+        values[values >= 1 << (bits - 1)] -= float(1 << bits)
     return values
+
+
+def all_values(bits: int, *, signed: bool) -> npt.NDArray[np.float64]:
+    """The stored value of each possible bit pattern."""
+    return _values(np.arange(1 << bits, dtype=np.uint32), bits, signed=signed)
 
 
 def render_grayscale(
@@ -66,9 +77,11 @@ def render_grayscale(
     plane = pixels[:, :, 0]
     if description.float_kind is FloatKind.NONE and description.bits_stored <= _TABLE_BITS:
         patterns = stored_patterns(plane, description)
-        domain = np.arange(1 << description.bits_stored, dtype=np.uint32)
-        stored = pattern_values(domain, description)
         tone = _Tone(presentation, voi)
+        plain = tone.plain
+        if plain is not None:
+            return look_up(_plain_table(description.bits_stored, plain, signed=description.is_signed), patterns)
+        stored = all_values(description.bits_stored, signed=description.is_signed)
         if tone.needs_range:
             present = np.full(stored.size, presentation.whole_range, np.bool_)
             for band in _bands(patterns):
@@ -76,6 +89,15 @@ def render_grayscale(
             tone = tone.fitted(stored[present], (float(stored.min()), float(stored.max())))
         return look_up(tone.apply(stored), patterns)
     return _in_bands(plane, description, _Tone(presentation, voi))
+
+
+@lru_cache(_KEPT_TABLES)
+def _plain_table(bits: int, plain: "_Plain", *, signed: bool) -> npt.NDArray[np.uint8]:
+    """The grey of each bit pattern; the frames of a series have it in common, and it takes as long as its use."""
+    presentation = Presentation(plain.rescale, (plain.window,), inverted=plain.inverted, padding=plain.padding)
+    table = _Tone(presentation, None).apply(all_values(bits, signed=signed))
+    table.flags.writeable = False
+    return table
 
 
 def look_up(table: npt.NDArray[np.uint8], patterns: Pixels) -> npt.NDArray[np.uint8]:
@@ -111,6 +133,16 @@ def _in_bands(plane: Pixels, description: PixelDescription, tone: "_Tone") -> np
 
 
 @dataclass(frozen=True, slots=True)
+class _Plain:
+    """A chain without tables."""
+
+    rescale: Rescale
+    window: Window
+    padding: tuple[float, float] | None
+    inverted: bool
+
+
+@dataclass(frozen=True, slots=True)
 class _Tone:
     """The whole chain from stored values to grey; the same code fills a table or maps pixels."""
 
@@ -120,6 +152,15 @@ class _Tone:
     @property
     def needs_range(self) -> bool:
         return self.voi is None and not self.presentation.windows and not self.presentation.voi_luts
+
+    @property
+    def plain(self) -> _Plain | None:
+        """The same without tables, if there are none in it and its window is known."""
+        shown = self.presentation
+        window = self.voi or next(iter(shown.windows), None)
+        if not isinstance(window, Window) or not isinstance(shown.modality, Rescale):
+            return None
+        return None if shown.presentation_lut else _Plain(shown.modality, window, shown.padding, shown.inverted)
 
     def fitted(self, stored: npt.NDArray[np.float64], otherwise: tuple[float, float]) -> "_Tone":
         """Return the tone with a window over these values, or over the whole range when they are flat.

@@ -12,7 +12,7 @@ from gateway.imaging.description import FloatKind, PhotometricInterpretation, Pi
 from gateway.imaging.errors import InvalidDescription, InvalidRendering, NotDecodable
 from gateway.imaging.geometry import Region, arrange, fit
 from gateway.imaging.graphics import draw_graphics
-from gateway.imaging.grayscale import look_up, pattern_values, render_grayscale, stored_patterns
+from gateway.imaging.grayscale import all_values, look_up, render_grayscale, stored_patterns
 from gateway.imaging.icc import IccProfile, with_profile
 from gateway.imaging.native import Pixels
 from gateway.imaging.palette import LookupTable, Palette
@@ -159,8 +159,8 @@ def _patterns_of(pixels: Pixels, description: PixelDescription) -> tuple[Pixels,
     """The bit patterns of one sample a pixel, and the stored value of each possible one."""
     if description.bits_stored > _TABLE_BITS:
         raise NotDecodable(f"a palette for {description.bits_stored} bits is not supported")
-    domain = np.arange(1 << description.bits_stored, dtype=np.uint32)
-    return stored_patterns(pixels[:, :, 0], description), pattern_values(domain, description)
+    values = all_values(description.bits_stored, signed=description.is_signed)
+    return stored_patterns(pixels[:, :, 0], description), values
 
 
 def _paletted(pixels: Pixels, description: PixelDescription, palette: Palette) -> npt.NDArray[np.uint8]:

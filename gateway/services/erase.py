@@ -23,6 +23,7 @@ ELSEWHERE = (
     "versions that the bucket itself keeps, where its versioning is on",
     "read caches of other hosts, below cache in their storage directory, until they compare them with the index, every "
     "s3.cache_compare_interval_s; of a host that is off, until it is started again. Nothing leads there any more",
+    "pictures of it that HTTP workers rendered, in their memory, for ten minutes",
     "free pages of the database, until they are used again: VACUUM rewrites them",
     "whoever retrieved the images before",
 )

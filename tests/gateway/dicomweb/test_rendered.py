@@ -14,6 +14,7 @@ from PIL import ImageCms
 from playwright.async_api import async_playwright
 from pydicom.dataset import Dataset
 
+from gateway.assembly import Core
 from gateway.dicomweb import rendered
 from gateway.imaging.picture import RenderedMediaType
 from gateway.imaging.placeholder import thumbnail_placeholder
@@ -218,6 +219,49 @@ async def test_answers_are_conditional_and_the_same_each_time(client: Client) ->
     async with client.head(f"{path_of(found)}/rendered", headers={"Accept": "image/png"}) as response:
         assert response.status == 200
         assert int(response.headers["Content-Length"]) > 0
+
+
+def pictures_made(core: Core) -> float:
+    labels = {"engine": "imaging", "operation": "render"}
+    return core.metrics.registry.get_sample_value("gateway_engine_operation_seconds_count", labels) or 0.0
+
+
+@pytest.mark.parametrize("what", ["rendered", "thumbnail"])
+async def test_a_picture_is_made_once_as_long_as_it_is_the_same(client: Client, core: Core, what: str) -> None:
+    found = image()
+    await send(client, found)
+    path = f"{path_of(found)}/{what}"
+    _, first, headers = await get(client, path, "image/png")
+    made = pictures_made(core)
+    assert made >= 1
+    status, again, other = await get(client, path, "image/png")
+    assert (status, again, other["ETag"], other["Content-Type"]) == (200, first, headers["ETag"], "image/png")
+    status, part, _ = await get(client, path, "image/png", Range="bytes=1-3")
+    assert (status, part) == (206, b"PNG")
+    assert pictures_made(core) == made
+    await get(client, path, "image/jpeg")
+    await get(client, f"{path}?viewport=10,10", "image/png")
+    assert pictures_made(core) == made + 2
+
+    # Another version is another picture, and of what is deleted there is none.
+    found.PixelData = bytes(len(found.PixelData))
+    await send(client, found)
+    _, changed, _ = await get(client, path, "image/png")
+    assert changed != first
+    assert pictures_made(core) == made + 3
+    async with client.delete(path_of(found)) as response:
+        assert response.status == 204
+    assert (await get(client, path, "image/png"))[0] == 410
+
+
+async def test_a_picture_from_memory_has_the_warnings_of_its_request(client: Client) -> None:
+    found = image()
+    await send(client, found)
+    path = f"{path_of(found)}/rendered"
+    for _ in range(2):
+        assert "Warning" not in (await get(client, path, "image/png"))[2]
+        _, _, headers = await get(client, f"{path}?quality=90", "image/png")
+        assert headers["Warning"].endswith('ignored: quality"')
 
 
 # Video, documents, texts

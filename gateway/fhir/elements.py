@@ -152,7 +152,7 @@ def day(found: str) -> str:
     """A DA value as FHIR's date; "" for what is no day of the calendar."""
     normal = date(found.strip())
     try:
-        return datetime.datetime.strptime(normal or "", "%Y%m%d").date().isoformat()
+        return datetime.date.fromisoformat(normal or "").isoformat()
     except ValueError:
         return ""
 

@@ -12,6 +12,7 @@ from gateway.errors import NotFound
 from gateway.fhir import answers, endpoint, media_types, values
 from gateway.fhir.asked import given, parsed
 from gateway.fhir.elements import Element
+from gateway.fhir.seen import Seen
 from gateway.http.keys import CALLER, CORE, OFFLOAD, SHOWN
 from gateway.http.offload import Lane
 
@@ -33,8 +34,12 @@ async def search(request: web.Request) -> web.StreamResponse:
             for each in _entered(request, Action.SEARCH)
             if all(_code(each, name) in {token.code for token in tokens} for name, tokens in wanted)
         ]
+        pages = Seen(request).page_names(KIND)
+        (start,) = map(int, pages.position(asked.page) or (0,))
+        end = start + asked.count
+        following = f"{KIND}?{asked.query(pages.after((end,)))}" if asked.count and found[end:] else None
         this = f"{KIND}?{asked.query()}" if asked.understood else KIND
-        return orjson.dumps(answers.searchset(answers.base(request), this, None, len(found), found[: asked.count]))
+        return orjson.dumps(answers.searchset(answers.base(request), this, following, len(found), found[start:end]))
 
     return answers.answer(await request.app[OFFLOAD].run(Lane.INDEX, ask), media_type)
 

@@ -52,7 +52,9 @@ class PatientKey:
     @classmethod
     def of_study_result(cls, result: json_model.JsonDataSet) -> PatientKey:
         """Of the patient of a study."""
-        patient_id, issuer = (json_model.text_of(result, tag).strip() for tag in ("00100020", "00100021"))
+        # As the index keeps them: a NUL is padding gone astray.
+        said = [json_model.text_of(result, tag).replace("\0", "").strip() for tag in ("00100020", "00100021")]
+        patient_id, issuer = said
         return cls(issuer, patient_id, "" if patient_id else json_model.text_of(result, "0020000D"))
 
     @property

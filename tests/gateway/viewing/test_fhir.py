@@ -17,7 +17,7 @@ from gateway.fhir.routes import routes
 from gateway.http import application
 from gateway.viewing.following import Follower
 from tests.gateway.dicomweb.conftest import Client
-from tests.gateway.fhir.conftest import get, ids, matches
+from tests.gateway.fhir.conftest import get, ids, links, matches
 from tests.gateway.viewing.test_access import ANN, BOB, POLICY
 from tests.gateway.viewing.test_following import of_person, put
 
@@ -95,6 +95,10 @@ async def test_each_view_has_its_endpoint_for_who_may_read_it(client: Client, st
     every = await get(client, "Endpoint")
     assert ids(every) == ["dicom-wado-rs", "dicom-wado-rs-research"]
     assert ids(await get(client, "Endpoint", headers=BOB)) == ["dicom-wado-rs"]
+    first = await get(client, "Endpoint?_count=1")
+    assert (ids(first), first["total"]) == (["dicom-wado-rs"], 2)
+    last = await get(client, links(first)["next"])
+    assert (ids(last), "next" in links(last)) == (["dicom-wado-rs-research"], False)
     await get(client, "Endpoint/dicom-wado-rs-research", status=404, headers=BOB)
     assert ids(await get(client, "Endpoint", root=VIEW, headers=ANN)) == ["dicom-wado-rs-research"]
     await get(client, "Endpoint", status=403, root=VIEW, headers=BOB)

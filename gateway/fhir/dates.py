@@ -14,6 +14,7 @@ from storage.dicom.attributes import MOMENTS
 from storage.dicom.keys import Options
 from storage.dicom.matching import NOTHING, Absent, AllOf, AnyOf, Condition, Not, Range
 from storage.dicom.normal import offset_minutes
+from storage.index.questions import Changed
 
 PREFIXES = ("eq", "ne", "gt", "lt", "ge", "le", "sa", "eb")
 """What is understood; ``ap`` is not."""
@@ -97,6 +98,24 @@ def condition(keyword: str, dated: Dated) -> Condition:
     assert found is not None  # both are ranges of the same form
     # Wherever on Earth it was, the day was one of these: by days an index is entered.
     return AllOf((Range(keyword, _day(_moved(low, -_AROUND)), _day(_moved(high, _AROUND))), found))
+
+
+def span(dated: Sequence[Dated]) -> Changed:
+    """The times that satisfy all of some dates; those without an offset are in UTC. Raises InvalidParameter."""
+    since, before = [], []
+    for each in dated:
+        begin, end = (_in_utc(moment).timestamp() for moment in (each.begin, each.end))
+        if each.prefix == "ne":
+            raise InvalidParameter("a time of change: with eq, gt, lt, ge, le, sa or eb")
+        if each.prefix in ("eq", "ge", "gt", "sa"):
+            since.append(begin if each.prefix in ("eq", "ge") else end)
+        if each.prefix in ("eq", "le", "lt", "eb"):
+            before.append(end if each.prefix in ("eq", "le") else begin)
+    return Changed(max(since, default=None), min(before, default=None))
+
+
+def _in_utc(moment: datetime.datetime) -> datetime.datetime:
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=datetime.UTC)
 
 
 def any_of(keyword: str, dated: Sequence[Dated]) -> Condition:

@@ -55,11 +55,17 @@ def without_empty(found: Element) -> Element:
     return {name: value for name, value in found.items() if value not in (None, "", [], {})}
 
 
-def meta(*, deidentified: bool) -> Element:
-    """The label of what is seen through a de-identified view."""
+def meta(*, deidentified: bool, changed_at_s: float | None = None) -> Element:
+    """When something changed last; of what is seen through a de-identified view a label, and no such time."""
     if not deidentified:
-        return {}
+        return {} if changed_at_s is None else {"lastUpdated": instant(changed_at_s)}
     return {"security": [{"system": _OBSERVATION_VALUE, "code": "PSEUDED", "display": "pseudonymized"}]}
+
+
+def instant(at_s: float) -> str:
+    """A Unix time as FHIR's instant."""
+    at = datetime.datetime.fromtimestamp(int(at_s * 1000) / 1000, datetime.UTC)
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def absent() -> Element:

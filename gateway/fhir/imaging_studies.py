@@ -13,6 +13,7 @@ from gateway.access.scopes import any_of
 from gateway.errors import Gone, InvalidParameter, NotFound
 from gateway.fhir import answers, dates, endpoint, imaging_study, media_types, values
 from gateway.fhir.asked import Asked
+from gateway.fhir.dates import Dated
 from gateway.fhir.elements import DCM, Element
 from gateway.fhir.imaging_study import Result
 from gateway.fhir.patients import any_identifier
@@ -39,8 +40,11 @@ PARAMETERS = {
     "modality": "token",
     "status": "token",
     "endpoint": "reference",
+    "_lastUpdated": "date",
 }
 """Search parameters, and the types that FHIR gives them."""
+ONLY_AS_STORED = frozenset(("_lastUpdated",))
+"""What a view does not have: beside shifted dates it would say when a study was made."""
 INCLUDES = ("ImagingStudy:endpoint",)
 """What may come with the studies."""
 MOST_SERIES = 5000
@@ -76,7 +80,7 @@ async def read(request: web.Request) -> web.StreamResponse:
         (study,) = answer.results
         series = _series(seen, decision, [study], MOST_SERIES)
         instances = _instances(seen, decision, study)
-        return orjson.dumps(_resource(request, seen, study, series[uid or ""], instances))
+        return orjson.dumps(_resource(request, seen, study, series[uid or ""], instances, answer.changed_at_s[0]))
 
     return answers.answer(await request.app[OFFLOAD].run(Lane.INDEX, ask), media_type)
 
@@ -87,6 +91,7 @@ def _query(uids: Sequence[str]) -> Query:
         include=imaging_study.OF_STUDY,
         only=True,
         conditions=(OneOf("StudyInstanceUID", tuple(uids)),),
+        changes=True,
     )
 
 
@@ -96,10 +101,17 @@ def _resource(
     study: Result,
     series: Sequence[Result],
     instances: Mapping[str, Sequence[Result]],
+    changed_at_s: float | None,
 ) -> Element:
     where = endpoint.here(request)
     return imaging_study.resource(
-        study, series, instances, seen.ids, None if where is None else where.id, deidentified=seen.deidentified
+        study,
+        series,
+        instances,
+        seen.ids,
+        None if where is None else where.id,
+        deidentified=seen.deidentified,
+        changed_at_s=changed_at_s,
     )
 
 
@@ -112,7 +124,10 @@ def _made(request: web.Request, seen: Seen, decision: Decision, answer: Answer, 
         if fitting and room < 0:
             break
         fitting += 1
-    found = [_resource(request, seen, each, series[_uid(each)][:MOST_SERIES], {}) for each in studies[:fitting]]
+    found = [
+        _resource(request, seen, each, series[_uid(each)][:MOST_SERIES], {}, changed_at_s)
+        for each, changed_at_s in zip(studies[:fitting], answer.changed_at_s[:fitting], strict=True)
+    ]
     included = []
     if found and any(name == "_include" for name, _ in asked.of_resource):
         where = endpoint.here(request)
@@ -162,6 +177,7 @@ def _wanted(request: web.Request, asked: Asked) -> Wanted:
     in_study: list[Condition] = []
     patients: list[list[str]] = []
     told: list[tuple[str, str]] = []
+    changes: list[Dated] = []
     base = answers.base(request)
     for name, text in asked.of_resource:
         if name in _REFERENCES:
@@ -182,6 +198,8 @@ def _wanted(request: web.Request, asked: Asked) -> Wanted:
             spans = [dates.parsed(name, each) for each in values.strings(name, text)]
             conditions.append(dates.any_of("StudyDate", spans))
             told.append((BY_KEYWORD["StudyDate"].path, text))
+        elif name == "_lastUpdated":
+            changes.append(dates.parsed(name, text))
         elif name == "modality":
             in_study.append(_of_modality(values.tokens(name, text)))
             told.append((BY_KEYWORD["ModalitiesInStudy"].path, text))
@@ -201,6 +219,8 @@ def _wanted(request: web.Request, asked: Asked) -> Wanted:
         conditions=tuple(conditions),
         in_study=tuple(in_study),
         told=tuple(told),
+        changes=True,
+        changed=dates.span(changes) if changes else None,
     )
     return Wanted(query, patients, literally=True)
 
@@ -241,4 +261,4 @@ def _of_endpoint(request: web.Request, named: Sequence[str]) -> Condition:
     return EVERYTHING if where is not None and where.id in named else NOTHING
 
 
-_KIND = Kind(imaging_study.KIND, _NAMES, _wanted, _made)
+_KIND = Kind(imaging_study.KIND, _NAMES, _wanted, _made, ONLY_AS_STORED)

@@ -49,6 +49,7 @@ def resource(
     endpoint: str | None,
     *,
     deidentified: bool,
+    changed_at_s: float | None,
 ) -> Element:
     """The resource of a study; its id is the Study Instance UID.
 
@@ -58,13 +59,15 @@ def resource(
         What is told of those, the latter by Series Instance UID; numbers are of all that there are.
     endpoint
         The id of the one that it is retrieved from, for who may.
+    changed_at_s
+        When an instance changed last that the caller may know of (Unix time), where that is known.
     """
     uid = json_model.text_of(study, "0020000D")
     return without_empty(
         {
             "resourceType": KIND,
             "id": uid,
-            "meta": elements.meta(deidentified=deidentified),
+            "meta": elements.meta(deidentified=deidentified, changed_at_s=changed_at_s),
             "identifier": [elements.uid_identifier(uid), *_accession(study)],
             "status": "available",
             "modality": [_modality(str(each)) for each in elements.values(study, "00080061") if code(str(each))],

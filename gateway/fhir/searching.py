@@ -14,7 +14,7 @@ from gateway.fhir import answers, media_types
 from gateway.fhir.asked import Asked, given, parsed
 from gateway.fhir.elements import Element
 from gateway.fhir.seen import Seen
-from gateway.http.keys import OFFLOAD
+from gateway.http.keys import OFFLOAD, SHOWN
 from gateway.http.offload import Lane
 from gateway.services.query import Answer
 from gateway.services.question import Query
@@ -44,21 +44,23 @@ class Made:
 class Kind:
     """How resources of a kind are searched for.
 
-    ``parameters`` are names with their modifiers. ``wanted`` makes the question, ``made`` the resources of some first
-    results of an answer.
+    ``parameters`` are names with their modifiers; those ``only_as_stored`` are none of a view. ``wanted`` makes the
+    question, ``made`` the resources of some first results of an answer.
     """
 
     name: str
     parameters: Collection[str]
     wanted: Callable[[web.Request, Asked], Wanted]
     made: Callable[[web.Request, Seen, Decision, Answer, int, Asked], Made]
+    only_as_stored: frozenset[str] = frozenset()
 
 
 async def respond(request: web.Request, kind: Kind) -> web.StreamResponse:
     """Answer a search."""
     parameters = await given(request)
     media_type = media_types.chosen(request, parameters)
-    asked = parsed(request, parameters, kind.parameters)
+    known = frozenset(kind.parameters) - (kind.only_as_stored if request[SHOWN].view.name else frozenset())
+    asked = parsed(request, parameters, known)
     wanted = kind.wanted(request, asked)
     bundle = await request.app[OFFLOAD].run(Lane.INDEX, _bundle, request, kind, asked, wanted)
     return answers.answer(bundle, media_type)

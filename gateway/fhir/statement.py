@@ -53,7 +53,7 @@ async def metadata(request: web.Request) -> web.StreamResponse:
     rest = {
         "mode": "server",
         "security": _security(core, provider, said),
-        "resource": [_resource(name) for name in types],
+        "resource": [_resource(name, imaging_studies.ONLY_AS_STORED if in_view else frozenset()) for name in types],
     }
     statement = {
         "resourceType": "CapabilityStatement",
@@ -104,11 +104,11 @@ def _security(core: Core, provider: Provider | None, said: Mapping[str, Any]) ->
     return found
 
 
-def _resource(name: str) -> Element:
+def _resource(name: str, without: frozenset[str]) -> Element:
     found: Element = {
         "type": name,
         "interaction": [{"code": "read"}, {"code": "search-type"}],
         "searchInclude": list(imaging_studies.INCLUDES) if name == "ImagingStudy" else [],
-        "searchParam": [{"name": each, "type": kind} for each, kind in _TYPES[name].items()],
+        "searchParam": [{"name": each, "type": kind} for each, kind in _TYPES[name].items() if each not in without],
     }
     return without_empty(found)

@@ -29,7 +29,7 @@ class Answer:
 
     ``total`` counts all rows (``exact``, or at least so many); ``remaining`` those after this page, unless it began
     after a position; ``unmatched`` describes keys that could not be matched; ``state`` is the one that answered.
-    ``positions`` are those of the results.
+    ``positions`` are those of the results, ``changed_at_s`` when each changed last, where that was asked for.
     """
 
     results: tuple[json_model.JsonDataSet, ...]
@@ -39,6 +39,7 @@ class Answer:
     unmatched: tuple[str, ...]
     state: State
     positions: tuple[Position, ...] = ()
+    changed_at_s: tuple[float | None, ...] = ()
 
 
 class QueryService:
@@ -102,8 +103,9 @@ class QueryService:
             found.append(result)
         decision.access.took(matches=len(found))
         remaining = max(0, page.total - query.offset - len(found)) if query.limit or found else 0
-        positions = tuple(row.position for row in page.rows[: len(found)])
-        return Answer(tuple(found), page.total, page.exact, remaining, unmatched, page.state, positions)
+        given = page.rows[: len(found)]
+        positions, changed = tuple(row.position for row in given), tuple(row.changed_at_s for row in given)
+        return Answer(tuple(found), page.total, page.exact, remaining, unmatched, page.state, positions, changed)
 
     def count(self, decision: Decision, query: Query) -> int:
         """How many results a question has, however many. Raises as ``search``."""
@@ -122,6 +124,8 @@ class QueryService:
             offset=query.offset,
             after=query.after,
             snapshot=query.snapshot,
+            changes=query.changes,
+            changed=query.changed,
             cost=self._cost,
         )
         return search, tuple(found.unmatched)

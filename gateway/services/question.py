@@ -16,7 +16,7 @@ from storage.dicom.matching import AllOf, AnyOf, Condition, InItem
 from storage.dicom.metadata import Item, Key, Reserved, Step, Value
 from storage.dicom.normal import offset_minutes
 from storage.errors import InvalidCondition
-from storage.index.questions import Position
+from storage.index.questions import Changed, Position
 
 MAX_KEYS = 64
 MAX_VALUES = 1000
@@ -38,7 +38,8 @@ class Query:
 
     ``conditions`` and ``in_study`` are those that a protocol has made by itself, beyond what keys can say
     (``storage.index.questions.Search``); ``told`` are keys that say the same for the trail, and match nothing.
-    ``after`` is the position after which the rows come.
+    ``after`` is the position after which the rows come. ``changes`` and ``changed`` are about the last change of a
+    study (``storage.index.questions.Search``).
     """
 
     level: Level
@@ -55,6 +56,8 @@ class Query:
     in_study: tuple[Condition, ...] = ()
     told: tuple[tuple[str, str], ...] = ()
     after: Position | None = None
+    changes: bool = False
+    changed: Changed | None = None
 
 
 @dataclasses.dataclass(slots=True)

@@ -86,7 +86,18 @@ def _where(search: Search, among: Sequence[int] | None = None) -> Sql:
             where.extend(some_series(search.scope, below, search.snapshot))
     for condition in search.in_study:
         where.add("AND").extend(some_series(search.scope, [condition], search.snapshot))
+    if search.changed is not None:
+        for sign, at_s in ((">=", search.changed.since), ("<", search.changed.before)):
+            if at_s is not None:
+                where.add("AND").extend(last_change(search.scope)).add(f"{sign} ?", at_s)
     return where
+
+
+def last_change(scope: Condition) -> Sql:
+    """When an instance of a study changed last, of those within a scope: nothing else may be told of."""
+    found = Sql().add("(SELECT c.at FROM change c JOIN series e ON e.id = c.series WHERE c.study = s.id AND")
+    # In the order of commits, which that of times nearly is, the last one is found without a look at the others.
+    return found.extend(sql(scope)).add("ORDER BY c.sequence DESC LIMIT 1)")
 
 
 def _all(conditions: Sequence[Condition]) -> Sql:
@@ -199,6 +210,8 @@ def page(search: Search, among: Sequence[int] | None = None) -> Sql:
     found.add(f", {', '.join(position)}")
     for computed in sorted(search.computed):
         found.add(",").extend(_computed(computed, search))
+    if search.changes:
+        found.add(",").extend(last_change(search.scope))
     found.add("FROM (").extend(inner).add(") page JOIN study s ON s.id = page.study_row")
     if level is Level.PATIENT:
         found.add("JOIN patient p ON p.id = page.patient")

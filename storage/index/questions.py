@@ -33,6 +33,14 @@ class Cost:
     timeout_s: float = 10.0
 
 
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """A span of time (Unix times) from ``since`` to before ``before``; None leaves a side open."""
+
+    since: float | None = None
+    before: float | None = None
+
+
 Position = tuple[str | int, ...]
 """Where a row stands in the order of its level, for the rows after it to be asked for."""
 
@@ -49,7 +57,8 @@ class Search:
     ``limit`` rows come after ``offset`` in a stable order, or after ``offset`` more beyond ``after``. With
     ``snapshot`` the rows are those that were there at that change, whatever came or went since.
 
-    ``versions`` asks which version speaks for each row; it costs two look-ups a row.
+    ``versions`` asks which version speaks for each row; it costs two look-ups a row. ``changes`` asks when an instance
+    of each study changed last within the scope, and ``changed`` that it was then; of studies alone.
     """
 
     tenant: Tenant
@@ -64,6 +73,8 @@ class Search:
     snapshot: int | None = None
     computed: frozenset[Computed] = frozenset()
     versions: bool = True
+    changes: bool = False
+    changed: Changed | None = None
     cost: Cost = Cost()
 
 
@@ -72,7 +83,7 @@ class Row:
     """One result. ``attributes`` are JSON texts (DICOM JSON Model), one each level down to the question's.
 
     ``version_id`` is that of the version that speaks for the row, for more of its metadata; None when these are purged,
-    or were not asked for.
+    or were not asked for. ``changed_at_s`` is when an instance changed last, where that was asked for.
     """
 
     study_uid: StudyUid
@@ -82,6 +93,7 @@ class Row:
     computed: dict[Computed, int | tuple[str, ...]]
     version_id: int | None = field(compare=False)
     position: Position
+    changed_at_s: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

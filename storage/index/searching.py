@@ -30,7 +30,7 @@ def page(db: Database, search: Search, total: int | None) -> Page:
         seen = state(db)
         among = _among(db, search, deadline_s)
         computed = sorted(search.computed)
-        found = tuple(_row(each, computed) for each in db.run(queries.page(search, among)))
+        found = tuple(_row(each, computed, search) for each in db.run(queries.page(search, among)))
         exact = True
         if total is None and search.after is None and len(found) < search.limit and (found or not search.offset):
             total = search.offset + len(found)
@@ -96,7 +96,11 @@ def _number(db: Database, statement: Sql) -> int:
     return int(db.run(statement)[0][0])
 
 
-def _row(found: tuple[object, ...], computed: Sequence[Computed]) -> Row:
+def _row(found: tuple[object, ...], computed: Sequence[Computed], search: Search) -> Row:
+    changed_at_s = None
+    if search.changes:
+        *kept, changed = found
+        found, changed_at_s = tuple(kept), changed if isinstance(changed, float) else None
     study, series, sop, *attributes = found[:6]
     position_end = 7 + queries.POSITION_COLUMNS
     values: dict[Computed, int | tuple[str, ...]] = {}
@@ -113,4 +117,5 @@ def _row(found: tuple[object, ...], computed: Sequence[Computed]) -> Row:
         values,
         found[6] if isinstance(found[6], int) else None,
         tuple(part for part in found[7:position_end] if isinstance(part, str | int)),
+        changed_at_s,
     )

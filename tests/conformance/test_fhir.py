@@ -102,7 +102,7 @@ def test_the_statement_names_what_there_is(web: Web) -> None:
             continue  # a right of its own, which nobody has here
         for each in resource.searchParam:
             get(web, f"{resource.type}?{each.name}={sample.get(each.type, 'x')}")
-        for other in ("_lastUpdated", "basedon", "family", "organization"):
+        for other in ("basedon", "family", "organization"):
             get(web, f"{resource.type}?{other}=x", 400)
 
 
@@ -204,6 +204,17 @@ def test_the_number_alone_is_told_when_asked_for(web: Web, stored: Dataset, pati
     for query in ("_count=0", "_summary=count"):
         bundle = get(web, f"ImagingStudy?patient:identifier={patient_id}&{query}")
         assert (bundle["total"], "entry" in bundle) == (1, False)
+
+
+@claim("H24")
+def test_a_study_is_found_by_when_it_changed(web: Web, stored: Dataset, patient_id: str) -> None:
+    then = get(web, f"ImagingStudy/{stored.StudyInstanceUID}")["meta"]["lastUpdated"]
+    since = f"ImagingStudy?patient={patient_id}&_lastUpdated=gt{then}"
+    assert found(web, since) == []
+    time.sleep(0.01)
+    same = {"PatientID": patient_id, "IssuerOfPatientID": "1.2.40.0.1"}
+    web.store(data_set(StudyInstanceUID=stored.StudyInstanceUID, **same))
+    assert found(web, since) == [stored.StudyInstanceUID]
 
 
 @claim("H23")

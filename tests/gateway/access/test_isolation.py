@@ -254,6 +254,7 @@ def of_studies(target: Dataset) -> Sequence[str]:
         f"modality={target.Modality}&_include=ImagingStudy:endpoint",
         "_count=1&_total=accurate",
         "_summary=count",
+        "_lastUpdated=gt2020-01-01",
     )
 
 
@@ -306,7 +307,7 @@ class Site:
         """A body without what differs between any two archives, or requests."""
         body = body.replace(f":{self.client.port}".encode(), b"")
         body = re.sub(rb'"(request|epoch|time|version)": ?"[^"]*"', b"", body)
-        body = re.sub(rb'("OperationOutcome","id":)"[^"]*"', rb"\1", body)
+        body = re.sub(rb'("OperationOutcome","id":|"lastUpdated":)"[^"]*"', rb"\1", body)
         # Numbers of changes tell how many there were in all, but not of what.
         return re.sub(rb'"(sequence|next|latest|first|last)": ?\d+', b"", body)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Awaitable, Callable, Iterator
@@ -102,6 +103,19 @@ async def test_a_scope_bounds_studies_series_counts_and_patients(
     for _, reference in stored.values():
         await get(client, reference, status=404, headers=key("other-tenant"))
         assert ids(await get(client, f"ImagingStudy?patient={reference}", headers=key("other-tenant"))) == []
+
+
+async def test_what_happens_out_of_a_scope_changes_nothing_in_it(
+    client: Client, stored: dict[str, tuple[str, str]]
+) -> None:
+    uid = stored["two"][0]
+    before = await get(client, f"ImagingStudy/{uid}", headers=key("ct"))
+    await asyncio.sleep(0.01)
+    await put(client, data_set(StudyInstanceUID=uid, PatientID="P2", PatientName="Two^Pat", Modality="US"))
+    assert await get(client, f"ImagingStudy/{uid}", headers=key("ct")) == before
+    since = f"ImagingStudy?_lastUpdated=gt{before['meta']['lastUpdated']}"
+    assert ids(await get(client, since, headers=key("ct"))) == []
+    assert uid in ids(await get(client, since))
 
 
 async def test_search_and_read_are_actions_of_their_own(client: Client, stored: dict[str, tuple[str, str]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import warnings
 from typing import Any
@@ -293,6 +294,28 @@ async def test_a_total_that_would_have_to_be_counted_on_is_told_when_asked_for(
     assert (await get(client, "ImagingStudy?_count=1&_total=accurate"))["total"] == 5
     assert (await get(client, "ImagingStudy?_count=0"))["total"] == 5
     assert "total" not in await get(client, "ImagingStudy?_total=none")
+
+
+async def test_studies_are_found_by_when_they_changed(client: Client, studies: dict[str, str]) -> None:
+    found = {each["id"]: each["meta"]["lastUpdated"] for each in matches(await get(client, "ImagingStudy"))}
+    latest = max(found.values())
+    await asyncio.sleep(0.01)
+    await put(client, data_set(StudyInstanceUID=studies["ann"], PatientID="A-1", PatientName="Gray^Ann"))
+    assert ids(await get(client, f"ImagingStudy?_lastUpdated=gt{latest}")) == [studies["ann"]]
+    assert ids(await get(client, f"ImagingStudy?patient=A-1&_lastUpdated=gt{latest}")) == [studies["ann"]]
+    assert ids(await get(client, f"ImagingStudy?patient=B-1&_lastUpdated=gt{latest}")) == []
+    (ann,) = matches(await get(client, f"ImagingStudy?_id={studies['ann']}"))
+    assert ann["meta"]["lastUpdated"] > latest
+    assert await get(client, f"ImagingStudy/{studies['ann']}")
+    for query, count in (
+        (f"_lastUpdated=ge{latest}", 2), (f"_lastUpdated=le{latest}", 4), ("_lastUpdated=lt2020", 0),
+        ("_lastUpdated=ge2020&_lastUpdated=lt2200-01-01", 5), (f"_lastUpdated={ann['meta']['lastUpdated']}", 1),
+    ):  # fmt: skip
+        bundle = await get(client, f"ImagingStudy?{query}")
+        assert (len(ids(bundle)), bundle["total"]) == (count, count), query
+        assert (await get(client, f"ImagingStudy?{query}&_summary=count"))["total"] == count
+    for wrong in ("ne2020", "2020,2021", "yesterday"):
+        await get(client, f"ImagingStudy?_lastUpdated={wrong}", status=400)
 
 
 async def test_the_endpoint_comes_along(client: Client, studies: dict[str, str]) -> None:

@@ -111,6 +111,15 @@ async def test_each_view_has_its_endpoint_for_who_may_read_it(client: Client, st
             assert response.status == 200
 
 
+async def test_a_view_tells_no_time_of_change(client: Client, stored: Any) -> None:
+    for root, headers in ((VIEW, {}), ("/fhir", ANN)):
+        assert "lastUpdated" not in json.dumps(await get(client, "ImagingStudy", root=root, headers=headers))
+        await get(client, "ImagingStudy?_lastUpdated=gt2020", 400, headers, root)
+    of_view, of_archive = await get(client, "metadata", root=VIEW), await get(client, "metadata")
+    assert "_lastUpdated" not in json.dumps(of_view)
+    assert "_lastUpdated" in json.dumps(of_archive)
+
+
 async def test_who_may_not_use_a_view_learns_nothing_of_it(client: Client, stored: Any) -> None:
     for path in ("ImagingStudy", "Patient", "Endpoint", "ImagingStudy/1.2.3", "Patient/x", "Endpoint/x"):
         answers = [await get(client, path, 403, BOB, f"/views/{name}/fhir") for name in ("research", "none")]

@@ -41,7 +41,7 @@ from storage.index import rows
 from storage.index.arrivals import Arrival, Commit, Conflict, Outcome, Quarantined
 from storage.index.base import Index
 from storage.index.changes import Action, VersionState
-from storage.index.questions import Ageing, Cost, Position, Search, Target
+from storage.index.questions import Ageing, Changed, Cost, Position, Search, Target
 from storage.index.relational import RelationalIndex
 from storage.index.stored import AgedStudy, Commitment, Existence, Placed, StoredVersion, Untold
 from tests.instances import data_set, encapsulated, encode, extract, identity, text, uid, version_of
@@ -343,6 +343,40 @@ class IndexContract:
         put(index, SOPInstanceUID="1.3.1", PatientID="", StudyDescription="blanked", **same)
         assert found_studies(index, keys.of_keyword("StudyDescription", "other")) == ["1.2"]
         assert found_studies(index, keys.of_keyword("PatientID", "T-7")) == ["1.2"]
+
+    def test_the_last_change_of_a_study_is_that_of_an_instance_within_the_scope(self, index: Index) -> None:
+        ct = put(index, StudyInstanceUID="1.2", Modality="CT")
+        between_s = time.time()
+        put(index, StudyInstanceUID="1.2", Modality="MR")
+        other = put(index, StudyInstanceUID="1.3", Modality="CT")
+        after_s = time.time()
+
+        def changed(scope: Condition = EVERYTHING, **span: float) -> list[str]:
+            return found_studies(index, scope=scope, changed=Changed(**span))
+
+        def last(scope: Condition = EVERYTHING) -> list[float | None]:
+            asked = Search(MAIN, Level.STUDY, scope=scope, changes=True, computed=frozenset((Computed.STUDY_SERIES,)))
+            rows = {row.study_uid: row.changed_at_s for row in index.search(asked)}
+            return [rows[uid] for uid in sorted(rows)]
+
+        only_ct = keys.of_keyword("Modality", "CT")
+        (of_study, of_other), (of_ct, of_same) = last(), last(only_ct)
+        assert of_study is not None
+        assert of_ct is not None
+        assert of_ct < between_s < of_study < after_s
+        assert of_other == of_same
+        assert sorted(changed(since=between_s)) == ["1.2", "1.3"]
+        assert changed(only_ct, since=between_s) == ["1.3"]
+        assert changed(only_ct, before=between_s) == ["1.2"]
+        assert changed(before=between_s) == []
+        assert changed(since=of_study, before=of_study) == []
+        assert index.count(Search(MAIN, Level.STUDY, changed=Changed(since=after_s))) == 0
+        index.complete(MAIN, [ct.study_uid], "it is")
+        assert changed(since=after_s) == [], "completion changes no instance"
+        index.delete(MAIN, CLOCK.next(), b"{}", index.versions(series(ct), EVERYTHING))
+        assert changed(since=after_s) == ["1.2"]
+        assert changed(only_ct, since=after_s) == []
+        assert other.study_uid == "1.3"
 
     def test_blank_patients_of_two_studies_are_two_patients(self, index: Index) -> None:
         put(index, PatientID=None)

@@ -110,12 +110,17 @@ def over_fhir(some: benchmark.Some) -> dict[str, Search]:
         "one of two days": dates.any_of("StudyDate", dated),
         "a moment": dates.any_of("StudyDate", [moment]),
     }
-    return {name: Search(MAIN, Level.STUDY, (each,), limit=51) for name, each in conditions.items()}
+    found = {name: Search(MAIN, Level.STUDY, (each,), limit=51) for name, each in conditions.items()}
+    changed = dates.span([dates.parsed("_lastUpdated", "gt2026-01-01")])
+    found["what changed of a patient"] = Search(
+        MAIN, Level.STUDY, (key.condition,), scope=of_keyword("Modality", "CT"), changes=True, changed=changed
+    )
+    return found
 
 
 def test_what_is_asked_over_fhir_comes_through_an_index(filled: Filled) -> None:
     for name, search in over_fhir(filled.some).items():
-        for level in (Level.STUDY, Level.PATIENT):
+        for level in (Level.STUDY, Level.PATIENT)[: 1 if search.changes else 2]:
             asked = dataclasses.replace(search, level=level)
             read = filled.whole_tables(queries.page(asked))
             read += filled.whole_tables(queries.count(asked, None, asked.cost.max_counted))

@@ -161,6 +161,8 @@ class DimseSettings(TlsSettings):
     """With a certificate: associations in clear are taken too, on the same port, while modalities change over."""
     max_associations: int = Field(default=25, ge=1, le=1000)
     """Associations at the same time in each process; a quarter is kept for AE titles that the policy has by name."""
+    source_rate: float = Field(default=0.0, ge=0)
+    """Associations a second of one address at this host, in bursts of ten seconds' worth; 0 is no bound."""
     max_pdu_bytes: int = Field(default=131_072, ge=4096, le=1 << 20)
     """Longest PDU that we offer to receive."""
     network_timeout_s: float = Field(default=60.0, gt=0)

@@ -76,6 +76,11 @@ def full() -> Refused:
     return Refused("local limit exceeded", 2, 3, 2)
 
 
+def too_often() -> Refused:
+    """An address has asked for as many associations in a time as it may."""
+    return Refused("more associations of its address than are allowed", 2, 3, 2)
+
+
 def _no_reason(why: str) -> Refused:
     return Refused(why, 1, 2, 1)
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from gateway import certificates
-from gateway.access.throttle import Pace
+from gateway.access.throttle import Pace, Rate, source_of
 from gateway.assembly import Core
 from gateway.dimse import pdus, requested
 from gateway.dimse.association import Association
@@ -23,6 +23,7 @@ from gateway.dimse.messages import Message, Terms, never
 from gateway.dimse.negotiation import Negotiation, Request
 from gateway.dimse.requested import Refused
 from gateway.dimse.wire import Late, Lost, Wire
+from gateway.errors import TooManyRequests
 
 LOGGER = logging.getLogger(__name__)
 
@@ -111,6 +112,14 @@ class _Service:
         self.certificates = certificates.of(core.settings.dimse, "dimse")
         self.handlers: Mapping[int, Handler] = handlers(core)
         self.pace = Pace(core.tables.of("pace"))
+        self._associations = Rate(core.settings.dimse.source_rate, core.tables.of("associations"))
+
+    def take(self, host: str) -> None:
+        """One more association of an address. Raises Refused."""
+        try:
+            self._associations.take(source_of(host))
+        except TooManyRequests as error:
+            raise requested.too_often() from error
 
 
 class _Connection:
@@ -182,6 +191,7 @@ class _Connection:
         with negotiation.decided(requested.source(encoded, self.host, subject)) as source:
             self._name = f"request {source.request_id}"
             requested.check(encoded)
+            self._service.take(self.host)
             request = Request.decode(encoded, source)
             peer = negotiation.recognise(request)
             if not self._service.connections.associate(self, named=negotiation.is_named(source)):

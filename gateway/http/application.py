@@ -140,7 +140,8 @@ def _guarded(route: Route) -> Handler:
         bounds = request.app[LIMITS]
         bounds.sources.take(source_of(roots.origin(request).address))
         request[CALLER] = caller = await callers.identify(request)
-        bounds.principals.take(caller.principal.name)
+        who = caller.principal
+        bounds.principals.take(f"{who.kind} {who.name} of {who.tenant}")
         request[SHOWN] = callers.shown(request, caller, action)
         return await route.handler(request)
 

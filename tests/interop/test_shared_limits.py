@@ -172,6 +172,19 @@ def test_a_rate_is_that_of_all_workers_together(start: Start, rate: str) -> None
     assert len([each for each in found if each != 429]) <= most
 
 
+def test_a_rate_of_associations_is_that_of_all_workers_together(start: Start) -> None:
+    gateway = start(GATEWAY_DIMSE__SOURCE_RATE="0.3")
+    began_s = time.monotonic()
+    found = [associated(gateway, 1 + number % 2) for number in range(10)]
+    most = 3 + 1 + 0.3 * (time.monotonic() - began_s)
+    there = [each for each in found if each.is_established]
+    assert all(each.is_established for each in found[:3]), "ten seconds' worth at once"
+    assert any(each.is_rejected for each in found)
+    assert len(there) <= most
+    for each in there:
+        each.release()
+
+
 def test_bytes_per_second_are_those_of_all_workers_together(start: Start) -> None:
     gateway = start()
     associations = [associated(gateway, number) for number in (1, 2)]

@@ -7,6 +7,7 @@ import json
 import logging
 import socket
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,23 @@ def test_more_associations_than_allowed_are_rejected(settings: Settings, serve: 
         assert rejection(second) == (2, 3, 2)
         eventually(lambda: details(core)[-1:] == ["local limit exceeded"])
         first.release()
+    core.close()
+
+
+@claim("A40")
+def test_associations_of_one_address_are_held_to_a_rate(settings: Settings, serve: Serve) -> None:
+    dimse = settings.dimse.model_copy(update={"source_rate": 0.3})
+    core = assembly.build(settings.model_copy(update={"dimse": dimse}), "test")
+    with serve(core) as server:
+        began_s = time.monotonic()
+        answers = [associate(server) for _ in range(6)]
+        established = [each for each in answers if each.is_established]
+        assert all(each.is_established for each in answers[:3]), "ten seconds' worth at once"
+        assert len(established) <= 3 + 1 + 0.3 * (time.monotonic() - began_s)
+        assert {rejection(each) for each in answers if each not in established} == {(2, 3, 2)}
+        assert "more associations of its address than are allowed" in details(core)
+        for each in established:
+            each.release()
     core.close()
 
 

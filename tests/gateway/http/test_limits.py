@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from aiohttp.test_utils import TestClient
 
 from gateway import assembly
+from gateway.access import users
 from gateway.config import Settings
 from gateway.config.access import AccessSettings
 from gateway.config.serving import HttpSettings
@@ -122,6 +124,14 @@ async def test_requests_of_one_principal_or_address_are_held_to_a_rate(client: C
     assert found[:5] == [204] * 5, "ten seconds' worth at once"
     assert 429 in found
     assert found.count(204) <= 5 + 1 + 0.5 * (time.monotonic() - began_s)
+
+
+@pytest.mark.parametrize("http", [{"principal_rate": 0.1}])
+async def test_a_rate_is_not_that_of_somebody_else_of_the_same_name(client: Client) -> None:
+    users.add(client.app[application.CORE].control, "viewer", "correct horse battery", "other", ["viewer"])
+    user = {"Authorization": "Basic " + base64.b64encode(b"viewer:correct horse battery").decode()}
+    assert [await status(client, GOOD) for _ in range(2)] == [204, 429]
+    assert [await status(client, user) for _ in range(2)] == [204, 429]
 
 
 async def test_principals_have_no_rate_unless_one_is_set(client: Client) -> None:

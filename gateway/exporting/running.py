@@ -107,9 +107,8 @@ class Export:
         ExportError, AuditUnavailable, storage.errors.StorageError, OSError
             The target has what the report says.
         """
-        wanted = {each.study_uid for each in studies}
-        for each in self._shown.index.quarantined(self._definition.tenant):
-            if each.key.study_uid in wanted:
+        for chosen in studies:
+            for each in self._shown.index.quarantined(self._definition.tenant, chosen.study_uid):
                 self.report.withheld[each.reason] += 1
         self._target.expect(self._kinds)
         with ThreadPoolExecutor(self._target.at_once, thread_name_prefix="export") as pool:

@@ -29,7 +29,6 @@ class Contents:
     def __init__(self, shown: Archive, definition: Definition) -> None:
         self._shown = shown
         self._definition = definition
-        self._withheld: dict[str, dict[str, ids.Version]] = {}
 
     @property
     def epoch(self) -> str:
@@ -120,9 +119,8 @@ class Contents:
 
     def forget(self, study_uid: ids.StudyUid) -> int:
         """Remove everything of a study for good, also what no row knows; how many objects there were."""
-        self.read_withheld()
         self._erase([each.version for each in self.of(study_uid)])
-        self.forget_withheld(study_uid, sorted(self.withheld(study_uid)))
+        self.forget_withheld(sorted(self.withheld(study_uid).values()))
         target = self.target(study_uid)
         keys = [info.key for info in self._shown.objects.list(f"{target.tenant}/{target.study_uid}/")]
         for key in keys:
@@ -142,28 +140,20 @@ class Contents:
 
     # What is withheld
 
-    def read_withheld(self) -> None:
-        """Read the list anew: another host may have withheld something."""
-        self._withheld = {}
-        for each in self._shown.index.quarantined(self._definition.tenant):
-            self._withheld.setdefault(each.key.study_uid, {})[made_of(each.version)] = each.version
-
     def withheld(self, study_uid: ids.StudyUid) -> Mapping[str, ids.Version]:
         """What is withheld of a study, by what it would be made of."""
-        return self._withheld.get(study_uid, {})
+        found = self._shown.index.quarantined(self._definition.tenant, study_uid)
+        return {made_of(each.version): each.version for each in found}
 
     def withhold(self, located: Located, reason: str) -> None:
         """List an instance for who reviews what the view does not show."""
         _log.warning("view %s withholds an instance: %s", self._definition.name, reason)
         version = self._definition.version_of(located.version, 0)
         self._shown.index.quarantine(Quarantined(located.key, version, located.object_key, reason))
-        self._withheld.setdefault(located.key.study_uid, {})[made_of(version)] = version
 
-    def forget_withheld(self, study_uid: ids.StudyUid, names: Sequence[str]) -> None:
+    def forget_withheld(self, versions: Sequence[ids.Version]) -> None:
         """Take off the list what is no more in the archive, or would be made otherwise now."""
-        if names:
-            held = self._withheld[study_uid]
-            self._erase([held.pop(name) for name in names])
+        self._erase(versions)
 
 
 def studies_of(archive: Archive, tenant: ids.Tenant, scope: Condition, after: Position | None = None) -> Iterator[Row]:

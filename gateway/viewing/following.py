@@ -98,7 +98,6 @@ class Follower:
             The next round goes on where this one was.
         """
         report = report or Report()
-        self._contents.read_withheld()
         note, revision = self._notes.read(_PLACE)
         now = self._source.index.state()
         here = {
@@ -166,7 +165,6 @@ class Follower:
 
         The other studies of their patients go with them, since what these teach is taken out of the texts of all.
         """
-        self._contents.read_withheld()
         done: set[ids.StudyUid] = set()
         for study_uid in studies:
             for each in (study_uid, *self._others(study_uid)):
@@ -200,8 +198,9 @@ class Follower:
         if known.is_news and self._spread(patient, study_uid, known, report):
             work = self._work(study_uid)
         pseudonym, cleaner = patient.pseudonymous(definition), definition.cleaner(known.identifiers)
+        withheld = self._contents.withheld(study_uid)  # also what could not be read for what it teaches
         for each in work.new:
-            if made_of(definition.version_of(each.version, 0)) in self._contents.withheld(study_uid):
+            if made_of(definition.version_of(each.version, 0)) in withheld:
                 continue
             with self._withholding(each, report):
                 self._make(each, opened(self._source, each), pseudonym, cleaner, known)
@@ -288,8 +287,7 @@ class Follower:
     def release(self, withheld: Quarantined, report: Report) -> None:
         """Show an instance that was withheld since text may be burned in; somebody answers for it."""
         self._notes.write(released(made_of(withheld.version)), {}, 0)
-        self._contents.read_withheld()
-        self._contents.forget_withheld(withheld.key.study_uid, [made_of(withheld.version)])
+        self._contents.forget_withheld([withheld.version])
         self.update(withheld.key.study_uid, report)
 
     def _work(self, study_uid: ids.StudyUid) -> _Work:
@@ -307,7 +305,7 @@ class Follower:
                     work.gone.append(each)
             elif each.deleted or made_of(each.version) not in wanted:
                 work.replaced.append(each)
-        self._contents.forget_withheld(study_uid, sorted(withheld.keys() - wanted.keys()))
+        self._contents.forget_withheld([withheld[name] for name in sorted(withheld.keys() - wanted.keys())])
         return work
 
     @contextmanager

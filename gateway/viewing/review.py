@@ -27,7 +27,7 @@ class Review:
         NotFound
             It is not withheld.
         InvalidParameter
-            It is withheld for another reason, which nobody can answer for.
+            It is withheld for another reason, which nobody can answer for, or for such a one now.
         AuditUnavailable, storage.errors.StorageUnavailable
         """
         tenant = self._follower.definition.tenant
@@ -40,3 +40,6 @@ class Review:
         view = self._follower.definition.name
         self._trail.write(AuditEvent("export", "released", caller, tenant, subject, reason, view=view))
         self._follower.release(found, Report())
+        for again in self._shown.index.quarantined(tenant, found.key.study_uid):
+            if again.key.sop_uid == sop_uid:
+                raise InvalidParameter(f"it is withheld all the same: {again.reason}")

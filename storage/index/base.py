@@ -50,8 +50,8 @@ class Index(Protocol):
         """Keep a row for an arrival that stands in no study."""
         ...
 
-    def quarantined(self, tenant: Tenant) -> Sequence[Quarantined]:
-        """All of a tenant's quarantine, oldest first."""
+    def quarantined(self, tenant: Tenant, study_uid: StudyUid | None = None) -> Sequence[Quarantined]:
+        """All of a tenant's quarantine, or that of one study, oldest first."""
         ...
 
     def state(self) -> State:

@@ -209,14 +209,14 @@ class RelationalIndex(ABC):
         )  # fmt: skip
         return bool(found)
 
-    def quarantined(self, tenant: ids.Tenant) -> Sequence[Quarantined]:
-        found = self._read(
-            Sql().add(
-                "SELECT study_uid, series_uid, sop_uid, version, object_key, reason FROM quarantine"
-                " WHERE tenant = ? ORDER BY version",
-                tenant,
-            )
+    def quarantined(self, tenant: ids.Tenant, study_uid: ids.StudyUid | None = None) -> Sequence[Quarantined]:
+        asked = Sql().add(
+            "SELECT study_uid, series_uid, sop_uid, version, object_key, reason FROM quarantine WHERE tenant = ?",
+            tenant,
         )
+        if study_uid is not None:
+            asked.add("AND study_uid = ?", study_uid)
+        found = self._read(asked.add("ORDER BY version"))
         return [
             Quarantined(
                 ids.InstanceKey(tenant, ids.StudyUid(str(study)), ids.SeriesUid(str(series)), ids.SopUid(str(sop))),

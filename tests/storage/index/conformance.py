@@ -1080,6 +1080,8 @@ class IndexContract:
         item = Quarantined(key, version, key.object_key(version), "why")
         index.quarantine(item)
         assert index.quarantined(MAIN) == [item]
+        assert index.quarantined(MAIN, item.key.study_uid) == [item]
+        assert index.quarantined(MAIN, ids.StudyUid("1.2.3")) == []
         orphan = key.object_key(CLOCK.next())
         assert index.known_objects([item.object_key, orphan]) == {item.object_key}
 

@@ -15,7 +15,7 @@ from gateway.dicomweb import answers, negotiation, parameters
 from gateway.dicomweb.media_types import GIF, JPEG, PNG
 from gateway.dicomweb.rendered_choice import Plan, Representation, plan
 from gateway.dicomweb.urls import PREFIX, service_root
-from gateway.dicomweb.wado import frame_numbers, locate
+from gateway.dicomweb.wado import frame_numbers, locate_and
 from gateway.errors import InvalidParameter, NotAcceptable
 from gateway.http.keys import CALLER, OFFLOAD, PICTURES, SHOWN
 from gateway.http.offload import Lane
@@ -73,9 +73,8 @@ async def retrieve_rendered(request: web.Request) -> web.StreamResponse:
     given = [name for name in parameters.RENDERING if name in request.query]
     listed = request.match_info.get("frames")
     frames = None if listed is None else frame_numbers(listed)
-    found = await locate(request, Action.RENDER)
-    run, service = request.app[OFFLOAD].run, request[SHOWN].render
-    come_to = await run(Lane.INDEX, service.wanted, request[CALLER], found, frames)
+    service, caller = request[SHOWN].render, request[CALLER]
+    found, come_to = await locate_and(request, lambda found: service.wanted(caller, found, frames), Action.RENDER)
     target = Target(found, list(come_to.renderables), come_to.others, wanted, given)
     if not target.renderables:
         raise NotAcceptable("nothing here can be rendered")
@@ -244,16 +243,15 @@ async def retrieve_thumbnail(request: web.Request) -> web.StreamResponse:
     media_type = RenderedMediaType(negotiation.choose(request, (JPEG, PNG, GIF)))
     wanted = parameters.thumbnail(request.query, media_type)
     number = _frame(request)
-    found = await locate(request, Action.RENDER)
-    run = request.app[OFFLOAD].run
-    located = await run(Lane.INDEX, request[SHOWN].render.representative, found.instances)
+    service = request[SHOWN].render
+    found, located = await locate_and(request, lambda found: service.representative(found.instances), Action.RENDER)
     etag = found.etag("", "thumbnail", REVISION, str(number), repr(wanted))
     if (unchanged := answers.not_modified(request, etag)) is not None:
         return unchanged
     found.decision.access.took(frames=1)
     kept = request.app[PICTURES].get(etag)
     if kept is None:
-        image = await run(Lane.LONG, request[SHOWN].render.thumbnail, located, number, wanted)
+        image = await request.app[OFFLOAD].run(Lane.LONG, service.thumbnail, located, number, wanted)
         kept = Picture(image.media_type, image.data)
         request.app[PICTURES].keep(etag, kept)
     return await answers.ranged(request, len(kept.data), held(kept.data).read, answers.headers(etag, kept.media_type))

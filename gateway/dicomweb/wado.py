@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from aiohttp import web
 
@@ -27,24 +28,31 @@ from storage.dicom.frames import FrameKind
 from storage.dicom.part10 import BulkItem
 from storage.index.stored import Located
 
+T = TypeVar("T")
+
 _MAX_FRAME_LIST_CHARACTERS = 65_536
 _PIXEL_DATA = "7FE00010"
 
 
 async def locate(request: web.Request, action: Action = Action.READ) -> Found:
     """What the path names, as far as the caller may have it for an action."""
-    found = await request.app[OFFLOAD].run(
-        Lane.INDEX,
-        request[SHOWN].retrieve.locate,
-        request[CALLER],
-        urls.study(request),
-        urls.series(request),
-        urls.instance(request),
-        action=action,
-        detail=(request.match_info["frames"][:64],) if "frames" in request.match_info else (),
-    )
-    request[answers.ACCESS] = found.decision.access
+    found, _ = await locate_and(request, lambda _: None, action)
     return found
+
+
+async def locate_and(request: web.Request, then: Callable[[Found], T], action: Action = Action.READ) -> tuple[Found, T]:
+    """The same, and what the index has to say of it besides: in one thread, since each crossing costs as much."""
+    retrieve, caller = request[SHOWN].retrieve, request[CALLER]
+    target = urls.study(request), urls.series(request), urls.instance(request)
+    detail = (request.match_info["frames"][:64],) if "frames" in request.match_info else ()
+
+    def both() -> tuple[Found, T]:
+        found = retrieve.locate(caller, *target, action=action, detail=detail)
+        return found, then(found)
+
+    found, more = await request.app[OFFLOAD].run(Lane.INDEX, both)
+    request[answers.ACCESS] = found.decision.access
+    return found, more
 
 
 def location(root: str, located: Located) -> str:
@@ -71,7 +79,8 @@ def frame_numbers(text: str) -> list[int]:
 async def retrieve_frames(request: web.Request) -> web.StreamResponse:
     """Frames, as stored, uncompressed or in another transfer syntax."""
     numbers = frame_numbers(request.match_info["frames"])
-    return await _send_frames(request, await locate(request), numbers)
+    found, plan = await locate_and(request, lambda found: _planned(request, found, numbers))
+    return await _send_frames(request, found, plan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,26 +98,24 @@ class _Plan:
         return self.syntax == self.reader.stored_syntax
 
 
-def _planned(reader: FrameReader, numbers: Sequence[int] | None, choices: Callable[[bool], Sequence[Choice]]) -> _Plan:
-    """Everything that the index has to say, in one step."""
+def _planned(request: web.Request, found: Found, numbers: Sequence[int] | None) -> _Plan:
+    """How the frames of a list, or all of them, go out; looks into the index."""
+    (located,) = found.instances
+    service = request[SHOWN].retrieve
+    reader = service.frames(located)
     wanted = range(1, reader.count + 1) if numbers is None else numbers
     reader.check(wanted)
-    choice, syntax = _frame_choice(choices(len(wanted) == 1), reader)
+    choices = negotiation.bulk_choices(request, single=len(wanted) == 1, stored=service.served_syntax(located))
+    choice, syntax = _frame_choice(choices, reader)
     if syntax == reader.stored_syntax:
         return _Plan(reader, wanted, choice, syntax, reader.stored(wanted))
     frames = reader.decoded(wanted) if syntax == EXPLICIT_VR_LITTLE_ENDIAN else None
     return _Plan(reader, wanted, choice, syntax, frames)
 
 
-async def _send_frames(request: web.Request, found: Found, numbers: Sequence[int] | None) -> web.StreamResponse:
-    """Send the frames of a list, or all of them."""
+async def _send_frames(request: web.Request, found: Found, plan: _Plan) -> web.StreamResponse:
+    """Send frames as planned."""
     (located,) = found.instances
-    run, service = request.app[OFFLOAD].run, request[SHOWN].retrieve
-
-    def choices(single: bool) -> Sequence[Choice]:
-        return negotiation.bulk_choices(request, single=single, stored=service.served_syntax(located))
-
-    plan = await run(Lane.INDEX, lambda: _planned(service.frames(located), numbers, choices))
     choice = plan.choice
     root = service_root(request) if choice.multipart else ""
     made_by = "" if plan.as_stored else REVISION
@@ -131,7 +138,7 @@ async def _send_frames(request: web.Request, found: Found, numbers: Sequence[int
             parts = ((*header(number), (frame,)) for number, frame in enumerate(encoded))
             head = answers.headers(etag, answer.content_type)
             return await answers.stream(request, answer.body(parts), head, lane=lane)
-        only = held(await run(lane, next, encoded))
+        only = held(await request.app[OFFLOAD].run(lane, next, encoded))
         frames = Frames([only.size], lambda _: only)
     if not choice.multipart:
         single = frames.content(0)
@@ -159,25 +166,24 @@ def _frame_choice(choices: Sequence[Choice], reader: FrameReader) -> tuple[Choic
 
 async def retrieve_bulk_data(request: web.Request) -> web.StreamResponse:
     """The value behind a BulkDataURI. Compressed pixel data comes frame by frame, without item headers."""
-    found = await locate(request)
+    path, retrieve = request.match_info["path"], request[SHOWN].retrieve
+    found, item = await locate_and(request, lambda found: retrieve.bulk_item(found.instances[0], path))
     (located,) = found.instances
-    run = request.app[OFFLOAD].run
-    path = request.match_info["path"]
-    item: BulkItem = await run(Lane.INDEX, request[SHOWN].retrieve.bulk_item, located, path)
     video = types.VIDEO.get(located.transfer_syntax_uid)
     if path == _PIXEL_DATA and video is not None:
         return await _send_video(request, found, video)
     choice = negotiation.bulk_choices(request, single=True)[0]
     native = located.transfer_syntax_uid in NATIVE
     if path == _PIXEL_DATA and (not native or _names_another(choice)):
-        return await _send_frames(request, found, None)
+        plan = await request.app[OFFLOAD].run(Lane.INDEX, _planned, request, found, None)
+        return await _send_frames(request, found, plan)
     if choice.media_type != types.OCTET_STREAM:
         raise NotAcceptable("this value is available as application/octet-stream")
     root = service_root(request) if choice.multipart else ""
     etag = found.etag(root, "bulk", path, str(choice.multipart))
     if (unchanged := answers.not_modified(request, etag)) is not None:
         return unchanged
-    content, content_type = request[SHOWN].retrieve.bulk(located, item), types.OCTET_STREAM
+    content, content_type = retrieve.bulk(located, item), types.OCTET_STREAM
     if choice.multipart:
         answer = MultipartAnswer(types.OCTET_STREAM, etag)
         place = f"{location(root, located)}/bulkdata/{path}"

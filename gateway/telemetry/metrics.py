@@ -36,6 +36,7 @@ class Metrics:
         self._message = lru_cache(_KEPT)(self._messages.labels)
         self._message_s = lru_cache(_KEPT)(self._message_seconds.labels)
         self._operation = lru_cache(_KEPT)(self._operations.labels)
+        self._lane = lru_cache(_KEPT)(self.lane_waiting.labels)
 
     def _http(self, registry: CollectorRegistry) -> None:
         self._requests = Counter(
@@ -180,7 +181,7 @@ class Metrics:
 
     def in_lane(self, lane: str, calls: int) -> None:
         """So many calls more, or fewer, are in a thread lane or wait for it."""
-        self.lane_waiting.labels(lane).inc(calls)
+        self._lane(lane).inc(calls)
 
     def responded(self, operation: str, status: int, seconds: float) -> None:
         """A DIMSE request is over."""

@@ -162,6 +162,25 @@ def test_an_ingress_leads_to_services_that_are_there(render: Render) -> None:
     assert 'qidoRoot: "/imaging/dicomweb"' in viewer["data"]["app-config.js"]
 
 
+@pytest.mark.parametrize(
+    ("enabled", "prefix", "wanted"),
+    [
+        (True, "", {"/dicomweb": "http", "/fhir": "http", "/": "viewer"}),
+        (True, "/imaging", {"/imaging": "http", "/": "viewer"}),
+        (False, "", {"/": "http"}),
+        (False, "/imaging", {"/imaging": "http"}),
+    ],
+)
+def test_an_ingress_leads_to_the_faces_beside_a_viewer(
+    render: Render, enabled: bool, prefix: str, wanted: dict[str, str]
+) -> None:
+    more = {"viewer": {"enabled": enabled}, "settings": {"http": {"path_prefix": prefix}}}
+    (ingress,) = of_kind(render(merged(values_of("everything"), more)), "Ingress")
+    (rule,) = ingress["spec"]["rules"]
+    paths = {path["path"]: path["backend"]["service"]["name"] for path in rule["http"]["paths"]}
+    assert paths == {path: f"demo-gateway-{service}" for path, service in wanted.items()}
+
+
 def test_the_gateway_accepts_its_settings_and_its_command_line(
     manifests: list[Manifest],
     tmp_path: Path,

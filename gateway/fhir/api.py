@@ -72,7 +72,7 @@ _GIVEN: Mapping[tuple[str, str], Operation] = {
         _STUDY,
         imaging_studies.PARAMETERS,
         Parameter("patient:identifier", "Patient ID, or SYSTEM|ID"),
-        Parameter("_include", "ImagingStudy:endpoint"),
+        Parameter("_include", "What comes with the studies", {"type": "string", "enum": [*imaging_studies.INCLUDES]}),
         Parameter("_sort", "-started"),
         *_COUNTING,
     ),

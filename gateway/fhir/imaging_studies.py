@@ -16,7 +16,7 @@ from gateway.fhir.asked import Asked
 from gateway.fhir.dates import Dated
 from gateway.fhir.elements import DCM, Element
 from gateway.fhir.imaging_study import Result
-from gateway.fhir.patients import any_identifier
+from gateway.fhir.patients import any_identifier, of_studies
 from gateway.fhir.searching import Kind, Made, Wanted, respond
 from gateway.fhir.seen import Seen, uncounted
 from gateway.fhir.values import Token
@@ -45,7 +45,7 @@ PARAMETERS = {
 """Search parameters, and the types that FHIR gives them."""
 ONLY_AS_STORED = frozenset(("_lastUpdated",))
 """What a view does not have: beside shifted dates it would say when a study was made."""
-INCLUDES = ("ImagingStudy:endpoint",)
+INCLUDES = ("ImagingStudy:endpoint", "ImagingStudy:patient", "ImagingStudy:subject")
 """What may come with the studies."""
 MOST_SERIES = 5000
 """Series of one page; beyond it the page ends before the study."""
@@ -128,10 +128,12 @@ def _made(request: web.Request, seen: Seen, decision: Decision, answer: Answer, 
         _resource(request, seen, each, series[_uid(each)][:MOST_SERIES], {}, changed_at_s)
         for each, changed_at_s in zip(studies[:fitting], answer.changed_at_s[:fitting], strict=True)
     ]
+    wanted = {text for name, text in asked.of_resource if name == "_include"} if found else set()
     included = []
-    if found and any(name == "_include" for name, _ in asked.of_resource):
-        where = endpoint.here(request)
-        included = [] if where is None else [where.resource()]
+    if "ImagingStudy:endpoint" in wanted and (where := endpoint.here(request)) is not None:
+        included.append(where.resource())
+    if wanted - {"ImagingStudy:endpoint"}:
+        included += of_studies(seen, decision, studies[:fitting])
     return Made(found, included)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import orjson
 from aiohttp import web
 
@@ -13,7 +15,7 @@ from gateway.fhir.asked import Asked
 from gateway.fhir.elements import Element
 from gateway.fhir.patient_ids import PatientKey, of_issuer
 from gateway.fhir.searching import Kind, Made, Wanted, respond
-from gateway.fhir.seen import Seen
+from gateway.fhir.seen import Seen, uncounted
 from gateway.fhir.values import Token
 from gateway.http.keys import OFFLOAD
 from gateway.http.offload import Lane
@@ -21,6 +23,7 @@ from gateway.services.query import Answer
 from gateway.services.question import Query
 from storage.dicom import names
 from storage.dicom.attributes import BY_KEYWORD, Level
+from storage.dicom.json_model import JsonDataSet
 from storage.dicom.matching import EVERYTHING, NOTHING, AllOf, AnyOf, Condition, Not, OneOf, Wildcard
 
 PARAMETERS = {"_id": "token", "identifier": "token", "name": "string", "birthdate": "date", "gender": "token"}
@@ -35,6 +38,7 @@ _ATTRIBUTES = {
     "gender": "PatientSex",
 }
 """What each is about."""
+_MOST_ALIKE = 2000
 _AFTER = ("^", " ", "-")
 """What a part of a name comes after."""
 
@@ -73,6 +77,23 @@ def _resources(seen: Seen, answer: Answer, count: int) -> list[Element]:
         patient.resource(each, PatientKey.of_position(position), seen.ids, deidentified=seen.deidentified)
         for each, position in found
     ]
+
+
+def of_studies(seen: Seen, decision: Decision, studies: Sequence[JsonDataSet]) -> list[Element]:
+    """The patients of some studies that were found, each once, in the order of these."""
+    keys = list(dict.fromkeys(PatientKey.of_study_result(each) for each in studies))
+    # An ID may be that of other patients too, by other issuers: these are left out again.
+    alike = any_of(
+        [
+            OneOf("PatientID", tuple(each.patient_id for each in keys if each.patient_id)),
+            *(each.condition for each in keys if not each.patient_id),
+        ]
+    )
+    query = Query(Level.PATIENT, include=patient.OF_PATIENT, only=True, limit=_MOST_ALIKE, conditions=(alike,))
+    answer = seen.shown.query.search(uncounted(decision), query)
+    found = {PatientKey.of_position(position): number for number, position in enumerate(answer.positions)}
+    resources = _resources(seen, answer, len(answer.results))
+    return [resources[found[key]] for key in keys if key in found]
 
 
 def _wanted(_request: web.Request, asked: Asked) -> Wanted:

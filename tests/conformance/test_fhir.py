@@ -184,6 +184,17 @@ def test_the_endpoint_is_told_to_who_may_read_from_it(web: Web, stored: Dataset)
     get(web, "Endpoint", 403, **SENDER)
 
 
+@claim("H25")
+def test_what_is_included_comes_along(web: Web, stored: Dataset, patient_id: str) -> None:
+    for name, kind in (("endpoint", "Endpoint"), ("patient", "Patient"), ("subject", "Patient")):
+        bundle = get(web, f"ImagingStudy?patient={patient_id}&_include=ImagingStudy:{name}")
+        Bundle.model_validate(bundle)
+        study, other = bundle["entry"]
+        assert [each["search"]["mode"] for each in (study, other)] == ["match", "include"]
+        assert other["resource"]["resourceType"] == kind
+        assert get(web, other["fullUrl"]) == other["resource"]
+
+
 @claim("H15", "H16")
 def test_pages_follow_each_other_whatever_comes(web: Web, patient_id: str) -> None:
     web.store(*(data_set(PatientID=patient_id, StudyDate=f"202601{day:02}") for day in range(1, 8)))

@@ -92,6 +92,14 @@ def test_the_endpoint_that_comes_along_has_the_study(smart: FHIRClient, studies:
     assert answer.status_code == 200
 
 
+def test_the_patient_comes_along(smart: FHIRClient, studies: list[str]) -> None:
+    search = ImagingStudy.where(struct={"patient:identifier": "F-1"}).include("subject")
+    *found, patient = search.perform_resources_iter(smart.server)
+    assert [each.id for each in found] == list(reversed(studies))
+    assert isinstance(patient, Patient)
+    assert found[0].subject.reference == f"Patient/{patient.id}"
+
+
 @pytest.fixture(scope="module")
 def issuer() -> Iterator[Issuer]:
     with issuers.issuer(rsa_key("one")) as found:

@@ -251,7 +251,7 @@ def of_studies(target: Dataset) -> Sequence[str]:
         f"patient=Patient/{PATIENT}",
         f"patient:identifier={target.IssuerOfPatientID}|{target.PatientID}",
         f"started={day[:4]}-{day[4:6]}-{day[6:]}",
-        f"modality={target.Modality}&_include=ImagingStudy:endpoint",
+        f"modality={target.Modality}&_include=ImagingStudy:endpoint&_include=ImagingStudy:patient",
         "_count=1&_total=accurate",
         "_summary=count",
         "_lastUpdated=gt2020-01-01",

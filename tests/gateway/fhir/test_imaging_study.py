@@ -327,6 +327,20 @@ async def test_the_endpoint_comes_along(client: Client, studies: dict[str, str])
         assert response.status == 200
 
 
+@pytest.mark.parametrize("name", ["patient", "subject"])
+async def test_the_patients_come_along_each_once(client: Client, studies: dict[str, str], name: str) -> None:
+    for query, count in (("", 4), ("&_count=1", 1), ("&patient:identifier=|A-1", 1), ("&patient=nobody", 0)):
+        bundle = await get(client, f"ImagingStudy?_include=ImagingStudy:{name}{query}")
+        included = [each["resource"] for each in bundle.get("entry", ()) if each["search"]["mode"] == "include"]
+        named = {each["subject"]["reference"] for each in matches(bundle)}
+        assert {f"Patient/{each['id']}" for each in included} == named
+        assert len(included) == count
+        for each in included:
+            assert await get(client, f"Patient/{each['id']}") == each
+    both = await get(client, f"ImagingStudy?_include=ImagingStudy:{name}&_include=ImagingStudy:endpoint&_count=1")
+    assert [each["resource"]["resourceType"] for each in both["entry"]] == ["ImagingStudy", "Endpoint", "Patient"]
+
+
 async def test_what_was_deleted_is_gone_and_no_search_finds_it(client: Client, studies: dict[str, str]) -> None:
     async with client.delete(f"/dicomweb/studies/{studies['bob']}") as response:
         assert response.status == 204

@@ -25,8 +25,16 @@ _REPLACED_WITHIN_S = 30.0
 class Gateway:
     """``gateway serve`` as a process tree, with two workers a face unless ``environment`` says otherwise."""
 
-    def __init__(self, directory: Path, log: Path, engines: Engines = EMBEDDED, **environment: str) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        log: Path,
+        engines: Engines = EMBEDDED,
+        settings_file: Path | None = None,
+        **environment: str,
+    ) -> None:
         self.directory = directory
+        self._arguments = ["serve", *(["-c", str(settings_file)] if settings_file is not None else [])]
         self.engines = engines
         self._environment = engines.environment() | environment
         self.http_port, self.dimse_port = free_port(), free_port()
@@ -53,7 +61,7 @@ class Gateway:
             started = self._log.stat().st_size if self._log.exists() else 0
             with self._log.open("ab") as log:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-m", "gateway.cli", "serve"], env=environment, stdout=log, stderr=log
+                    [sys.executable, "-m", "gateway.cli", *self._arguments], env=environment, stdout=log, stderr=log
                 )
             while self._process.poll() is None:
                 # The supervisor says so when every worker is there; one of them may answer before.
@@ -106,6 +114,11 @@ class Gateway:
         """Process ids of the workers."""
         assert self._process is not None
         return sorted(worker for nursery in _children(self._process.pid) for worker in _children(nursery))
+
+    def processes(self) -> list[int]:
+        """Process ids of all of it."""
+        assert self._process is not None
+        return [self._process.pid, self.nursery(), *self.workers()]
 
     def nursery(self) -> int:
         """Process id of what forks the workers; waits for the one that takes the place of a killed one."""

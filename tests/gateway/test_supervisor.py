@@ -164,6 +164,32 @@ def test_logs_of_real_processes_hold_no_patient_data(gateway: Gateway) -> None:
     assert "Zyxwvut" not in gateway.audit()
 
 
+def test_secrets_of_the_settings_are_in_no_list_of_processes_and_no_log(tmp_path: Path) -> None:
+    secrets = {name: f"{name}-5ecret-{name}" for name in ("client", "bucket")} | {"audit": "5ec2e7" * 10 + "5ec2"}
+    (tmp_path / "gateway.toml").write_text(
+        f'[audit]\nkey = "{secrets["audit"]}"\n'
+        f'[s3]\nsecret_access_key = "{secrets["bucket"]}"\n'
+        '[[access.issuers]]\nissuer = "http://127.0.0.1:1"\naudience = "gateway"\nclient_id = "us"\n'
+        f'client_secret = "{secrets["client"]}"\n'
+        '[log]\nlevel = "debug"\n'
+    )
+    gateway = Gateway(tmp_path / "data", tmp_path / "log", settings_file=tmp_path / "gateway.toml")
+    gateway.start()
+    try:
+        requests.get(f"{gateway.web}/studies", headers={"Authorization": "Bearer a.b.c"}, timeout=30)
+        processes = gateway.processes()
+        assert len(processes) == 7, "a supervisor, what forks, and five workers"
+        told = [
+            Path(f"/proc/{pid}/{name}").read_bytes() for pid in processes for name in ("cmdline", "environ", "comm")
+        ]
+        told.append(gateway.log.encode())
+        for secret in secrets.values():
+            assert not any(secret.encode() in each for each in told)
+    finally:
+        assert gateway.stop() == 0, gateway.log
+    assert not any(secret in gateway.log for secret in secrets.values())
+
+
 def test_a_port_that_is_taken_is_said_and_the_exit_status_is_1(gateway: Gateway, tmp_path: Path) -> None:
     environment = {"GATEWAY_HTTP__PORT": str(gateway.http_port), "GATEWAY_STORAGE__DIRECTORY": str(tmp_path / "other")}
     import os

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
-from collections.abc import Awaitable, Callable
+import uuid
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +170,37 @@ async def test_entity_tags_and_the_feed_of_a_view_are_its_own_and_tell_no_time(c
     assert all("time" not in each for each in found["changes"])
     assert stored.StudyInstanceUID not in json.dumps(found)
     assert all(each["version"].startswith("0000000") for each in found["changes"])
+
+
+def unkeyed(text: bytes) -> Iterator[bytes]:
+    """What an unkeyed digest of a text would begin with, as it would be written."""
+    for name in ("md5", "sha1", "sha224", "sha256", "sha384", "sha512", "sha3_256", "blake2b", "blake2s"):
+        raw = hashlib.new(name, text).digest()
+        yield raw[:8]
+        yield raw.hex()[:16].encode()
+        yield raw.hex()[:16].upper().encode()
+        yield base64.b64encode(raw[:9])
+        yield base64.urlsafe_b64encode(raw[:9])
+        uids = [uuid.UUID(bytes=raw[:16]), *(uuid.UUID(bytes=raw[:16], version=number) for number in (3, 4, 5))]
+        yield from (f"2.25.{each.int}".encode() for each in uids)
+    for made in (uuid.uuid3, uuid.uuid5):
+        yield f"2.25.{made(uuid.NAMESPACE_OID, text.decode('latin-1')).int}".encode()
+
+
+async def test_no_digest_that_anybody_could_make_is_shown_through_a_view(client: Client, stored: Any) -> None:
+    """Patient IDs and UIDs are few enough to be tried one after the other."""
+    _, (study,) = await answered(client, f"{VIEW}/studies", ANN)
+    of_study = f"{VIEW}/studies/{value(study, '0020000D')}"
+    seen = b""
+    for path in (f"{VIEW}/studies", f"{VIEW}/instances", f"{of_study}/metadata", f"{VIEW}/changefeed", of_study):
+        async with client.get(path, headers=ANN if "changefeed" not in path else {}) as response:
+            assert response.status == 200, path
+            seen += b"".join(name + value for name, value in response.raw_headers) + await response.read()
+    names = ("PatientID", "PatientName", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "AccessionNumber")
+    texts = [str(stored[name].value).encode() for name in names if name in stored]
+    assert len(texts) > 4
+    for text in (*texts, *(each.upper() for each in texts), stored.PixelData):
+        assert [each for each in unkeyed(text) if each in seen] == [], text[:40]
 
 
 async def test_what_is_read_through_a_view_is_on_the_trail_as_such(client: Client, core: Core, stored: Any) -> None:

@@ -6,9 +6,10 @@ STAMP  := $(VENV)/.installed
 NODE   := $(VENV)/node_modules/.installed
 OHIF   := $(VENV)/ohif/.unpacked
 ROUNDS := 200
+BENCH  := .bench
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format install samples docs faults powercut grid deid-grid large advisories fuzz fuzz-http fuzz-dimse clean
+.PHONY: help demo test check format install samples docs faults grid deid-grid large advisories fuzz fuzz-http fuzz-dimse bench bench-scale clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -91,5 +92,16 @@ fuzz-http: $(STAMP) ## the OpenAPI document against a running gateway, FUZZ_EXAM
 fuzz-dimse: $(STAMP) ## broken sessions into a DIMSE server, CASES (100000) of them by SEED (1)
 	$(BIN)/python -m tests.fuzz.dimse --cases $${CASES:-100000} --seed $${SEED:-1}
 
+bench: $(STAMP) ## measure beside Orthanc: C-STORE, DICOMweb, searches; half an hour with nothing else to do
+	mkdir -p $(BENCH)
+	$(BIN)/python -m benchmarks.storing $(BENCH) --rounds 3 --count 200
+	$(BIN)/python -m benchmarks.serving $(BENCH) --rounds 3 --studies 20000
+
+bench-scale: $(STAMP) ## searches among 20,000, 100,000 and 1,000,000 studies (5 GB of disk)
+	mkdir -p $(BENCH)
+	for studies in 20000 100000 1000000; do \
+		$(BIN)/python -m benchmarks.search --sqlite $(BENCH)/$$studies.sqlite --studies $$studies --instances 2 || exit 1; \
+	done
+
 clean: ## remove the local environment and the demo's data
-	rm -rf $(VENV) .demo
+	rm -rf $(VENV) .demo $(BENCH)

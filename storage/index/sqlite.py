@@ -16,12 +16,11 @@ from storage.index.connections import Connections
 from storage.index.database import Among, Either, Found, Listed, Matching, OfPatient, Special, Sql, Text, Unordered
 from storage.index.lookups import Lookups
 from storage.index.relational import Change, RelationalIndex
+from storage.index.sqlite_log import WriteAheadLog
 from storage.index.transaction import LAST, Transaction
 from storage.index.turnstile import Turnstile
 from storage.index.writing import Writer
 
-_CHECKPOINT_BYTES = 16 << 20
-_TRUNCATE_BYTES = 256 << 20
 _IDLE_READERS = 16
 _MAX_READERS = 256
 _OPERATIONS_BETWEEN_LOOKS = 20_000
@@ -185,6 +184,7 @@ class SqliteIndex(RelationalIndex):
         self._writing: SqliteDatabase | None = None
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
         self._turnstile = Turnstile(path)
+        self._log = WriteAheadLog(path, lambda: self._connect().connection)
         with self._turnstile.turn(), translated(), closing(self._connect().connection) as connection:
             connection.execute("BEGIN IMMEDIATE")
             migrations.migrate(SqliteDatabase(connection), "sqlite")
@@ -226,7 +226,7 @@ class SqliteIndex(RelationalIndex):
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
-            self._checkpoint(connection)
+            self._log.committed(connection)
             return results
 
     def _apply(self, connection: sqlite3.Connection, writer: Writer, change: Change) -> object:
@@ -244,19 +244,6 @@ class SqliteIndex(RelationalIndex):
         connection.execute("RELEASE change")
         return result
 
-    def _checkpoint(self, connection: sqlite3.Connection) -> None:
-        """Keep the write-ahead log short; readers that are in the way only put it off."""
-        try:
-            size = self._path.with_name(self._path.name + "-wal").stat().st_size
-        except FileNotFoundError:
-            return
-        if size > _TRUNCATE_BYTES:
-            connection.execute("PRAGMA busy_timeout = 100")
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            connection.execute(f"PRAGMA busy_timeout = {int(self._timeout_s * 1000)}")
-        elif size > _CHECKPOINT_BYTES:
-            connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-
     def copy(self, path: Path) -> None:
         """Write a consistent copy into a new file, beside readers and writers, by SQLite's online backup."""
         with self._reader() as db, closing(sqlite3.connect(path)) as target:
@@ -269,6 +256,7 @@ class SqliteIndex(RelationalIndex):
         self._readers.close()
         if not self._closed:
             self._closed = True
+            self._log.close()
             if self._writing is not None:
                 self._writing.connection.close()
             self._turnstile.close()

@@ -1,0 +1,89 @@
+"""SQLite's write-ahead log is kept short, beside the writers rather than by them.
+
+A checkpoint writes to the database what the log holds, and syncs both: a tenth of a writer's time when it does so
+itself. Readers and writers go on meanwhile; while one of them is in the way, a part is left for the next time.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+_log = logging.getLogger("storage.index")
+
+_LOOK_EVERY = 8
+_CHECKPOINT_BYTES = 32 << 20
+_TRUNCATE_BYTES = 256 << 20
+_TRUNCATE_WITHIN_MS = 100
+
+
+class WriteAheadLog:
+    """The log as one process sees to it.
+
+    Parameters
+    ----------
+    path
+        The database file.
+    connect
+        A connection of its own for the thread.
+    """
+
+    def __init__(self, path: Path, connect: Callable[[], sqlite3.Connection]) -> None:
+        self._log = path.with_name(path.name + "-wal")
+        self._connect = connect
+        self._commits = 0
+        self._due = threading.Event()
+        self._closed = False
+        self._thread: threading.Thread | None = None
+
+    def committed(self, connection: sqlite3.Connection) -> None:
+        """Look from time to time how long it is; called after a commit, by who still has the turn to write."""
+        self._commits += 1
+        if self._commits % _LOOK_EVERY:
+            return
+        try:
+            size = self._log.stat().st_size
+        except FileNotFoundError:
+            return
+        if size > _TRUNCATE_BYTES:
+            # It grows faster than it is emptied, or a reader was in the way for long. Nobody else writes now.
+            (before,) = connection.execute("PRAGMA busy_timeout").fetchone()
+            connection.execute(f"PRAGMA busy_timeout = {_TRUNCATE_WITHIN_MS}")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            connection.execute(f"PRAGMA busy_timeout = {int(before)}")
+        elif size > _CHECKPOINT_BYTES:
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._thread is None:
+            # On first need, so that a process that forks before it writes takes no thread along.
+            self._thread = threading.Thread(target=self._work, name="index-log", daemon=True)
+            self._thread.start()
+        self._due.set()
+
+    def _work(self) -> None:
+        connection = self._connect()
+        try:
+            while True:
+                self._due.wait()
+                if self._closed:
+                    return
+                self._due.clear()
+                try:
+                    connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+                except sqlite3.Error as error:
+                    # What is committed stays in the log.
+                    _log.warning("the index's log was not emptied: %s", error.sqlite_errorname)
+        finally:
+            connection.close()
+
+    def close(self) -> None:
+        """End the thread. Idempotent."""
+        self._closed = True
+        self._due.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None

@@ -107,11 +107,17 @@ def trails(objects: ObjectStore) -> list[str]:
     return found
 
 
-def span(objects: ObjectStore, trail: str) -> tuple[datetime.datetime, datetime.datetime]:
-    """The times of the first and the last checkpoint of a trail that has any. Raises StorageUnavailable."""
-    first, last = next(iter(objects.list(prefix(trail)))).key, _last_key(objects, trail)
+def span(objects: ObjectStore, trail: str, known: tuple[str, str] | None = None) -> tuple[str, str]:
+    """The keys of the first and the last checkpoint of a trail that has any. Raises StorageUnavailable.
+
+    ``known`` is what was found before: only those that came since are looked for.
+    """
+    if known is not None:
+        later = deque(objects.list(prefix(trail), known[1]), maxlen=1)
+        return known[0], later[0].key if later else known[1]
+    last = _last_key(objects, trail)
     assert last is not None
-    return _moment(first), _moment(last)
+    return next(iter(objects.list(prefix(trail)))).key, last
 
 
 def _last_key(objects: ObjectStore, trail: str) -> str | None:
@@ -185,7 +191,7 @@ class Checkpointer:
                 self._before = _last(objects, trail)
                 self._looked = True
             object_key = f"{prefix(trail)}{chain.CLOCK.next()}.json"
-            time = _moment(object_key).isoformat(timespec="milliseconds")
+            time = moment(object_key).isoformat(timespec="milliseconds")
             body = dumps(object_key, new, self._before, self._key, time)
             objects.put(object_key, [body])
         self._before = (object_key, hashlib.sha256(body).hexdigest())
@@ -209,6 +215,7 @@ class Checkpointer:
         return new, sizes
 
 
-def _moment(object_key: str) -> datetime.datetime:
+def moment(object_key: str) -> datetime.datetime:
+    """When a checkpoint was put."""
     ulid = ids.version(object_key.rpartition("/")[2].removesuffix(".json"))
     return datetime.datetime.fromtimestamp(ids.version_time_s(ulid), datetime.UTC)

@@ -6,7 +6,7 @@ import datetime
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from gateway.audit import checkpoints, verifying
@@ -14,6 +14,7 @@ from storage.errors import StorageError
 from storage.objects.base import ObjectStore
 
 _ASKED_EVERY_S = 60.0
+_NAMED = 10
 _DAY = datetime.timedelta(days=1)
 
 
@@ -39,7 +40,7 @@ class Elsewhere:
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """What was read, and what was not; ``elsewhere`` is None where the object store did not say."""
+    """What was read, and what was not, latest first; ``elsewhere`` is None where the object store did not say."""
 
     here: Sequence[str]
     elsewhere: Sequence[Elsewhere] | None
@@ -63,23 +64,39 @@ class Coverage:
     @property
     def gap(self) -> str:
         """What may be missing from the answer; "" for nothing."""
-        here = ", ".join(self.here) or "none"
+        here = ", ".join(self.here) if len(self.here) <= _NAMED else f"{len(self.here)} trails"
+        here = here or "none"
         if self.elsewhere is None:
             return f"whether other hosts have records is not known: the object store does not answer; read: {here}"
         if not self.elsewhere:
             return ""
-        others = ", ".join(str(each) for each in self.elsewhere)
+        others = ", ".join(str(each) for each in self.elsewhere[:_NAMED])
+        if len(self.elsewhere) > _NAMED:
+            others += f" and {len(self.elsewhere) - _NAMED} more"
         return f"records of other hosts are missing, of the trails {others}; read: {here}"
 
 
-def coverage(objects: ObjectStore, directories: Sequence[Path]) -> Coverage:
+@dataclass(slots=True)
+class Known:
+    """What does not change, or only at its end: the trails of files, and the first and last checkpoint of trails."""
+
+    files: dict[Path, str] = field(default_factory=dict)
+    spans: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+
+def coverage(objects: ObjectStore, directories: Sequence[Path], known: Known | None = None) -> Coverage:
     """Compare directories with the checkpoints of all hosts that share an object store. Raises OSError."""
-    here = verifying.trails(directories)
+    known = known or Known()
+    here = verifying.trails(directories, known.files)
+    others: list[Elsewhere] = []
     try:
-        others = [each for each in checkpoints.trails(objects) if each not in here]
-        return Coverage(here, [Elsewhere(each, *checkpoints.span(objects, each)) for each in others])
+        for trail in checkpoints.trails(objects):
+            if trail not in here:
+                first, last = known.spans[trail] = checkpoints.span(objects, trail, known.spans.get(trail))
+                others.append(Elsewhere(trail, checkpoints.moment(first), checkpoints.moment(last)))
     except StorageError:
         return Coverage(here, None)
+    return Coverage(here, sorted(others, key=lambda each: each.last, reverse=True))
 
 
 class LiveCoverage:
@@ -90,12 +107,13 @@ class LiveCoverage:
         self._directories = directories
         self._lock = threading.Lock()
         self._found: Coverage | None = None
+        self._known = Known()
         self._asked_s = 0.0
 
     def current(self) -> Coverage:
         """What a search covers now. Raises OSError."""
         with self._lock:
             if self._found is None or time.monotonic() > self._asked_s + _ASKED_EVERY_S:
-                self._found = coverage(self._objects, self._directories())
+                self._found = coverage(self._objects, self._directories(), self._known)
                 self._asked_s = time.monotonic()
             return self._found

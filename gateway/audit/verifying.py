@@ -104,16 +104,23 @@ def verify(
     return found
 
 
-def trails(directories: Sequence[Path]) -> list[str]:
-    """The trails that directories belong to: by their own word, and by that of the chains in them. Raises OSError."""
+def trails(directories: Sequence[Path], known: dict[Path, str] | None = None) -> list[str]:
+    """The trails that directories belong to: by their own word, and by that of the chains in them. Raises OSError.
+
+    ``known`` keeps what files have said, which then need not be read again.
+    """
     found: set[str] = set()
+    said = {} if known is None else known
     for directory in directories:
         with contextlib.suppress(FileNotFoundError):
             found.add((directory / TRAIL_ID).read_text("ascii"))
         for each in chain.files(directory):
-            fields = _first_record(each)
-            if isinstance(fields.get("trail"), str):
-                found.add(str(fields["trail"]))
+            if each.path not in said:
+                trail = _first_record(each).get("trail")
+                if not isinstance(trail, str):
+                    continue
+                said[each.path] = trail
+            found.add(said[each.path])
     return sorted(each for each in found if _TRAIL.fullmatch(each))
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import datetime
+import time
 from pathlib import Path
 
 import pytest
 
 from gateway.audit import coverage, verifying
+from gateway.audit.chain import ChainFile
 from gateway.audit.checkpoints import Checkpointer
-from gateway.audit.coverage import Coverage, Elsewhere, LiveCoverage
+from gateway.audit.coverage import Coverage, Elsewhere, Known, LiveCoverage
 from gateway.audit.events import AuditEvent
 from gateway.audit.key import AuditKey
-from gateway.audit.trail import AuditTrail
+from gateway.audit.trail import AuditTrail, trail_id
 from gateway.context import Caller, Principal, PrincipalKind, Source
 from storage.errors import StorageUnavailable
 from storage.objects.memory import MemoryObjectStore
@@ -47,8 +49,7 @@ def host(folder: Path, objects: Kept) -> str:
     trail.close()
     for _ in range(2):
         assert Checkpointer(folder, KEY, lambda: objects, 60.0).put() is not None
-    (found,) = verifying.trails([folder])
-    return found
+    return trail_id(folder)
 
 
 def test_a_trail_that_only_the_object_store_knows_is_named_with_its_time(tmp_path: Path, objects: Kept) -> None:
@@ -95,6 +96,44 @@ def test_what_had_ended_before_or_began_after_does_not_concern_a_question(
     elsewhere = Elsewhere("a" * 16, *moments)
     assert elsewhere.concerns(since, until) is concerns
     assert bool(Coverage(["b" * 16], [elsewhere]).of(since, until).gap) is concerns
+
+
+def test_what_was_found_before_is_not_looked_for_again(
+    tmp_path: Path, objects: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hosts come and go: of a few hundred that are gone each search would ask again."""
+    read: list[Path] = []
+    first_record = verifying._first_record
+
+    def counted(each: ChainFile) -> dict[str, object]:
+        read.append(each.path)
+        return first_record(each)
+
+    monkeypatch.setattr(verifying, "_first_record", counted)
+    one, other = host(tmp_path / "one", objects), host(tmp_path / "other", objects)
+    known = Known()
+    before = coverage.coverage(objects, [tmp_path / "one"], known)
+    read.clear()
+    assert coverage.coverage(objects, [tmp_path / "one"], known) == before
+    assert read == []
+    time.sleep(0.002)  # its next checkpoint is of another moment
+    assert host(tmp_path / "other", objects) == other
+    found = coverage.coverage(objects, [tmp_path / "one"], known)
+    assert before.elsewhere is not None
+    assert found.elsewhere is not None
+    (earlier,), (later,) = before.elsewhere, found.elsewhere
+    assert (earlier.trail, earlier.first) == (later.trail, later.first) == (other, later.first)
+    assert earlier.last < later.last
+    assert found.here == [one]
+
+
+def test_many_trails_are_counted_rather_than_named() -> None:
+    moment = datetime.datetime(2026, 3, 1, tzinfo=datetime.UTC)
+    many = Coverage(["b" * 16] * 12, [Elsewhere(f"{number:016x}", moment, moment) for number in range(12)])
+    assert many.gap.endswith("0000000000000009 (2026-03-01 to 2026-03-01) and 2 more; read: 12 trails")
+    elsewhere = many.fields()["elsewhere"]
+    assert isinstance(elsewhere, list)
+    assert len(elsewhere) == 12, "to programs all of them are told"
 
 
 def test_the_store_is_asked_once_a_minute(tmp_path: Path, objects: Kept, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -207,8 +207,11 @@ class Throttle:
             found = {}
         near: list[str] = []
         for each, failures in found.items():
-            if lasting_s := self._learn(kept[each], failures):
-                _refuse(failures.last_s + lasting_s - now)
+            until = failures.last_s + self._locks.lasting_s(failures.count)
+            # Of a lock that has ended nothing is put down: there may be one of who is looked at in its place.
+            if until > now:
+                self._locked_until_s.put(kept[each], until)
+                _refuse(until - now)
             if failures.count >= self._locks.allowed:
                 near.append(kept[each])
         held: list[str] = []

@@ -191,6 +191,20 @@ def test_where_the_next_failure_locks_one_secret_is_looked_at_at_a_time(process:
     assert locked_s(other, "a", "ann") == 1, "the end of the attempt does not take the lock away"
 
 
+def test_also_when_a_lock_has_ended_one_secret_is_looked_at_at_a_time(process: Make, clock: Clock) -> None:
+    one, other = process(3, 1.0, 60.0), process(3, 1.0, 60.0)
+    for _ in range(4):
+        one.failed("a", "ann")
+    clock.now += 1.1
+    with one.turn("a", "ann"):
+        # All of them came before the first was looked at.
+        for each in (one, other, other):
+            with pytest.raises(TooManyRequests), each.turn("a", "ann"):
+                pytest.fail("another one is looked at")
+    with other.turn("a", "ann"):
+        assert other.failed("a", "ann") == 2
+
+
 def test_guesses_at_the_same_time_are_no_more_than_guesses_one_after_the_other(
     process: Make, clock: Clock, control: SqliteControl
 ) -> None:

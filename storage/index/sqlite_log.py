@@ -52,7 +52,7 @@ class WriteAheadLog:
             # It grows faster than it is emptied, or a reader was in the way for long. Nobody else writes now.
             (before,) = connection.execute("PRAGMA busy_timeout").fetchone()
             connection.execute(f"PRAGMA busy_timeout = {_TRUNCATE_WITHIN_MS}")
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            _empty(connection, "TRUNCATE")
             connection.execute(f"PRAGMA busy_timeout = {int(before)}")
         elif size > _CHECKPOINT_BYTES:
             self._wake()
@@ -69,14 +69,11 @@ class WriteAheadLog:
         try:
             while True:
                 self._due.wait()
+                # Before the look, or a close in between would be waited for without end.
+                self._due.clear()
                 if self._closed:
                     return
-                self._due.clear()
-                try:
-                    connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-                except sqlite3.Error as error:
-                    # What is committed stays in the log.
-                    _log.warning("the index's log was not emptied: %s", error.sqlite_errorname)
+                _empty(connection, "PASSIVE")
         finally:
             connection.close()
 
@@ -87,3 +84,11 @@ class WriteAheadLog:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
+
+
+def _empty(connection: sqlite3.Connection, how: str) -> None:
+    """Checkpoint as far as that is possible: what is committed is so in any case, and stays in the log."""
+    try:
+        connection.execute(f"PRAGMA wal_checkpoint({how})")
+    except sqlite3.Error as error:
+        _log.warning("the index's log was not emptied: %s", error.sqlite_errorname)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import resource
+import threading
 import time
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from storage.dicom.identifiers import Tenant
 from storage.index import sqlite_log
 from storage.index.sqlite import SqliteIndex
+from storage.index.sqlite_log import WriteAheadLog
 from storage.index.stored import Commitment
 
 MAIN = Tenant("main")
@@ -53,4 +56,50 @@ def test_a_reader_in_the_way_puts_it_off_and_then_it_is_cut(tmp_path: Path) -> N
     assert log.stat().st_size < 4 << 20
     with index._reader() as db:
         assert db.execute("SELECT count(*) FROM commitment").fetchone() == (516,)
+    index.close()
+
+
+def test_a_close_in_the_very_moment_of_waking_is_heard(tmp_path: Path) -> None:
+    index = SqliteIndex(tmp_path / "index.sqlite", fsync=False)
+    log = WriteAheadLog(tmp_path / "index.sqlite", lambda: index._connect().connection)
+    closing = threading.Thread(target=log.close, daemon=True)
+
+    class Due(threading.Event):
+        """Closes at the moment at which its flag is taken back."""
+
+        def clear(self) -> None:
+            if closing.ident is None:
+                closing.start()
+                while not log._closed or not self.is_set():
+                    time.sleep(0.001)
+            super().clear()
+
+    log._due = Due()
+    log._wake()
+    deadline_s = time.monotonic() + 10.0
+    while closing.ident is None and time.monotonic() < deadline_s:
+        time.sleep(0.001)
+    closing.join(10.0)
+    assert not closing.is_alive()
+    index.close()
+
+
+def test_what_is_committed_is_so_also_where_the_log_cannot_be_emptied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sqlite_log, "_TRUNCATE_BYTES", 1 << 20)
+    index = SqliteIndex(tmp_path / "index.sqlite", fsync=False)
+    write(index, 160)
+    size = (tmp_path / "index.sqlite").stat().st_size
+    assert size > 6 << 20
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # The database has no room to grow, as on a full disk; the log has.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size - (1 << 20), limits[1]))
+    try:
+        write(index, 64)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "the index's log was not emptied: SQLITE_" in caplog.text
+    with index._reader() as db:
+        assert db.execute("SELECT count(*) FROM commitment").fetchone() == (224,)
     index.close()

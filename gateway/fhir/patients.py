@@ -38,7 +38,6 @@ _ATTRIBUTES = {
     "gender": "PatientSex",
 }
 """What each is about."""
-_MOST_ALIKE = 2000
 _AFTER = ("^", " ", "-")
 """What a part of a name comes after."""
 
@@ -81,19 +80,13 @@ def _resources(seen: Seen, answer: Answer, count: int) -> list[Element]:
 
 def of_studies(seen: Seen, decision: Decision, studies: Sequence[JsonDataSet]) -> list[Element]:
     """The patients of some studies that were found, each once, in the order of these."""
-    keys = list(dict.fromkeys(PatientKey.of_study_result(each) for each in studies))
-    # An ID may be that of other patients too, by other issuers: these are left out again.
-    alike = any_of(
-        [
-            OneOf("PatientID", tuple(each.patient_id for each in keys if each.patient_id)),
-            *(each.condition for each in keys if not each.patient_id),
-        ]
-    )
-    query = Query(Level.PATIENT, include=patient.OF_PATIENT, only=True, limit=_MOST_ALIKE, conditions=(alike,))
-    answer = seen.shown.query.search(uncounted(decision), query)
-    found = {PatientKey.of_position(position): number for number, position in enumerate(answer.positions)}
-    resources = _resources(seen, answer, len(answer.results))
-    return [resources[found[key]] for key in keys if key in found]
+    found: list[Element] = []
+    # One by one, each through its index: together, all their studies would be looked at for each of them.
+    for key in dict.fromkeys(PatientKey.of_study_result(each) for each in studies):
+        query = Query(Level.PATIENT, include=patient.OF_PATIENT, only=True, limit=1, conditions=(key.condition,))
+        answer = seen.shown.query.search(uncounted(decision), query)
+        found += _resources(seen, answer, len(answer.results))
+    return found
 
 
 def _wanted(_request: web.Request, asked: Asked) -> Wanted:

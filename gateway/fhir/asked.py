@@ -56,13 +56,17 @@ class Asked:
 async def given(request: web.Request) -> MultiMapping[str]:
     """The parameters of a search: those of the URL, and of the form where it is posted.
 
-    Posted they do not stand in the logs of what is between. Raises UnsupportedMediaType.
+    Posted they do not stand in the logs of what is between. Raises UnsupportedMediaType, InvalidParameter.
     """
     found = MultiDict(request.query)
     if request.method == "POST" and request.can_read_body:
         if request.content_type != FORM:
             raise UnsupportedMediaType(f"a search is posted as {FORM}")
-        found.extend((name, text) for name, text in (await request.post()).items() if isinstance(text, str))
+        try:
+            posted = await request.post()
+        except (LookupError, UnicodeError) as error:
+            raise InvalidParameter("the form is not of the charset that it says, or of UTF-8") from error
+        found.extend((name, text) for name, text in posted.items() if isinstance(text, str))
     return found
 
 

@@ -87,6 +87,8 @@ async def test_a_posted_search_is_the_same_as_another(client: Client) -> None:
         (b'{"patient": "A"}', "application/json", 415),
         (b"patient=A&nonsense=1", "application/x-www-form-urlencoded", 400),
         (b"patient=" + b"A" * (1 << 20), "application/x-www-form-urlencoded", 413),
+        (b"patient=\xff", "application/x-www-form-urlencoded", 400),
+        (b"patient=A", "application/x-www-form-urlencoded; charset=none", 400),
     ):
         async with client.post(
             "/fhir/ImagingStudy/_search", data=io.BytesIO(data), headers={"Content-Type": kind}

@@ -18,7 +18,7 @@ from gateway.fhir.elements import DCM, Element
 from gateway.fhir.imaging_study import Result
 from gateway.fhir.patients import any_identifier, of_studies
 from gateway.fhir.searching import Kind, Made, Wanted, respond
-from gateway.fhir.seen import Seen, uncounted
+from gateway.fhir.seen import Seen
 from gateway.fhir.values import Token
 from gateway.http.keys import OFFLOAD
 from gateway.http.offload import Lane
@@ -152,7 +152,7 @@ def _series(seen: Seen, decision: Decision, studies: Sequence[Result], limit: in
             limit=limit,
             conditions=(OneOf("StudyInstanceUID", tuple(found)),),
         )
-        for series in seen.shown.query.search(uncounted(decision), query).results:
+        for series in seen.whole(decision, query).results:
             found[_uid(series)].append(series)
     return found
 
@@ -167,7 +167,7 @@ def _instances(seen: Seen, decision: Decision, study: Result) -> dict[str, list[
         limit=MOST_INSTANCES + 1,
         conditions=(OneOf("StudyInstanceUID", (_uid(study),)),),
     )
-    results = seen.shown.query.search(uncounted(decision), query).results
+    results = seen.whole(decision, query).results
     if len(results) <= MOST_INSTANCES:
         for instance in results:
             found.setdefault(json_model.text_of(instance, "0020000E"), []).append(instance)

@@ -15,7 +15,7 @@ from gateway.fhir.asked import Asked
 from gateway.fhir.elements import Element
 from gateway.fhir.patient_ids import PatientKey, of_issuer
 from gateway.fhir.searching import Kind, Made, Wanted, respond
-from gateway.fhir.seen import Seen, uncounted
+from gateway.fhir.seen import Seen
 from gateway.fhir.values import Token
 from gateway.http.keys import OFFLOAD
 from gateway.http.offload import Lane
@@ -84,7 +84,7 @@ def of_studies(seen: Seen, decision: Decision, studies: Sequence[JsonDataSet]) -
     # One by one, each through its index: together, all their studies would be looked at for each of them.
     for key in dict.fromkeys(PatientKey.of_study_result(each) for each in studies):
         query = Query(Level.PATIENT, include=patient.OF_PATIENT, only=True, limit=1, conditions=(key.condition,))
-        answer = seen.shown.query.search(uncounted(decision), query)
+        answer = seen.whole(decision, query)
         found += _resources(seen, answer, len(answer.results))
     return found
 

@@ -82,7 +82,7 @@ def _bundle(request: web.Request, kind: Kind, asked: Asked, wanted: Wanted) -> b
     answer = service.search(decision, dataclasses.replace(query, limit=asked.count + 1, after=after))
     made = kind.made(request, seen, decision, answer, min(asked.count, len(answer.results)), asked)
     following = None
-    if len(answer.results) > (shown := len(made.resources)):
+    if len(answer.results) > (shown := len(made.resources)) or answer.cut:
         following = f"{kind.name}?{asked.query(pages.after(answer.positions[shown - 1]))}"
     total = answer.total if answer.exact else None
     if total is None and asked.total == "accurate":

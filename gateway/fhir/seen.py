@@ -17,6 +17,7 @@ from gateway.fhir.asked import Pages
 from gateway.fhir.patient_ids import PatientIds, PatientKey
 from gateway.http.keys import CALLER, CORE, SHOWN
 from gateway.services.projection import Projection
+from gateway.services.query import Answer
 from gateway.services.question import Query
 from storage.dicom.attributes import Level
 from storage.dicom.matching import Condition, OneOf
@@ -48,8 +49,19 @@ class Seen:
     def patients(self, decision: Decision, condition: Condition) -> Sequence[PatientKey]:
         """Patients of the studies that satisfy a condition."""
         query = Query(Level.PATIENT, conditions=(condition,), only=True, limit=_MOST_ALIKE)
-        found = self.shown.query.search(uncounted(decision), query)
+        found = self.whole(decision, query)
         return [PatientKey.of_position(each) for each in found.positions]
+
+    def whole(self, decision: Decision, query: Query) -> Answer:
+        """Answer a question up to its limit, also where an answer ends before; its results are no matches."""
+        service, uncounted = self.shown.query, dataclasses.replace(decision, access=UNCOUNTED)
+        found = service.search(uncounted, query)
+        while found.cut:
+            rest = dataclasses.replace(query, limit=query.limit - len(found.results), after=found.positions[-1])
+            more = service.search(uncounted, rest)
+            results, positions = found.results + more.results, found.positions + more.positions
+            found = dataclasses.replace(more, results=results, positions=positions)
+        return found
 
     def of_patients(self, decision: Decision, named: Iterable[str], *, literally: bool) -> Condition:
         """That a study is of one of some patients, named by their logical ids or, ``literally``, by Patient IDs too."""
@@ -81,8 +93,3 @@ class Seen:
                     AuditEvent("search", "denied", self.caller, self._tenant, (level.name,), refusal, view=view)
                 )
                 raise Forbidden(refusal)
-
-
-def uncounted(decision: Decision) -> Decision:
-    """The same decision for a further look at what it was asked for: its results are no matches of their own."""
-    return dataclasses.replace(decision, access=UNCOUNTED)

@@ -29,7 +29,8 @@ class Answer:
 
     ``total`` counts all rows (``exact``, or at least so many); ``remaining`` those after this page, unless it began
     after a position; ``unmatched`` describes keys that could not be matched; ``state`` is the one that answered.
-    ``positions`` are those of the results, ``changed_at_s`` when each changed last, where that was asked for.
+    ``positions`` are those of the results, ``changed_at_s`` when each changed last, where that was asked for. ``cut``
+    says that the results end before the limit and others follow, since these are long.
     """
 
     results: tuple[json_model.JsonDataSet, ...]
@@ -40,6 +41,7 @@ class Answer:
     state: State
     positions: tuple[Position, ...] = ()
     changed_at_s: tuple[float | None, ...] = ()
+    cut: bool = False
 
 
 class QueryService:
@@ -105,7 +107,8 @@ class QueryService:
         remaining = max(0, page.total - query.offset - len(found)) if query.limit or found else 0
         given = page.rows[: len(found)]
         positions, changed = tuple(row.position for row in given), tuple(row.changed_at_s for row in given)
-        return Answer(tuple(found), page.total, page.exact, remaining, unmatched, page.state, positions, changed)
+        cut = len(found) < len(page.rows)
+        return Answer(tuple(found), page.total, page.exact, remaining, unmatched, page.state, positions, changed, cut)
 
     def count(self, decision: Decision, query: Query) -> int:
         """How many results a question has, however many. Raises as ``search``."""

@@ -12,12 +12,19 @@ import pytest
 from pydicom.dataset import Dataset
 
 from gateway.assembly import Core
+from gateway.config import Settings
+from gateway.config.serving import SearchSettings
 from gateway.fhir import imaging_studies
 from tests.gateway.dicomweb.conftest import Client, store
 from tests.gateway.fhir.conftest import get, ids, links, matches
 from tests.instances import data_set, part10_file, uid
 
 DCM = "http://dicom.nema.org/resources/ontology/DCM"
+
+
+@pytest.fixture
+def settings(settings: Settings, request: pytest.FixtureRequest) -> Settings:
+    return settings.model_copy(update=getattr(request, "param", {}))
 
 
 async def put(client: Client, *data_sets: Dataset) -> None:
@@ -111,6 +118,25 @@ async def test_a_search_tells_the_same_without_the_instances(client: Client, stu
     assert matches(bundle) == [read]
     (entry,) = bundle["entry"]
     assert await get(client, "/" + entry["fullUrl"].split("/", 3)[3])
+
+
+@pytest.mark.parametrize("settings", [{"search": SearchSettings(max_answer_bytes=1 << 20)}], indirect=True)
+async def test_where_answers_of_the_index_end_early_nothing_is_left_out(client: Client) -> None:
+    # At 4 KB each the index's answers have room for 256.
+    study_uid, several = uid(), 270
+    for begin in range(0, several, 90):
+        await put(client, *(data_set(StudyInstanceUID=study_uid, SeriesNumber=begin + each) for each in range(90)))
+        await put(client, *(data_set(PatientID=f"P{begin + each}") for each in range(90)))
+    read = await get(client, f"ImagingStudy/{study_uid}")
+    assert len(read["series"]) == read["numberOfSeries"] == several
+    assert sum(len(each["instance"]) for each in read["series"]) == several
+    for kind in ("ImagingStudy", "Patient"):
+        found, path = [], f"{kind}?_count=500"
+        while path:
+            bundle = await get(client, path)
+            found += ids(bundle)
+            path = links(bundle).get("next", "")
+        assert len(set(found)) == len(found) == several + 1, kind
 
 
 async def test_instances_of_a_large_study_are_left_to_the_endpoint(

@@ -154,8 +154,11 @@ def supported(
     return made
 
 
-def withheld(proposed: Iterable[PresentationContext], sending: Sending) -> list[str]:
-    """The SOP classes that a peer would send, in a transfer syntax that is stored, were it not for its bounds."""
+def withheld(proposed: Iterable[PresentationContext], roles: Roles, sending: Sending) -> list[str]:
+    """The SOP classes that a peer would send, in a transfer syntax that is stored, were it not for its bounds.
+
+    Those that it only gets back by C-GET it would not.
+    """
     syntaxes: dict[str, set[str]] = {}
     for each in proposed:
         syntaxes.setdefault(str(each.abstract_syntax), set()).update(map(str, each.transfer_syntax))
@@ -163,6 +166,7 @@ def withheld(proposed: Iterable[PresentationContext], sending: Sending) -> list[
         abstract
         for abstract, offered in syntaxes.items()
         if is_storage(abstract)
+        and roles.get(UID(abstract), (True, False))[0]
         and (known := offered.intersection(STORAGE_SYNTAXES))
         and not (sending.takes_class(abstract) and any(map(sending.takes_syntax, known)))
     ]

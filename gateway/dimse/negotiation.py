@@ -127,7 +127,7 @@ class Negotiation:
         result, answered_roles = negotiate_as_acceptor(
             proposed, contexts.supported(proposed, roles, peer.sending), roles
         )
-        withheld = contexts.withheld(proposed, peer.sending)
+        withheld = contexts.withheld(proposed, roles, peer.sending)
         if withheld:
             told = ", ".join(withheld[:_TOLD]) + (f" and {len(withheld) - _TOLD} more" if len(withheld) > _TOLD else "")
             self._core.door.record(

@@ -126,6 +126,7 @@ def test_what_its_bounds_keep_it_from_proposing_is_on_the_trail(bounded: Bounded
     associated(server, [(MR, [ExplicitVRLittleEndian])], "OTHER").release()
     echo = (contexts.VERIFICATION, [ImplicitVRLittleEndian])
     associated(server, [(instances.CT, [ImplicitVRLittleEndian]), (MR, [ExplicitVRLittleEndian]), echo]).release()
+    associated(server, [(MR, [ExplicitVRLittleEndian]), echo], gets=(MR,)).release()  # it would send none
     associated(server, [*((f"1.2.3.{number}", [ImplicitVRLittleEndian]) for number in range(12)), echo]).release()
     core.trail.close()
     told = [

@@ -80,13 +80,25 @@ def only(gateway: Gateway, name: str) -> Iterator[None]:
     face = name.partition("-")[0]
     still = [pid for pid in gateway.workers() if face in title(pid) and not title(pid).endswith(name)]
     assert still
-    for pid in still:
-        os.kill(pid, signal.SIGSTOP)
     try:
+        for pid in still:
+            os.kill(pid, signal.SIGSTOP)
+        # On a busy machine a thread goes on for a while, and may take the connection that is meant for another.
+        deadline_s = time.monotonic() + 60
+        while not all(map(_stands_still, still)):
+            assert time.monotonic() < deadline_s, "a worker does not stop"
+            time.sleep(0.002)
         yield
     finally:
         for pid in still:
             os.kill(pid, signal.SIGCONT)
+
+
+def _stands_still(pid: int) -> bool:
+    return all(
+        (thread / "stat").read_text().rpartition(") ")[2].startswith("T")
+        for thread in Path(f"/proc/{pid}/task").iterdir()
+    )
 
 
 def asked(gateway: Gateway, number: int, headers: dict[str, str]) -> int:

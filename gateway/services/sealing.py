@@ -14,8 +14,8 @@ from storage.control.base import ControlStore
 SECRET = ("secret", "sealed-names")
 """Kind and key of the document with the key of all processes."""
 TAG_BYTES = 16
-LONGEST = 2048
-"""Characters of a name that is looked at."""
+LONGEST = 6000
+"""Characters of a name that is looked at: a URL has them, and a place in an answer as long as an index takes it."""
 
 
 class Sealing:

@@ -28,7 +28,7 @@ ACCESS = web.RequestKey("access", Access)
 CACHE_CONTROL = "private, no-cache"
 """Kept by the client, asked for again each time: the answer is 304 while nothing changed and the caller still may."""
 
-BATCH_BYTES = 1 << 18
+BATCH_BYTES = 1 << 20
 """Smaller blocks are put together before they cross into the event loop."""
 
 SMALL_BYTES = 1 << 20

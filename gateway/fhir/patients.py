@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import orjson
@@ -92,6 +93,10 @@ def of_studies(seen: Seen, decision: Decision, studies: Sequence[JsonDataSet]) -
 def _wanted(_request: web.Request, asked: Asked) -> Wanted:
     conditions: list[Condition] = []
     patients = []
+    # Each word is looked for in several places of each name.
+    spoken = " ".join(text for name, text in asked.of_resource if _ATTRIBUTES[name] == "PatientName")
+    if len(re.sub("[,^]", " ", spoken).split()) > values.MOST:
+        raise InvalidParameter(f"name: at most {values.MOST} words")
     for name, text in asked.of_resource:
         if name == "_id":
             patients.append(values.strings(name, text))

@@ -54,6 +54,8 @@ from tests.issuer import DISCOVERY, Issuer
         ("Patient?birthdate=2026-01-01T10:00Z", 400, "invalid"),
         ("Patient?name=^", 400, "invalid"),
         ("Patient?name=Gr*", 400, "invalid"),
+        ("Patient?name=" + "a+" * 900 + "a", 400, "invalid"),
+        ("Patient?" + "&".join(["name=" + "a^a," * 10 + "a"] * 5), 400, "invalid"),
         ("Patient?name:exact=Gray", 400, "invalid"),
         ("Endpoint?address=x", 400, "invalid"),
         ("ImagingStudy?_format=xml", 406, "not-supported"),

@@ -300,6 +300,7 @@ async def test_what_is_not_hidden_is_there_for_each_that_may_have_it(sites: Site
             wanted = [as_shown(definition_of(site, through.view), SHOWN).StudyInstanceUID] if through.sees else []
             assert [each["0020000D"]["Value"][0] for each in found] == wanted, name
         assert {engine for engine, _ in site.operations()} >= {"view_index"}, "what is asked of views is not counted"
+        assert site.operations() == site.collected()
         shown = {name: each.index.count(Search(MAIN, Level.STUDY)) for name, each in site.core.views.items()}
         assert shown == {"research": 1 + hidden, "ours": 1}
         assert len(site.core.views["research"].index.quarantined(MAIN)) == hidden

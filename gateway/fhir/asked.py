@@ -23,6 +23,8 @@ from storage.index.questions import Position
 
 DEFAULT_COUNT, MOST = 50, 500
 MOST_PARAMETERS = 64
+MOST_VALUES = 200
+"""Alternatives of all parameters about the resource together: how long an index needs grows with their square."""
 PAGE = "_page"
 COMMON = ("_count", "_format", "_pretty", "_summary", "_total", PAGE)
 """Parameters that every search has."""
@@ -110,6 +112,8 @@ def parsed(
         count = 0
     total = _one_of("_total", of_answer.get("_total", "estimate"), _TOTALS)
     of_resource = [each for each in understood if each[0] not in common]
+    if sum(text.count(",") + 1 for _, text in of_resource) > MOST_VALUES:
+        raise InvalidParameter(f"more than {MOST_VALUES} values")
     return Asked(of_resource, understood, count, total, of_answer.get(PAGE))
 
 

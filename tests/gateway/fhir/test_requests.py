@@ -43,6 +43,7 @@ from tests.issuer import DISCOVERY, Issuer
         ("ImagingStudy?identifier=%00", 400, "invalid"),
         ("ImagingStudy?identifier=" + "a," * 101 + "a", 400, "invalid"),
         ("ImagingStudy?" + "&".join(["modality=CT"] * 70), 400, "invalid"),
+        ("ImagingStudy?" + "&".join(["started=ne2026" + ",ne2026" * 66] * 3), 400, "invalid"),
         ("ImagingStudy?_count=-1", 400, "invalid"),
         ("ImagingStudy?_count=many", 400, "invalid"),
         ("ImagingStudy?_page=1", 400, "invalid"),

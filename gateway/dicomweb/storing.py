@@ -121,6 +121,7 @@ class Keeper:
         self._offload = request.app[OFFLOAD]
         self._request_id = request[REQUEST_ID]
         self._decision = decision
+        self._at_once = 1 if self._ingest.in_turn(decision) else _AT_ONCE
         self._study_uid = study_uid
 
     def begin(self) -> Spooling:
@@ -149,7 +150,7 @@ class Keeper:
         What is under way is finished and its spooled bytes go, also when the request is given up meanwhile.
         """
         try:
-            while len(self._underway) >= _AT_ONCE:
+            while len(self._underway) >= self._at_once:
                 _, self._underway = await asyncio.wait(self._underway, return_when=asyncio.FIRST_COMPLETED)
         except BaseException:
             spooled.discard()

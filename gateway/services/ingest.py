@@ -231,6 +231,10 @@ class IngestService:
             if there and index.existence(target, decision.scope) is Existence.ABSENT:
                 raise Forbidden("the instance is outside of what the caller may store")
 
+    def in_turn(self, decision: Decision) -> bool:
+        """Whether what comes later has to wait for what came before it: which of two is refused is told by that."""
+        return self._conflicts.of(decision.tenant) is Conflict.REJECT
+
     def new_version(self) -> ids.Version:
         """A version for an instance that has come now."""
         return self._archive.new_version()

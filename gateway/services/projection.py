@@ -27,6 +27,10 @@ class Ingest(Protocol):
         """Ask to store."""
         ...
 
+    def in_turn(self, decision: Decision) -> bool:
+        """Whether what comes later has to wait for what came before it."""
+        ...
+
     def new_version(self) -> Version:
         """A version for an instance that has come now."""
         ...

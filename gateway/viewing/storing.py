@@ -73,6 +73,10 @@ class ViewIngest:
         self._ingest.check()
         return decision
 
+    def in_turn(self, decision: Decision) -> bool:
+        """See Ingest."""
+        return self._ingest.in_turn(decision)
+
     def new_version(self) -> ids.Version:
         """See Ingest."""
         return self._ingest.new_version()

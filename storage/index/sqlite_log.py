@@ -58,14 +58,18 @@ class WriteAheadLog:
             self._wake()
 
     def _wake(self) -> None:
-        if self._thread is None:
+        if self._thread is None or not self._thread.is_alive():
             # On first need, so that a process that forks before it writes takes no thread along.
             self._thread = threading.Thread(target=self._work, name="index-log", daemon=True)
             self._thread.start()
         self._due.set()
 
     def _work(self) -> None:
-        connection = self._connect()
+        try:
+            connection = self._connect()
+        except sqlite3.Error as error:
+            _log.warning("the index's log cannot be emptied for now: %s", error.sqlite_errorname)
+            return
         try:
             while True:
                 self._due.wait()

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.assembly import Core
+from gateway.config import Settings
 from gateway.dicomweb.failures import REASONS, FailureReason
 from storage.dicom.attributes import Level
 from storage.dicom.identifiers import Tenant
@@ -17,6 +18,12 @@ from tests.gateway.dicomweb.conftest import Client, multipart, store
 from tests.instances import data_set, encode, extract, part10_file
 
 MAIN = Tenant("main")
+
+
+@pytest.fixture
+def settings(settings: Settings, request: pytest.FixtureRequest) -> Settings:
+    storage = settings.storage.model_copy(update=getattr(request, "param", {}))
+    return settings.model_copy(update={"storage": storage})
 
 
 def reason(answer: dict[str, Any], sequence: str = "00081198") -> int:
@@ -64,6 +71,22 @@ async def test_of_one_instance_that_comes_several_times_in_a_request_the_last_is
     assert (status, len(answer["00081199"]["Value"])) == (200, 6)
     (located,) = core.archive.index.locate(Target(MAIN, extract(encode(found)).study_uid), EVERYTHING)
     assert b"".join(core.archive.data_set(located)) == encode(found)
+
+
+@pytest.mark.parametrize("settings", [{"conflict": "reject"}], indirect=True)
+async def test_where_other_content_is_refused_the_first_of_a_request_is_kept(client: Client, core: Core) -> None:
+    found = data_set(ImageComments="first", Rows=600, Columns=600, PixelData=bytes(720_000))
+    first = encode(found)
+    bodies = [part10_file(found)]
+    found.Rows = found.Columns = 4
+    found.PixelData = bytes(32)
+    for number in range(4):
+        found.ImageComments = str(number)
+        bodies.append(part10_file(found))
+    status, answer = await store(client, *bodies)
+    assert (status, len(answer["00081198"]["Value"])) == (202, 4)
+    (located,) = core.archive.index.locate(Target(MAIN, extract(first).study_uid), EVERYTHING)
+    assert b"".join(core.archive.data_set(located)) == first
 
 
 async def test_the_data_set_is_kept_byte_for_byte(client: Client, core: Core) -> None:

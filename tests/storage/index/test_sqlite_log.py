@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import sqlite3
 import threading
 import time
 from pathlib import Path
@@ -102,4 +103,21 @@ def test_what_is_committed_is_so_also_where_the_log_cannot_be_emptied(
     assert "the index's log was not emptied: SQLITE_" in caplog.text
     with index._reader() as db:
         assert db.execute("SELECT count(*) FROM commitment").fetchone() == (224,)
+    index.close()
+
+
+@pytest.mark.usefixtures("bounded")
+def test_who_cannot_connect_tries_again_when_it_is_due(tmp_path: Path) -> None:
+    index = SqliteIndex(tmp_path / "index.sqlite", fsync=False)
+    connect, refusals = index._log._connect, [tmp_path / "nowhere" / "index.sqlite"]
+
+    def refused_once() -> sqlite3.Connection:
+        if refusals:
+            return sqlite3.connect(refusals.pop())
+        return connect()
+
+    index._log._connect = refused_once
+    write(index, 400)
+    assert not refusals
+    assert (tmp_path / "index.sqlite-wal").stat().st_size < 10 << 20
     index.close()

@@ -1,7 +1,8 @@
 """SQLite's write-ahead log is kept short, beside the writers rather than by them.
 
 A checkpoint writes to the database what the log holds, and syncs both: a tenth of a writer's time when it does so
-itself. Readers and writers go on meanwhile; while one of them is in the way, a part is left for the next time.
+itself. So a thread does it while readers and writers go on. What came meanwhile, which is little, a writer adds in its
+turn: only a log that is in the database to its end is begun anew.
 """
 
 from __future__ import annotations
@@ -9,12 +10,14 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 _log = logging.getLogger("storage.index")
 
 _LOOK_EVERY = 8
+_AT_MOST_EVERY_S = 1.0
 _CHECKPOINT_BYTES = 32 << 20
 _TRUNCATE_BYTES = 256 << 20
 _TRUNCATE_WITHIN_MS = 100
@@ -35,12 +38,17 @@ class WriteAheadLog:
         self._log = path.with_name(path.name + "-wal")
         self._connect = connect
         self._commits = 0
+        self._next_s = 0.0
+        self._nearly = False
         self._due = threading.Event()
         self._closed = False
         self._thread: threading.Thread | None = None
 
     def committed(self, connection: sqlite3.Connection) -> None:
         """Look from time to time how long it is; called after a commit, by who still has the turn to write."""
+        if self._nearly:
+            self._nearly = False
+            _empty(connection, "PASSIVE")
         self._commits += 1
         if self._commits % _LOOK_EVERY:
             return
@@ -54,7 +62,9 @@ class WriteAheadLog:
             connection.execute(f"PRAGMA busy_timeout = {_TRUNCATE_WITHIN_MS}")
             _empty(connection, "TRUNCATE")
             connection.execute(f"PRAGMA busy_timeout = {int(before)}")
-        elif size > _CHECKPOINT_BYTES:
+        elif size > _CHECKPOINT_BYTES and time.monotonic() >= self._next_s:
+            # The file does not become shorter when its log is begun anew: it says no more than that there may be much.
+            self._next_s = time.monotonic() + _AT_MOST_EVERY_S
             self._wake()
 
     def _wake(self) -> None:
@@ -78,6 +88,7 @@ class WriteAheadLog:
                 if self._closed:
                     return
                 _empty(connection, "PASSIVE")
+                self._nearly = True
         finally:
             connection.close()
 

@@ -260,7 +260,9 @@ def control(settings: Settings) -> ControlStore:
         from storage.control.postgres import PostgresControl  # noqa: PLC0415 - psycopg is an extra
 
         return PostgresControl(replace(where, schema=f"{where.schema}_control"), timeout_s=settings.index.timeout_s)
-    return SqliteControl(settings.storage.directory / "control.sqlite", timeout_s=settings.index.timeout_s)
+    return SqliteControl(
+        settings.storage.directory / "control.sqlite", fsync=settings.storage.fsync, timeout_s=settings.index.timeout_s
+    )
 
 
 def check_tls(settings: Settings) -> None:

@@ -17,17 +17,25 @@ _IDLE_READERS = 4
 
 
 class SqliteControl(RelationalControl):
-    """Documents in one file, made with its folder when absent and readable by its owner only: it holds secrets."""
+    """Documents in one file, made with its folder when absent and readable by its owner only: it holds secrets.
 
-    def __init__(self, path: Path, *, timeout_s: float = 10.0) -> None:
+    Parameters
+    ----------
+    fsync
+        False gives up durability; for benchmarks and tests only.
+    """
+
+    def __init__(self, path: Path, *, fsync: bool = True, timeout_s: float = 10.0) -> None:
         self._path = path
+        self._synchronous = "FULL" if fsync else "OFF"
         self._timeout_s = timeout_s
         self._turn = threading.Lock()
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
         path.touch(mode=0o600)
         with self._writer() as db:
             db.script(SCHEMA + FAILURES)
-        sync_folder(path.parent)
+        if fsync:
+            sync_folder(path.parent)
         self._readers: Connections[SqliteDatabase] = Connections(
             self._connect,
             lambda db: db.connection.close(),
@@ -39,7 +47,7 @@ class SqliteControl(RelationalControl):
     def _connect(self) -> SqliteDatabase:
         connection = sqlite3.connect(self._path, timeout=self._timeout_s, isolation_level=None, check_same_thread=False)
         connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA synchronous = {self._synchronous}")
         return SqliteDatabase(connection)
 
     @contextmanager

@@ -189,7 +189,8 @@ class SqliteIndex(RelationalIndex):
             connection.execute("BEGIN IMMEDIATE")
             migrations.migrate(SqliteDatabase(connection), "sqlite")
             connection.execute("COMMIT")
-            sync_folder(path.parent)
+            if fsync:
+                sync_folder(path.parent)
 
     def _connect(self) -> SqliteDatabase:
         connection = sqlite3.connect(self._path, timeout=self._timeout_s, isolation_level=None, check_same_thread=False)

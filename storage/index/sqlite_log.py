@@ -46,6 +46,9 @@ class WriteAheadLog:
 
     def committed(self, connection: sqlite3.Connection) -> None:
         """Look from time to time how long it is; called after a commit, by who still has the turn to write."""
+        if self._thread is None:
+            # Not before: a process that forks before it writes takes no thread along.
+            self._start()
         if self._nearly:
             self._nearly = False
             _empty(connection, "PASSIVE")
@@ -65,14 +68,13 @@ class WriteAheadLog:
         elif size > _CHECKPOINT_BYTES and time.monotonic() >= self._next_s:
             # The file does not become shorter when its log is begun anew: it says no more than that there may be much.
             self._next_s = time.monotonic() + _AT_MOST_EVERY_S
-            self._wake()
+            if self._thread is not None and not self._thread.is_alive():
+                self._start()
+            self._due.set()
 
-    def _wake(self) -> None:
-        if self._thread is None or not self._thread.is_alive():
-            # On first need, so that a process that forks before it writes takes no thread along.
-            self._thread = threading.Thread(target=self._work, name="index-log", daemon=True)
-            self._thread.start()
-        self._due.set()
+    def _start(self) -> None:
+        self._thread = threading.Thread(target=self._work, name="index-log", daemon=True)
+        self._thread.start()
 
     def _work(self) -> None:
         try:

@@ -27,7 +27,7 @@ def since(web: Web, after: int, found: Dataset) -> list[dict[str, Any]]:
 @claim("F1", "F4", "F6")
 def test_what_happened_comes_in_its_order_and_goes_on_after_next(web: Web) -> None:
     before = now(web)
-    one, two = web.store(data_set(), data_set())
+    (one,), (two,) = web.store(data_set()), web.store(data_set())
     page = web.get("/changefeed", after=before["next"], limit=1, epoch=before["epoch"]).json()
     (first,) = page["changes"]
     assert (first["action"], first["state"], first["sopInstanceUID"]) == ("created", "current", one.SOPInstanceUID)

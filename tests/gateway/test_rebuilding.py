@@ -171,6 +171,21 @@ def test_a_gateway_and_a_reindex_that_are_just_leaving_are_waited_for(
     drop(here)
 
 
+def stop_at_rest(server: Postgres, writer: int) -> None:
+    """Stop the process that writes PostgreSQL's log, at a moment at which nobody waits for it."""
+    rests = "SELECT wait_event = 'WalWriterMain' FROM pg_stat_activity WHERE pid = %s"
+    deadline_s = time.monotonic() + 60
+    with psycopg.connect(server.admin(), autocommit=True) as connection:
+        while True:
+            os.kill(writer, signal.SIGSTOP)
+            time.sleep(0.01)
+            if connection.execute(rests, (writer,)).fetchone() == (True,):
+                return
+            os.kill(writer, signal.SIGCONT)
+            assert time.monotonic() < deadline_s, "it is never at rest"
+            time.sleep(0.01)
+
+
 def test_a_rebuilt_index_is_durable_when_it_takes_its_place(tmp_path: Path) -> None:
     server = Postgres()
     try:
@@ -186,7 +201,7 @@ def test_a_rebuilt_index_is_durable_when_it_takes_its_place(tmp_path: Path) -> N
         with rebuilding(settings) as archive:
             reconcile.reindex(archive)
             # From here on a commit that nobody waits for stays in the server's memory.
-            os.kill(writer, signal.SIGSTOP)
+            stop_at_rest(server, writer)
         before = kept(settings)
         server.kill()
         server.start()

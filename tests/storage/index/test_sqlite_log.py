@@ -88,7 +88,8 @@ def test_a_close_in_the_very_moment_of_waking_is_heard(tmp_path: Path) -> None:
             super().clear()
 
     log._due = Due()
-    log._wake()
+    log._start()
+    log._due.set()
     deadline_s = time.monotonic() + 10.0
     while closing.ident is None and time.monotonic() < deadline_s:
         time.sleep(0.001)

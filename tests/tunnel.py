@@ -2,39 +2,52 @@
 
 from __future__ import annotations
 
-import socket
+import asyncio
 import ssl
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 
 
 @contextmanager
 def tunnel(address: tuple[str, int], context: ssl.SSLContext) -> Iterator[tuple[str, int]]:
-    """Where to send to."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        threading.Thread(target=_accept, args=(listening, address, context), daemon=True).start()
-        yield listening.getsockname()[:2]
-        # Closing alone would not wake the thread that accepts.
-        with suppress(OSError):
-            listening.shutdown(socket.SHUT_RDWR)
+    """Where to send to.
+
+    One thread alone touches the connections: a TLS connection is not to be read and written by two at once.
+    """
+    started: Future[tuple[str, int]] = Future()
+    loop = asyncio.new_event_loop()
+    ended = asyncio.Event()
+    thread = threading.Thread(target=loop.run_until_complete, args=(_serve(address, context, started, ended),))
+    thread.start()
+    try:
+        yield started.result(timeout=60)
+    finally:
+        loop.call_soon_threadsafe(ended.set)
+        thread.join()
+        loop.close()
 
 
-def _accept(listening: socket.socket, address: tuple[str, int], context: ssl.SSLContext) -> None:
-    while True:
-        try:
-            plain, _ = listening.accept()
-        except OSError:
-            return
-        secured = context.wrap_socket(socket.create_connection(address), server_hostname="localhost")
-        secured.settimeout(60)
-        threading.Thread(target=_through, args=(plain, secured), daemon=True).start()
-        threading.Thread(target=_through, args=(secured, plain), daemon=True).start()
+async def _serve(
+    address: tuple[str, int], context: ssl.SSLContext, started: Future[tuple[str, int]], ended: asyncio.Event
+) -> None:
+    async def carry(near: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
+        far, forth = await asyncio.open_connection(*address, ssl=context, server_hostname="localhost")
+        await asyncio.gather(_through(near, forth), _through(far, back))
+
+    async with await asyncio.start_server(carry, "127.0.0.1", 0) as server:
+        host, port = server.sockets[0].getsockname()
+        started.set_result((host, port))
+        await ended.wait()
 
 
-def _through(source: socket.socket, sink: socket.socket) -> None:
+async def _through(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    """Until either end is gone; then the other is let go of as well."""
     with suppress(OSError):
-        while data := source.recv(1 << 16):
-            sink.sendall(data)
+        while data := await source.read(1 << 16):
+            sink.write(data)
+            await sink.drain()
+    sink.close()
     with suppress(OSError):
-        socket.socket.shutdown(sink, socket.SHUT_RDWR)
+        await sink.wait_closed()

@@ -101,9 +101,11 @@ def test_every_program(site: Site, tmp_path: Path) -> None:
         (tmp_path / "moved").mkdir()
         receiver = ["storescp", "-aet", "PEER", *site.own_tls, "-od", str(tmp_path / "moved")]
         with subprocess.Popen([*receiver, str(site.destination_port)]) as peer:
-            _await(site.destination_port)
-            assert "Success" in run("movescu", "-v", "-S", "-aem", "PEER", *through, *study)
-            peer.terminate()
+            try:
+                _await(site.destination_port)
+                assert "Success" in run("movescu", "-v", "-S", "-aem", "PEER", *through, *study)
+            finally:
+                peer.terminate()
         # It asks the server to end, which is nobody's to ask; the association is refused, and the server stands.
         subprocess.run(["termscu", *through], capture_output=True, check=False, timeout=60)
         run("echoscu", *site.own_tls, *ours)

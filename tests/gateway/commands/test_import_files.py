@@ -184,12 +184,16 @@ def test_an_import_that_was_killed_goes_on_where_it_was(tmp_path: Path, director
         (source / str(number)).write_bytes(body.replace(b"1.2.3.1.99999", f"1.2.3.1.{number + 10_000}".encode()))
     command = [sys.executable, "-m", "gateway.cli", "import", "--json", "--workers=2", str(source)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while len(storers := storing_processes(process.pid)) < 2:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    # One storer keeps what it was given first, so that this import cannot come to its end before it is killed.
+    os.kill(storers[-1], signal.SIGSTOP)
     while not noted(directory):
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
-    storers = children(process.pid)
-    assert storers
     os.kill(process.pid, signal.SIGKILL)
+    os.kill(storers[-1], signal.SIGCONT)
     process.communicate()
     deadline_s = time.monotonic() + 60
     while any(Path(f"/proc/{pid}").exists() for pid in storers):
@@ -201,6 +205,15 @@ def test_an_import_that_was_killed_goes_on_where_it_was(tmp_path: Path, director
     assert 0 < found["done_before"] < count
     assert found["done_before"] + found["stored"] + found["duplicate"] == found["files"] == count
     assert rows(directory / "index.sqlite") == count
+
+
+def storing_processes(pid: int) -> list[int]:
+    """Those that a process has started as yet, in the order of their start."""
+    with suppress(OSError):
+        return [
+            child for child in sorted(children(pid)) if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()
+        ]
+    return []
 
 
 def noted(directory: Path) -> bool:

@@ -76,7 +76,6 @@ grid: $(STAMP) ## the interop suite on every pair of engines, with one and with 
 	done
 
 advisories: $(STAMP) ## compare what is installed with the advisory database (needs the internet)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-audit
 	$(BIN)/pip-audit --skip-editable --progress-spinner off
 
 deid-grid: $(STAMP) ## de-identification: every pair of options in every encoding, every file validated

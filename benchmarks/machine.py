@@ -42,15 +42,22 @@ def processor_s(pid: int) -> float:
     return spent
 
 
-def resident_bytes(pid: int) -> int:
-    """Memory of a process and all below it; what several share counts once."""
-    found = 0
+def resident_bytes(pid: int) -> list[tuple[str, int]]:
+    """Memory of a process and of each below it, by their names; of what several share each has its part."""
+    found = []
     with contextlib.suppress(OSError):
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):
-                found = int(line.split()[1]) * 1024
-        found += sum(resident_bytes(child) for child in _children(pid))
+                found.append((_title(pid), int(line.split()[1]) * 1024))
+        for child in _children(pid):
+            found += resident_bytes(child)
     return found
+
+
+def _title(pid: int) -> str:
+    """What it calls itself; a program of Python's by its module."""
+    words = Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0").split("\0")
+    return words[words.index("-m") + 1] if "-m" in words else Path(words[0]).name
 
 
 def busy_s() -> float:

@@ -224,12 +224,16 @@ def latency_rows(name: str, query: Callable[[Study], str], candidates: list[Cand
 
 
 def memory_rows(candidates: list[Candidate], when: str) -> None:
-    """Memory of all processes of each server."""
-    ours = resident_bytes(candidates[0].running.pid)
+    """Memory of all processes of each server, and of each of them."""
+    taken = {each.name: resident_bytes(each.running.pid) for each in candidates}
+    sizes = {name: sum(size for _, size in processes) for name, processes in taken.items()}
+    ours = sizes[candidates[0].name]
     for each in candidates:
-        size = resident_bytes(each.running.pid)
+        size = sizes[each.name]
         times = "" if each is candidates[0] else f"{size / ours:.2f}"
-        print(f"| resident memory, {when} | {each.name} | {size / 1e6:.0f} MB | {times} | | |", flush=True)
+        parts = ", ".join(f"{title} {part / 1e6:.0f}" for title, part in taken[each.name])
+        print(f"| resident memory, {when} | {each.name} | {size / 1e6:.0f} MB | {times} | | |")
+        print(f"| the same, by process | {each.name} | {parts} | | | |", flush=True)
 
 
 @contextlib.contextmanager

@@ -4,14 +4,16 @@ Importing takes a second of a processor and most of a worker's memory; forked, w
 what was imported. It is forked from before anything has a thread, a connection or a secret: settings reach each worker
 through its own pipe.
 
-Started by the supervisor as ``python -m gateway.nursery SOCKET``. For each message on the socket, the arguments of a
-worker with its standard input, the pipe on which its end is told, and whatever it inherits beside, it answers with the
-worker's process id and a descriptor of the process.
+``gateway serve`` forks it from itself before it reads its settings, so that the two share what they have imported. Who
+has threads by then, and a supervisor whose nursery was lost, starts ``python -m gateway.nursery SOCKET``. For each
+message on the socket, the arguments of a worker with its standard input, the pipe on which its end is told, and
+whatever it inherits beside, it answers with the worker's process id and a descriptor of the process.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import json
 import os
@@ -23,7 +25,9 @@ import sys
 import threading
 import traceback
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 from typing import NoReturn
 
 import setproctitle
@@ -32,6 +36,9 @@ from gateway import worker
 
 _MESSAGE_BYTES = 4096
 _MOST_PASSED = 8
+_STDERR = 2
+_M_ARENA_MAX = -8
+_ARENAS = 2
 _REAPED_WITHIN_S = 5.0
 
 
@@ -99,7 +106,28 @@ class Nursery:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._channel: socket.socket | None = None
-        self._process: subprocess.Popen[bytes] | None = None
+        self._await_end: Callable[[], object] = lambda: None
+
+    @classmethod
+    def forked(cls) -> Nursery:
+        """One that is forked from this process, which should hold nothing yet but what it has imported.
+
+        From a process with threads it would take along every lock that another holds: there it is started when it is
+        needed, as it is by default.
+        """
+        made = cls()
+        if len(list(Path("/proc/self/task").iterdir())) > 1:
+            return made
+        _freeze()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        pid = os.fork()
+        if not pid:
+            _become_nursery(theirs)
+        theirs.close()
+        made._channel, made._await_end = ours, partial(os.waitpid, pid, 0)
+        return made
 
     def prepare(self) -> None:
         """Begin to start the process, unless it is there, without waiting for it."""
@@ -111,16 +139,14 @@ class Nursery:
             return self._channel
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            self._process = subprocess.Popen(
+            process = subprocess.Popen(
                 [sys.executable, "-m", "gateway.nursery", str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
                 # A session of its own: Ctrl-C reaches the supervisor alone, which then drains the workers.
                 start_new_session=True,
-                # With a pool of threads of the numeric library's in it, it could not be forked safely.
-                env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
             )
-        self._channel = ours
+        self._channel, self._await_end = ours, process.wait
         return ours
 
     def fork(self, arguments: Sequence[str], inherited: Sequence[int]) -> Worker:
@@ -161,9 +187,7 @@ class Nursery:
         if self._channel is not None:
             self._channel.close()
             self._channel = None
-        if self._process is not None:
-            self._process.wait()
-            self._process = None
+            self._await_end()
 
     def close(self) -> None:
         """End the process. Idempotent."""
@@ -177,6 +201,44 @@ def _readable(descriptor: int, timeout_s: float | None) -> bool:
     return bool(poll.poll(None if timeout_s is None else max(0, int(timeout_s * 1000))))
 
 
+def _freeze() -> None:
+    """What stays as it is need not be looked through by the collector of every fork, which would copy it."""
+    gc.collect()
+    gc.freeze()
+
+
+def _few_arenas() -> None:
+    """Have glibc give threads memory from two arenas instead of up to eight a processor, each of which keeps its own.
+
+    Under one interpreter lock threads seldom want memory at the same time.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries have no arenas
+    if mallopt is not None:
+        mallopt(_M_ARENA_MAX, _ARENAS)
+
+
+def _become_nursery(channel: socket.socket) -> NoReturn:
+    """Be the nursery of the process that this one was forked from, with the channel alone."""
+    status = 1
+    try:
+        # Ctrl-C reaches the supervisor alone, which then drains the workers.
+        os.setsid()
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, 0)
+        for descriptor in [int(each.name) for each in Path("/proc/self/fd").iterdir()]:
+            if descriptor > _STDERR and descriptor != channel.fileno():
+                with contextlib.suppress(OSError):  # the listing's own
+                    os.close(descriptor)
+        main(channel)
+        status = 0
+    except BaseException:  # the process ends with it, as it would at its top
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
 def main(channel: socket.socket) -> None:
     """Fork workers until the supervisor closes the channel, and tell how each of them ended."""
     setproctitle.setproctitle("gateway nursery")
@@ -184,9 +246,8 @@ def main(channel: socket.socket) -> None:
     children, woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(woken)
-    # What stays as it is need not be looked through by every worker's collector, which would copy it.
-    gc.collect()
-    gc.freeze()
+    _few_arenas()
+    _freeze()
     ends: dict[int, int] = {}
     poll = select.poll()
     for descriptor in (channel.fileno(), children):

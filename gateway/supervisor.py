@@ -91,9 +91,13 @@ class Supervisor:
     ----------
     faces
         What is served here; on Kubernetes each is a workload of its own.
+    nursery
+        What forks the workers, if the caller has it already.
     """
 
-    def __init__(self, settings: Settings, faces: Collection[Face] = tuple(Face)) -> None:
+    def __init__(
+        self, settings: Settings, faces: Collection[Face] = tuple(Face), nursery: Nursery | None = None
+    ) -> None:
         self._settings = settings
         self._stopping = threading.Event()
         self._lock = threading.Lock()
@@ -116,7 +120,7 @@ class Supervisor:
             if face in faces
             for number in range(1, counts[face] + 1)
         ]
-        self._nursery = Nursery()
+        self._nursery = nursery or Nursery()
         self._watchers: list[threading.Thread] = []
         self._probe = EngineProbe(self._ask_engines)
         self._engines: Archive | None = None

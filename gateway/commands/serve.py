@@ -11,6 +11,7 @@ from gateway.commands.arguments import Commands, with_config
 from gateway.commands.terminal import OK
 from gateway.config import InvalidSettings, Settings
 from gateway.config.section import LOOPBACK
+from gateway.nursery import Nursery
 from gateway.supervisor import METRICS, Supervisor, stop_signal
 from gateway.worker import Face
 
@@ -34,6 +35,8 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Serve until SIGTERM or Ctrl-C."""
+    # Before anything else: a fork takes along what is there.
+    nursery = Nursery.forked()
     settings = config.load(options.config)
     assembly.check(settings)
     if options.single:
@@ -43,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
     assembly.check_index(settings)
     log.configure("supervisor", settings.log.level, settings.log.format)
     stop = stop_signal()
-    with rebuilding.not_meanwhile(settings), Supervisor(settings, faces) as supervisor:
+    with rebuilding.not_meanwhile(settings), Supervisor(settings, faces, nursery) as supervisor:
         logging.getLogger("gateway").info("%s", ", ".join(serving(settings, supervisor)))
         for name in off(settings):
             logging.getLogger("gateway").warning("off: %s", name)

@@ -17,7 +17,7 @@ from PIL import Image
 
 from gateway.imaging.animation import Timing, assemble
 from gateway.imaging.blanking import Rectangle, blanked
-from gateway.imaging.decode import EncodedFrame, decode, decoded_description, native_bytes
+from gateway.imaging.decode import EXPLICIT_VR_LITTLE_ENDIAN, EncodedFrame, decode, decoded_description, native_bytes
 from gateway.imaging.description import PixelDescription
 from gateway.imaging.encode import encode as encode_frame
 from gateway.imaging.errors import FrameDamaged, ImagingError
@@ -26,7 +26,6 @@ from gateway.imaging.native import Pixels
 from gateway.imaging.picture import RenderedImage, encode
 from gateway.imaging.presentation import Presentation
 from gateway.imaging.render import RenderRequest, show
-from storage.dicom.file_meta import EXPLICIT_VR_LITTLE_ENDIAN
 
 _LENGTHS = struct.Struct(">IQ")
 _ERRORS = {error.__name__: error for error in ImagingError.__subclasses__()}

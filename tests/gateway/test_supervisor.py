@@ -65,6 +65,15 @@ def test_what_is_forked_from_has_one_thread_and_holds_no_secret(gateway: Gateway
     assert not [name for name in opened if str(gateway.directory) in name]
 
 
+def test_what_is_forked_from_shares_what_the_supervisor_has_imported(gateway: Gateway) -> None:
+    """It was 100 MB twice."""
+    told = dict(
+        line.split(":", 1) for line in Path(f"/proc/{gateway.nursery()}/smaps_rollup").read_text().splitlines()[1:]
+    )
+    own = sum(int(told[name].split()[0]) for name in ("Private_Clean", "Private_Dirty"))
+    assert own < int(told["Rss"].split()[0]) / 4
+
+
 def test_workers_go_on_without_what_they_were_forked_from_and_are_replaced(gateway: Gateway) -> None:
     workers, lost = gateway.workers(), gateway.nursery()
     gateway.kill(lost)

@@ -19,6 +19,10 @@ from benchmarks.servers import Running
 from benchmarks.web_corpus import STOW_TYPE, Study, stow_body
 
 JSON = "application/dicom+json"
+OCTETS = 'multipart/related; type="application/octet-stream"; transfer-syntax=*'
+HEADING = """\
+| what | server | median (range; runs) | gateway is so many times as good | server ms each | others |
+| --- | --- | ---: | ---: | ---: | ---: |"""
 _IN_A_REQUEST = 20
 _QUIET = 0.1
 _QUIET_WITHIN_S = 300.0

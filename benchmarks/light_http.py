@@ -18,9 +18,17 @@ class Answer:
     body: bytes = b""
 
 
-def request(path: str, accept: str, *, method: str = "GET", content_type: str = "", body: bytes = b"") -> bytes:
-    """A request as it is sent."""
-    lines = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", f"Accept: {accept}"]
+def request(
+    path: str,
+    accept: str,
+    *more: str,
+    host: str = "127.0.0.1",
+    method: str = "GET",
+    content_type: str = "",
+    body: bytes = b"",
+) -> bytes:
+    """A request as it is sent; ``more`` are header lines."""
+    lines = [f"{method} {path} HTTP/1.1", f"Host: {host}", f"Accept: {accept}", *more]
     if method != "GET":
         lines += [f"Content-Type: {content_type}", f"Content-Length: {len(body)}"]
     return "\r\n".join([*lines, "", ""]).encode() + body

@@ -114,14 +114,18 @@ class Server:
         return sum(1 for file in directory.iterdir() if file.stat().st_size >= least_bytes)
 
 
-def gateway(name: str, tree: Path, *, fsync: bool) -> Server:
-    """The gateway of a checkout, as it is installed: two workers for each face, every engine embedded."""
+def gateway(name: str, tree: Path, *, fsync: bool, settings: Mapping[str, str] | None = None) -> Server:
+    """The gateway of a checkout, as it is installed: two workers for each face, every engine embedded.
+
+    ``settings`` are more of its environment.
+    """
     given = {
         "GATEWAY_DIMSE__PORT": "{port}",
         "GATEWAY_HTTP__PORT": "{web_port}",
         "GATEWAY_STORAGE__DIRECTORY": "{directory}",
         "GATEWAY_STORAGE__FSYNC": str(fsync).lower(),
         "PYTHONPATH": str(tree),
+        **(settings or {}),
     }
     return Server(name, (sys.executable, "-m", "gateway.cli", "serve"), given, tree, web_root="/dicomweb")
 

@@ -27,14 +27,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import servers
-from benchmarks.comparing import JSON, Candidate, Clients, Meter, Result, compare, stow_all, wait_until_quiet
+from benchmarks.comparing import (
+    HEADING,
+    JSON,
+    OCTETS,
+    Candidate,
+    Clients,
+    Meter,
+    Result,
+    compare,
+    stow_all,
+    wait_until_quiet,
+)
 from benchmarks.light_http import Connection
 from benchmarks.machine import PROCESSORS, resident_bytes, touch_memory
 from benchmarks.servers import Server
 from benchmarks.web_corpus import Study
 
 DICOM = 'multipart/related; type="application/dicom"; transfer-syntax=*'
-OCTETS = 'multipart/related; type="application/octet-stream"; transfer-syntax=*'
 JPEG = "image/jpeg"
 _CT_STUDIES, _CT_INSTANCES, _CT_PIXELS = 20, 10, 512
 _SERIES, _SERIES_INSTANCES, _SMALL_PIXELS = 24, 100, 16
@@ -277,8 +287,7 @@ def main() -> None:
         compete.append(other)
     touch_memory()
     print(f"{PROCESSORS} processors, load {os.getloadavg()[0]:.1f}, {given.rounds} rounds of {given.seconds:g} s\n")
-    print("| what | server | median (range; runs) | gateway is so many times as good | server ms each | others |")
-    print("| --- | --- | ---: | ---: | ---: | ---: |")
+    print(HEADING)
     with (
         tempfile.TemporaryDirectory(prefix="serving-", dir=given.directory.resolve()) as directory,
         started(compete, Path(directory)) as candidates,

@@ -27,6 +27,7 @@ import struct
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +38,9 @@ from tests import instances, raw_peer
 
 _MAX_LENGTH_ITEM = b"\x51\0\0\x04"
 _MOST_OF_OTHERS = 0.2
+HEADING = """\
+| what | server | per second: median (range; runs) | gateway is so many times as fast | server ms each | others |
+| --- | --- | ---: | ---: | ---: | ---: |"""
 # It waits 40 ms and more with each.
 _STORESCU_COUNT = 50
 
@@ -223,21 +227,15 @@ def quietest(server: Server, directory: Path, row: Row, count: int, again: int) 
     return best
 
 
-def compared(row: Row, given: argparse.Namespace, directory: Path) -> None:
-    """Measure one row and print it."""
-    here = Path(__file__).resolve().parent.parent
-    compete = [servers.gateway("gateway", here, fsync=row.fsync)]
-    for each in given.gateway:
-        name, _, tree = each.partition("=")
-        compete.append(servers.gateway(name, Path(tree).resolve(), fsync=row.fsync))
-    compete += servers.peers(fsync=row.fsync)
+def compared(row: Row, compete: Sequence[Server], given: argparse.Namespace, directory: Path) -> None:
+    """Measure one row and print it, with how many times as fast the first is as each of the others."""
     found: dict[str, list[Result]] = {each.name: [] for each in compete}
     for turn in range(given.rounds):
         first = turn % len(compete)
-        for server in compete[first:] + compete[:first]:
+        for server in (*compete[first:], *compete[:first]):
             count = min(given.count, _STORESCU_COUNT) if row.storescu else given.count
             found[server.name].append(quietest(server, directory, row, count, given.again))
-    ours = statistics.median(each.per_second for each in found["gateway"])
+    ours = statistics.median(each.per_second for each in found[compete[0].name])
     for name, results in found.items():
         rates = [each.per_second for each in results]
         costs = [each.server_ms for each in results]
@@ -245,8 +243,18 @@ def compared(row: Row, given: argparse.Namespace, directory: Path) -> None:
         rate = f"{statistics.median(rates):.0f} ({min(rates):.0f}-{max(rates):.0f}; {len(rates)})"
         cost = f"{statistics.median(costs):.2f} ({min(costs):.2f}-{max(costs):.2f})"
         taken = f"{statistics.median(others):.0%}, at most {max(others):.0%}"
-        times = "" if name == "gateway" else f"{ours / statistics.median(rates):.2f}"
+        times = "" if name == compete[0].name else f"{ours / statistics.median(rates):.2f}"
         print(f"| {row.name} | {name} | {rate} | {times} | {cost} | {taken} |", flush=True)
+
+
+def competing(row: Row, given: argparse.Namespace) -> list[Server]:
+    """Who is in a row, the gateway first."""
+    here = Path(__file__).resolve().parent.parent
+    found = [servers.gateway("gateway", here, fsync=row.fsync)]
+    for each in given.gateway:
+        name, _, tree = each.partition("=")
+        found.append(servers.gateway(name, Path(tree).resolve(), fsync=row.fsync))
+    return found + servers.peers(fsync=row.fsync)
 
 
 def main() -> None:
@@ -269,16 +277,12 @@ def main() -> None:
         f"{PROCESSORS} processors, load {os.getloadavg()[0]:.1f}, {given.rounds} rounds of {given.count} instances "
         f"({_STORESCU_COUNT} of storescu)\n"
     )
-    print(
-        "| what | server | per second: median (range; runs) | gateway is so many times as fast | server ms each | ",
-        end="",
-    )
-    print("others |\n| --- | --- | ---: | ---: | ---: | ---: |")
+    print(HEADING)
     touch_memory()
     with tempfile.TemporaryDirectory(prefix="storing-", dir=given.directory.resolve()) as directory:
         for row in ROWS:
             if given.only in row.name and not (row.storescu and not shutil.which("storescu")):
-                compared(row, given, Path(directory))
+                compared(row, competing(row, given), given, Path(directory))
     print(f"\nload {os.getloadavg()[0]:.1f}")
 
 

@@ -110,6 +110,12 @@ class SeaweedFS:
         """The endpoint."""
         return self.endpoint_url
 
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        assert self._process is not None
+        return self._process.pid
+
     def stop(self) -> None:
         """kill -9, since SIGTERM takes it ten seconds; it can be started again. Idempotent."""
         if self._process is None:

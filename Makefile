@@ -92,10 +92,12 @@ fuzz-http: $(STAMP) ## the OpenAPI document against a running gateway, FUZZ_EXAM
 fuzz-dimse: $(STAMP) ## broken sessions into a DIMSE server, CASES (100000) of them by SEED (1)
 	$(BIN)/python -m tests.fuzz.dimse --cases $${CASES:-100000} --seed $${SEED:-1}
 
-bench: $(STAMP) ## measure beside Orthanc: C-STORE, DICOMweb, searches; half an hour with nothing else to do
+bench: $(STAMP) $(OHIF) ## measure beside Orthanc: C-STORE, DICOMweb, searches, OHIF, S3; 35 minutes with nothing else to do
 	mkdir -p $(BENCH)
 	$(BIN)/python -m benchmarks.storing $(BENCH) --rounds 3 --count 200
 	$(BIN)/python -m benchmarks.serving $(BENCH) --rounds 3 --studies 20000
+	$(BIN)/python -m benchmarks.viewer $(BENCH) --rounds 5
+	$(BIN)/python -m benchmarks.object_stores $(BENCH) --rounds 3
 
 bench-scale: $(STAMP) ## searches among 20,000, 100,000 and 1,000,000 studies (5 GB of disk)
 	mkdir -p $(BENCH)

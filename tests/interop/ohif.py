@@ -4,18 +4,39 @@ from __future__ import annotations
 
 import functools
 import http.server
+import io
 import json
 import sys
 import threading
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
+from playwright.sync_api import Page
+
 DIST = Path(sys.prefix) / "ohif" / "package" / "dist"
 """Where ``make test`` unpacks ``@ohif/app``."""
+ARGUMENTS = [
+    "--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-quic",
+]  # fmt: skip
+"""Of a Chromium that draws without a graphics card."""
+PANE = "[data-cy='viewport-pane']"
+NO_TOUR = (
+    "localStorage.setItem('shownTours', JSON.stringify(['basicViewerTour', 'basicViewerTour-2']));"
+    "new MutationObserver(() => document"
+    ".querySelectorAll('.shepherd-element,.shepherd-modal-overlay-container')"
+    ".forEach((each) => each.remove())).observe(document, {childList: true, subtree: true});"
+)
+"""A script that keeps away the tour and the notice which greet newcomers and lie over what is clicked on."""
 
 
-def app_config(root: str, issuer: str = "") -> str:
-    """The viewer's app-config.js for a service root, and for an OpenID provider if people log in to the viewer."""
+def app_config(root: str, issuer: str = "", thumbnails: str = "thumbnail") -> str:
+    """The viewer's app-config.js for a service root, and for an OpenID provider if people log in to the viewer.
+
+    ``thumbnails`` is by which transaction it gets them.
+    """
     configuration: dict[str, Any] = {
         "name": "interop",
         "routerBasename": "/",
@@ -42,7 +63,7 @@ def app_config(root: str, issuer: str = "") -> str:
                     "supportsFuzzyMatching": True,
                     "supportsWildcard": True,
                     "imageRendering": "wadors",
-                    "thumbnailRendering": "thumbnail",
+                    "thumbnailRendering": thumbnails,
                     "enableStudyLazyLoad": True,
                     "supportsStow": True,
                     "dicomUploadEnabled": True,
@@ -65,6 +86,19 @@ def app_config(root: str, issuer: str = "") -> str:
         }
         configuration["oidc"] = [provider]
     return f"window.config = {json.dumps(configuration)};"
+
+
+def pixels(page: Page, pane: int = 0) -> np.ndarray[Any, Any]:
+    """The middle of a viewport as it is on the screen, (rows, columns, 3)."""
+    box = page.locator(PANE).nth(pane).bounding_box()
+    assert box is not None
+    clip = {
+        "x": box["x"] + box["width"] * 0.2,
+        "y": box["y"] + box["height"] * 0.2,
+        "width": box["width"] * 0.6,
+        "height": box["height"] * 0.6,
+    }
+    return np.asarray(Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB"))  # type: ignore[arg-type]
 
 
 class _Handler(http.server.SimpleHTTPRequestHandler):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import re
 import shutil
@@ -12,15 +11,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
 import pytest
 import requests
-from PIL import Image
 from playwright.sync_api import BrowserContext, Page, Response, sync_playwright
 
 from tests.engines import Engines
 from tests.instances import data_set, part10_file
-from tests.interop.ohif import DIST, Viewer
+from tests.interop.ohif import ARGUMENTS, DIST, NO_TOUR, PANE, Viewer, pixels
 from tests.programs import in_ci, need_program
 from tests.serving import Gateway
 
@@ -32,11 +29,6 @@ pytestmark = [
 ]
 
 SAMPLES = Path(__file__).parents[2] / "sample_dicom" / "studies"
-_ARGUMENTS = [
-    "--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-quic",
-]  # fmt: skip
-_PANE = "[data-cy='viewport-pane']"
 _PLACE = "[data-cy='viewport-overlay-bottom-right']"
 _WAIT_S = 120.0
 
@@ -164,16 +156,10 @@ def guarded(
 def browser() -> Iterator[BrowserContext]:
     """One browser for all tests, so that what it has loaded and compiled of the viewer stays."""
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=_ARGUMENTS)
+        chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=ARGUMENTS)
         context = chromium.new_context(viewport={"width": 1400, "height": 900})
         context.set_default_timeout(_WAIT_S * 1000)
-        # The viewer greets newcomers with a tour and a notice that lie over what the tests click on.
-        context.add_init_script(
-            "localStorage.setItem('shownTours', JSON.stringify(['basicViewerTour', 'basicViewerTour-2']));"
-            "new MutationObserver(() => document"
-            ".querySelectorAll('.shepherd-element,.shepherd-modal-overlay-container')"
-            ".forEach((each) => each.remove())).observe(document, {childList: true, subtree: true});"
-        )
+        context.add_init_script(NO_TOUR)
         yield context
         chromium.close()
 
@@ -206,20 +192,7 @@ def until(page: Page, condition: Callable[[], Any], what: str) -> Any:
 
 def open_study(page: Page, site: Site, description: str) -> None:
     page.goto(f"{site.viewer.url}/viewer?StudyInstanceUIDs={site.studies[description]}")
-    page.wait_for_selector(_PANE)
-
-
-def pixels(page: Page, pane: int = 0) -> np.ndarray[Any, Any]:
-    """The middle of a viewport as it is on the screen, (rows, columns, 3)."""
-    box = page.locator(_PANE).nth(pane).bounding_box()
-    assert box is not None
-    clip = {
-        "x": box["x"] + box["width"] * 0.2,
-        "y": box["y"] + box["height"] * 0.2,
-        "width": box["width"] * 0.6,
-        "height": box["height"] * 0.6,
-    }
-    return np.asarray(Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB"))  # type: ignore[arg-type]
+    page.wait_for_selector(PANE)
 
 
 def shows_picture(page: Page, pane: int = 0) -> bool:
@@ -232,7 +205,7 @@ def open_series(page: Page, description: str) -> None:
 
 
 def scroll(page: Page, steps: int) -> None:
-    box = page.locator(_PANE).first.bounding_box()
+    box = page.locator(PANE).first.bounding_box()
     assert box is not None
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     for _ in range(steps):
@@ -258,7 +231,7 @@ def test_a_ct_series_is_read_and_reformatted(page: Page, site: Site) -> None:
     until(page, lambda: shows_picture(page), "a slice of the middle is shown")
     page.click("[data-cy='Layout']")
     page.get_by_text("MPR", exact=True).first.click()
-    until(page, lambda: page.locator(_PANE).count() == 3, "three planes are laid out")
+    until(page, lambda: page.locator(PANE).count() == 3, "three planes are laid out")
     for pane in range(3):
         until(page, lambda pane=pane: shows_picture(page, pane), f"plane {pane} is shown")
 
@@ -325,7 +298,7 @@ def test_a_study_is_read_through_a_de_identified_view_in_pseudonyms_only(page: P
         until(page, lambda: name in page.inner_text("body"), "the list shows the pseudonym")
         assert "Müller" not in page.inner_text("body")
         page.goto(f"{site.viewer.url}/viewer?StudyInstanceUIDs={uid}")
-        page.wait_for_selector(_PANE)
+        page.wait_for_selector(PANE)
         open_series(page, "Head axial 3 mm")
         until(page, lambda: "/52" in page.inner_text(_PLACE), "the axial series is open")
         scroll(page, 25)
@@ -346,7 +319,7 @@ def test_a_measurement_is_stored_as_a_structured_report(page: Page, site: Site) 
     open_study(page, site, "CT head with contrast")
     until(page, lambda: shows_picture(page), "the first series is shown")
     page.click("[data-cy='MeasurementTools-split-button-primary']")
-    box = page.locator(_PANE).first.bounding_box()
+    box = page.locator(PANE).first.bounding_box()
     assert box is not None
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     page.mouse.move(x - 100, y)
@@ -374,7 +347,7 @@ def test_who_logs_in_to_the_viewer_reads_with_bearer_tokens(page: Page, guarded:
     page.on("request", lambda request: asked.append(request) if "/dicomweb/" in request.url else None)
     guarded.viewer.look_at(guarded.gateway.web, guarded.issuer)
     page.goto(f"{guarded.viewer.url}/viewer?StudyInstanceUIDs={guarded.study}")
-    until(page, lambda: page.locator(_PANE).count() and shows_picture(page), "a frame is shown after the login")
+    until(page, lambda: page.locator(PANE).count() and shows_picture(page), "a frame is shown after the login")
     sent = [(each.url, each.all_headers().get("authorization", "")) for each in asked if each.method == "GET"]
     assert any("/frames/" in url for url, _ in sent)
     assert all(shown.startswith("Bearer ey") for _, shown in sent), sent
@@ -394,7 +367,7 @@ def test_a_shared_study_is_read_without_logging_in(page: Page, guarded: GuardedS
     page.on("request", lambda request: asked.append(request) if "/dicomweb/" in request.url else None)
     guarded.viewer.look_at(f"{made['url']}dicomweb")
     page.goto(f"{guarded.viewer.url}/viewer?StudyInstanceUIDs={guarded.study}")
-    until(page, lambda: page.locator(_PANE).count() and shows_picture(page), "a frame is shown")
+    until(page, lambda: page.locator(PANE).count() and shows_picture(page), "a frame is shown")
     assert any("/frames/" in each.url for each in asked)
     assert all(each.url.startswith(made["url"]) for each in asked)
     assert not any("authorization" in each.all_headers() for each in asked)

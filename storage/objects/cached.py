@@ -102,8 +102,10 @@ class CachedObjectStore:
         kept = self._cache.read(key, number)
         if kept is not None:
             return [kept]
-        with self._flights.turn(f"{key} {number}") as is_first:
-            if not is_first and (kept := self._cache.read(key, number)) is not None:
+        with self._flights.turn(f"{key} {number}"):
+            # Somebody may have fetched it while this one waited, or just before.
+            kept = self._cache.read(key, number)
+            if kept is not None:
                 return [kept]
             count = 1
             while count < _MAX_FETCHED_BLOCKS and number + count < stop and not self._cache.has(key, number + count):
@@ -164,14 +166,14 @@ class _Flights:
         self._turns: dict[str, tuple[threading.Lock, int]] = {}
 
     @contextmanager
-    def turn(self, name: str) -> Iterator[bool]:
-        """Wait for one's turn; whether nobody had it before."""
+    def turn(self, name: str) -> Iterator[None]:
+        """Wait for one's turn."""
         with self._lock:
             turn, users = self._turns.get(name, (threading.Lock(), 0))
             self._turns[name] = (turn, users + 1)
         try:
             with turn:
-                yield users == 0
+                yield
         finally:
             with self._lock:
                 _, users_now = self._turns[name]

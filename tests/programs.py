@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -27,6 +31,16 @@ def has_program(name: str, package: str) -> bool:
     if not found and in_ci():
         pytest.fail(f"needs {name} (Debian package {package})", pytrace=False)
     return found
+
+
+@contextmanager
+def running(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[Any]]:
+    """A program beside the test, which is killed in the end: a test that fails does not wait for it for ever."""
+    with subprocess.Popen(command, **options) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def in_ci() -> bool:

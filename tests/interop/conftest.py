@@ -10,6 +10,7 @@ from typing import IO
 
 import pytest
 
+from tests import programs
 from tests.engines import Engines
 from tests.programs import in_ci
 from tests.serving import Gateway
@@ -40,11 +41,8 @@ def javascript_provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tu
     folder = tmp_path_factory.mktemp("issuer")
     (folder / PROGRAM.name).write_text(PROGRAM.read_text())
     (folder / "node_modules").symlink_to(MODULES)
-    process = subprocess.Popen(
-        ["node", PROGRAM.name], cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    with process:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with programs.running(["node", PROGRAM.name], cwd=folder, text=True, **pipes) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         yield process.stdout.readline().strip(), process.stdin, process.stdout
-        process.kill()

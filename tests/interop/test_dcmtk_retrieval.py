@@ -23,7 +23,7 @@ from storage.dicom import identifiers as ids
 from tests import instances
 from tests.engines import Engines
 from tests.ports import free_port
-from tests.programs import need_program
+from tests.programs import need_program, running
 
 pytestmark = [
     need_program("storescp", "dcmtk"),
@@ -109,8 +109,8 @@ def test_a_study_is_moved(
 ) -> None:
     (tmp_path / "moved").mkdir()
     receiver = ["storescp", "-aet", "PEER", option, "-od", str(tmp_path / "moved"), str(port)]
-    with subprocess.Popen(receiver) as peer:
-        deadline_s = time.monotonic() + 20
+    with running(receiver):
+        deadline_s = time.monotonic() + 60
         while subprocess.run(["echoscu", "127.0.0.1", str(port)], capture_output=True, check=False).returncode:
             assert time.monotonic() < deadline_s, "storescp did not start"
         address = (str(server.address[0]), str(server.address[1]))
@@ -118,7 +118,6 @@ def test_a_study_is_moved(
             "movescu", "-v", "-S", "-aec", "GATEWAY", "-aem", "PEER", *address,
             "-k", "QueryRetrieveLevel=STUDY", "-k", f"StudyInstanceUID={study[0].StudyInstanceUID}",
         )  # fmt: skip
-        peer.terminate()
     assert "Success" in answer
     assert received(tmp_path / "moved", study) == syntaxes
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import IO, Any
@@ -26,7 +27,7 @@ from gateway.dicomweb.routes import routes
 from gateway.http import application
 from tests.issuer import Listener
 from tests.ports import free_port
-from tests.programs import need_program
+from tests.programs import need_program, running
 
 Ask = Callable[[str], Awaitable[int]]
 Serve = Callable[..., Awaitable[Ask]]
@@ -97,22 +98,18 @@ async def test_jwts_of_oauth2_mock_server(
 def python_provider() -> Iterator[str]:
     """Where oidc-provider-mock is."""
     port = free_port()
-    process = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-m", "oidc_provider_mock", "--port", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    with process:
+    command = [sys.executable, "-W", "ignore", "-m", "oidc_provider_mock", "--port", str(port)]
+    with running(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         url = f"http://localhost:{port}"
-        deadline_s = time.monotonic() + 30
-        while time.monotonic() < deadline_s:
-            try:
+        deadline_s = time.monotonic() + 60
+        while True:
+            with suppress(requests.RequestException):
                 requests.get(f"{url}/.well-known/openid-configuration", timeout=5)
                 break
-            except requests.ConnectionError:
-                time.sleep(0.05)
+            assert process.poll() is None, "oidc-provider-mock has ended"
+            assert time.monotonic() < deadline_s, "oidc-provider-mock does not answer"
+            time.sleep(0.05)
         yield url
-        process.kill()
 
 
 def logged_in(provider: str, user: str) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from tests import programs
 from tests.instances import data_set, part10_file
 from tests.serving import Gateway
 
@@ -24,20 +25,21 @@ def test_an_import_and_what_modalities_send_meanwhile_are_both_found(running: Ga
         (tmp_path / str(number)).write_bytes(body)
     environment = {**os.environ, **running.engines.environment(), "GATEWAY_STORAGE__DIRECTORY": str(running.directory)}
     command = [sys.executable, "-m", "gateway.cli", "import", "--workers=2", str(tmp_path)]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     sent = 0
-    while process.poll() is None or not sent:
-        answer = requests.post(
-            f"{running.web}/studies/1.2.826.1.2",
-            data=b"--x\r\nContent-Type: application/dicom\r\n\r\n"
-            + part10_file(data_set(StudyInstanceUID="1.2.826.1.2", SeriesInstanceUID="1.2.826.1.2.1"))
-            + b"\r\n--x--",
-            headers={"Content-Type": 'multipart/related; type="application/dicom"; boundary=x'},
-            timeout=60,
-        )
-        assert answer.status_code == 200, answer.text
-        sent += 1
-    told, errors = process.communicate()
+    with programs.running(command, env=environment, text=True, **pipes) as process:
+        while process.poll() is None or not sent:
+            answer = requests.post(
+                f"{running.web}/studies/1.2.826.1.2",
+                data=b"--x\r\nContent-Type: application/dicom\r\n\r\n"
+                + part10_file(data_set(StudyInstanceUID="1.2.826.1.2", SeriesInstanceUID="1.2.826.1.2.1"))
+                + b"\r\n--x--",
+                headers={"Content-Type": 'multipart/related; type="application/dicom"; boundary=x'},
+                timeout=60,
+            )
+            assert answer.status_code == 200, answer.text
+            sent += 1
+        told, errors = process.communicate()
     assert process.returncode == 0, errors
     assert told.startswith(f"{COUNT} files, {COUNT} stored; ")
     for study, number in (("1.2.826.1.1", COUNT), ("1.2.826.1.2", sent)):

@@ -69,7 +69,7 @@ def old(running: Gateway, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 def _await(port: int) -> None:
-    for _ in range(100):
+    for _ in range(600):
         with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
             return
         time.sleep(0.1)

@@ -28,6 +28,7 @@ from gateway.services.accounts import AccountService
 from storage.control import base
 from storage.control.base import ControlStore
 from storage.errors import StorageUnavailable
+from tests.clock import let_pass
 from tests.issuer import Issuer
 
 PASSWORD, OTHER_PASSWORD = "correct horse battery", "another long password"
@@ -201,11 +202,10 @@ def test_a_key_is_told_once_and_only_its_digest_is_kept(one: Process, settings: 
 
 
 def test_a_key_ends_when_it_was_said_to(one: Process, monkeypatch: pytest.MonkeyPatch) -> None:
-    soon_s = time.time() + 0.3
-    key, _ = keys.create(one.control, "program", "main", ["viewer"], expires_at_s=soon_s)
+    key, _ = keys.create(one.control, "program", "main", ["viewer"], expires_at_s=time.time() + 30.0)
     assert one.lets_in(bearer(key))
     monkeypatch.setattr(authentication, "_REVISION_FOR_S", 60.0)
-    time.sleep(max(0.0, soon_s + 0.02 - time.time()))
+    let_pass(monkeypatch, 31.0, authentication, base)
     assert one.core.authenticator.remembered(bearer(key), HERE) is None, "although nothing has changed"
     assert not one.lets_in(bearer(key))
     assert keys.every(one.control) == []
@@ -509,11 +509,10 @@ def test_of_a_session_its_secret_is_not_kept(one: Process, settings: Settings) -
 
 
 def test_what_is_remembered_of_a_session_ends_with_it(one: Process, monkeypatch: pytest.MonkeyPatch) -> None:
-    ends_s = time.time() + 0.3
-    secret = sessions.begin(one.control, somebody(), longest_s=0.3)
+    secret = sessions.begin(one.control, somebody(), longest_s=30.0)
     assert one.lets_in(cookie(secret))
     monkeypatch.setattr(authentication, "_REVISION_FOR_S", 60.0)
-    time.sleep(max(0.0, ends_s + 0.02 - time.time()))
+    let_pass(monkeypatch, 31.0, authentication)
     assert one.core.authenticator.remembered(cookie(secret), HERE) is None
 
 

@@ -39,7 +39,7 @@ from tests.gateway.commands.conftest import MAIN, Site
 from tests.gateway.http.conftest import Authority
 from tests.instances import CT, uid
 from tests.ports import free_port
-from tests.programs import has_program, need_program
+from tests.programs import has_program, need_program, running
 
 MR, CR = "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.1"
 IDENTITY = ("Quimby", "Zelda", "MRN-4711", "19610703", "ACC-99")
@@ -332,20 +332,14 @@ def storescp(folder: Path, *options: str) -> Iterator[str]:
     """DCMTK's storage SCP as a peer."""
     folder.mkdir()
     port = free_port()
-    with subprocess.Popen(
-        ["storescp", *options, "-aet", "RESEARCH", "-od", str(folder), str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ) as process:
-        try:
-            _wait_for(port)
-            yield f"dicom://RESEARCH@127.0.0.1:{port}"
-        finally:
-            process.terminate()
+    command = ["storescp", *options, "-aet", "RESEARCH", "-od", str(folder), str(port)]
+    with running(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
+        _wait_for(port)
+        yield f"dicom://RESEARCH@127.0.0.1:{port}"
 
 
 def _wait_for(port: int) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         if subprocess.run(["echoscu", "127.0.0.1", str(port)], check=False, capture_output=True).returncode == 0:
             return
@@ -379,16 +373,14 @@ def test_a_peer_of_the_settings_is_sent_to_over_tls(
     secured = {"host": "localhost", "port": port, "tls": True, "tls_ca_file": str(authority.file)}
     monkeypatch.setenv("GATEWAY_DIMSE__DESTINATIONS", json.dumps({"RESEARCH": secured}))
     command = ["storescp", "+tls", str(key), str(certificate), "-ic", "+xa", "-od", str(folder), str(port)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        try:
-            deadline = time.monotonic() + 20
-            while True:
-                with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-                    break
-                assert time.monotonic() < deadline, "storescp did not start"
-            found = export(site, "dicom://RESEARCH", "--manifest", str(tmp_path / "sent.json"))
-        finally:
-            process.terminate()
+    with running(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
+        deadline = time.monotonic() + 60
+        while True:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                break
+            assert time.monotonic() < deadline, "storescp did not start"
+            time.sleep(0.01)
+        found = export(site, "dicom://RESEARCH", "--manifest", str(tmp_path / "sent.json"))
     assert found["instances"] == len(list(folder.iterdir())) > 0
 
 

@@ -697,17 +697,17 @@ def test_a_journal_of_something_else_is_refused(
 
 
 def test_it_is_interrupted_while_it_asks_for_an_association(tmp_path: Path) -> None:
-    reached, answer = threading.Event(), threading.Event()
+    reached, answer, searched = threading.Event(), threading.Event(), threading.Event()
 
     def asked(_event: evt.Event) -> None:
         reached.set()
-        answer.wait(10)
+        answer.wait(60)
 
     application_entity = AE(ae_title="OLD")
     application_entity.add_supported_context(contexts.STUDY_ROOT_FIND)
 
     def found(_event: evt.Event) -> Iterator[tuple[int, Dataset | None]]:
-        time.sleep(3)
+        searched.wait(30)
         yield 0x0000, None
 
     handlers: list[Any] = [(evt.EVT_REQUESTED, asked), (evt.EVT_C_FIND, found)]
@@ -725,13 +725,14 @@ def test_it_is_interrupted_while_it_asks_for_an_association(tmp_path: Path) -> N
     thread = threading.Thread(target=ask)
     thread.start()
     try:
-        assert reached.wait(5)
+        assert reached.wait(60)
         archive.stop()
         answer.set()
-        thread.join(2)
-        assert not thread.is_alive()
+        thread.join(20)
+        assert not thread.is_alive(), "it waits for what the other archive finds"
         assert ended
     finally:
         answer.set()
+        searched.set()
         thread.join()
         server.shutdown()

@@ -5,20 +5,22 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import closing, suppress
+from contextlib import AbstractContextManager, closing, suppress
 from pathlib import Path
 
 from storage.archive import Archive
 from storage.dicom import file_meta
 from storage.dicom import identifiers as ids
 from storage.dicom.limits import Limits
-from storage.errors import StorageUnavailable
 from storage.index.sqlite import SqliteIndex
+from storage.index.turnstile import Turnstile
 from storage.objects.local import LocalObjectStore
 from tests.instances import CT, data_set, encode
+from tests.programs import running
 
 INSTANCES = 1500
 STUDY, SERIES = "1.2.3", "1.2.3.1"
@@ -36,8 +38,8 @@ def fill(directory: Path, count: int) -> None:
     objects.close()
 
 
-def reindex(directory: Path, *options: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+def reindex(directory: Path, *options: str) -> AbstractContextManager[subprocess.Popen[str]]:
+    return running(
         [sys.executable, "-m", "gateway.cli", "reindex", *options],
         env={**os.environ, "GATEWAY_STORAGE__DIRECTORY": str(directory)},
         stdout=subprocess.PIPE,
@@ -48,8 +50,8 @@ def reindex(directory: Path, *options: str) -> subprocess.Popen[str]:
 
 def rows(path: Path) -> int:
     """How many instances an index has by now; 0 while it is being made."""
-    with suppress(StorageUnavailable), closing(SqliteIndex(path)) as index:
-        return len(index.holdings("", INSTANCES + 1))
+    with suppress(sqlite3.OperationalError), closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+        return int(db.execute("SELECT count(*) FROM instance").fetchone()[0])
     return 0
 
 
@@ -63,22 +65,26 @@ def children(pid: int) -> list[int]:
 
 def test_a_reindex_that_was_killed_goes_on_where_it_was_and_leaves_no_process_behind(tmp_path: Path) -> None:
     fill(tmp_path, INSTANCES)
-    process = reindex(tmp_path, "--workers=2")
     fresh = tmp_path / "index.sqlite.rebuilding"
-    while not fresh.exists() or not rows(fresh):
-        assert process.poll() is None
-        time.sleep(0.01)
-    readers = children(process.pid)
+    with closing(Turnstile(fresh)) as writing, reindex(tmp_path, "--workers=2") as process:
+        some = 0
+        while not some:
+            assert process.poll() is None
+            # It writes in turn with us, so that it cannot come to its end between two looks.
+            with writing.turn():
+                some = rows(fresh)
+                readers = children(process.pid)
+                time.sleep(0.005)
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
     assert readers
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
     assert not (tmp_path / "index.sqlite").exists()
-    deadline_s = time.monotonic() + 20
+    deadline_s = time.monotonic() + 60
     while any(Path(f"/proc/{pid}").exists() for pid in readers):
         assert time.monotonic() < deadline_s, "the reading processes outlive the one that they read for"
         time.sleep(0.02)
-    again = reindex(tmp_path, "--workers=2", "--json")
-    answer, errors = again.communicate(timeout=120)
+    with reindex(tmp_path, "--workers=2", "--json") as again:
+        answer, errors = again.communicate(timeout=120)
     assert again.returncode == 0, errors
     report = json.loads(answer)
     assert 0 < report["known"] < INSTANCES
@@ -92,8 +98,8 @@ def test_what_cannot_be_indexed_is_named_and_the_exit_status_is_1(tmp_path: Path
     first = next(iter(objects.list(""))).key
     objects.put(first.replace("1.2.3.1/", "1.2.3.2/"), [objects.get(first)])
     objects.put("main/notes.txt", [b"hello"])
-    process = reindex(tmp_path, "--workers=1")
-    answer, errors = process.communicate(timeout=60)
+    with reindex(tmp_path, "--workers=1") as process:
+        answer, errors = process.communicate(timeout=60)
     assert process.returncode == 1
     assert answer.startswith("2 instances indexed, 0 in quarantine")
     assert "left alone main/notes.txt: not the key of an instance" in errors

@@ -83,11 +83,16 @@ def pods(database: Postgres, seaweedfs_bucket: S3Settings, tmp_path: Path) -> It
     }
     # All at once: whoever comes first makes the schema.
     found = {face: Pod(face, tmp_path, environment) for face in ("http", "dimse", "background")}
-    yield found
-    for pod in found.values():
-        pod.process.terminate()
-    for pod in found.values():
-        assert pod.process.wait(60) == 0, pod.log.read_text()
+    try:
+        yield found
+        for pod in found.values():
+            pod.process.terminate()
+        for pod in found.values():
+            assert pod.process.wait(60) == 0, pod.log.read_text()
+    finally:
+        for pod in found.values():
+            pod.process.kill()
+            pod.process.wait()
 
 
 def test_faces_apart_share_the_engines_and_say_when_these_do_not_answer(

@@ -13,6 +13,7 @@ import pytest
 
 from gateway import cli
 from gateway.commands import terminal
+from tests.programs import running
 
 
 def test_without_a_terminal_progress_is_plain_lines_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
@@ -76,13 +77,12 @@ def test_an_interrupted_command_says_how_to_go_on(number: signal.Signals, tmp_pa
         "reindex.run = run\n"
         "sys.exit(cli.main(['reindex']))\n"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", waiting], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=Path.cwd()
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    os.kill(process.pid, number)
-    _, errors = process.communicate(timeout=60)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with running([sys.executable, "-c", waiting], text=True, cwd=Path.cwd(), **pipes) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        os.kill(process.pid, number)
+        _, errors = process.communicate(timeout=60)
     assert process.returncode == terminal.FAILED
     assert errors.splitlines()[-1].startswith("error interrupted: ")
     assert "Traceback" not in errors

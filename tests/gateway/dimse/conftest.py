@@ -81,7 +81,7 @@ class Engine:
 def eventually(condition: Callable[[], bool]) -> None:
     """Wait for what another thread does soon; there is no event of it to wait for."""
     pause = threading.Event()
-    for _ in range(1000):
+    for _ in range(3000):
         if condition():
             return
         pause.wait(0.01)

@@ -27,7 +27,7 @@ from tests.gateway.dimse.conftest import Serve, eventually
 from tests.raw_peer import COMMAND, EXPLICIT, LAST, RawPeer, command, context, echo, element, fragment, p_data, request
 
 SHORT_S = 0.3
-MUCH_S = 5.0
+MUCH_S = 15.0
 
 
 @pytest.fixture
@@ -49,9 +49,9 @@ BEGINNINGS = {"nothing": b"", "in the header": request()[:3], "in the request": 
 @pytest.mark.parametrize("sent", BEGINNINGS.values(), ids=BEGINNINGS)
 def test_who_does_not_ask_in_time_is_closed(hurried: DimseServer, sent: bytes) -> None:
     """PS3.8 9.1.5: ARTIM."""
+    started_s = time.monotonic()
     with RawPeer(hurried.address) as peer:
         peer.send(sent)
-        started_s = time.monotonic()
         assert peer.receive() is None
         assert SHORT_S * 0.9 < time.monotonic() - started_s < MUCH_S
 

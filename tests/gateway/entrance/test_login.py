@@ -13,8 +13,10 @@ import pyotp
 import pytest
 from aiohttp.test_utils import TestServer
 
-from gateway.access import sessions, users
+from gateway.access import authentication, sessions, users
 from gateway.config.access import IssuerSettings
+from storage.control import base
+from tests.clock import let_pass
 from tests.gateway.entrance.conftest import Answer, Site, ct
 from tests.gateway.entrance.provider import CLIENT, Provider
 
@@ -257,12 +259,12 @@ async def test_a_session_ends_when_it_is_left_alone_and_in_any_case(
 ) -> None:
     found = users.find(site.core.control, user)
     assert found is not None
-    short = sessions.begin(site.core.control, users.principal(found), longest_s=0.5)
-    monkeypatch.setattr(sessions, "IDLE_S", 0.5)
+    short = sessions.begin(site.core.control, users.principal(found), longest_s=30.0)
+    monkeypatch.setattr(sessions, "IDLE_S", 30.0)
     alone = sessions.begin(site.core.control, users.principal(found))
     assert (await who(site, f"gateway-session={short}")).status == 200
     assert sessions.find(site.core.control, alone) is not None
-    await asyncio.sleep(0.6)
+    let_pass(monkeypatch, 31.0, authentication, base)
     assert (await who(site, f"gateway-session={short}")).status == 401
     assert sessions.find(site.core.control, alone) is None
 

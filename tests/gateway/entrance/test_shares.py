@@ -13,7 +13,10 @@ import pytest
 from pydicom.dataset import Dataset
 from yarl import URL
 
+from gateway.access import authentication, shares
+from storage.control import base
 from storage.control.base import change
+from tests.clock import let_pass
 from tests.gateway.entrance.conftest import Answer, Site, ct
 from tests.instances import data_set, part10_file, uid
 
@@ -352,12 +355,14 @@ async def test_a_revoked_link_shows_nothing_any_more(site: Site, study: Dataset)
     assert site.outcomes("share") == ["allowed", "made", "allowed", "revoked", "allowed"]
 
 
-async def test_a_link_ends_by_itself_also_for_who_has_it_open(site: Site, study: Dataset) -> None:
+async def test_a_link_ends_by_itself_also_for_who_has_it_open(
+    site: Site, study: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     link, told = await share(site, study, pin=PIN)
     cookie = cookie_of(await open_link(site, link, pin=PIN))
-    change(site.core.control, "share", told["id"], lambda body: {**body, "ends_at_s": time.time() + 1.2})
+    change(site.core.control, "share", told["id"], lambda body: {**body, "ends_at_s": time.time() + 30.0})
     assert (await site.ask("GET", f"{link}dicomweb/studies", cookies=cookie)).status == 200
-    await asyncio.sleep(1.3)
+    let_pass(monkeypatch, 31.0, authentication, base, shares)
     answer = await site.ask("GET", f"{link}dicomweb/studies", cookies=cookie)
     assert (answer.status, answer.detail) == (404, "the link has ended")
     assert (await open_link(site, link, pin=PIN)).detail == "the link has ended"

@@ -31,6 +31,7 @@ from storage.index.questions import Search, Target
 from storage.index.sqlite import SqliteIndex
 from tests.instances import data_set, encapsulated, encode, extract, identity
 from tests.postgres import Postgres, new_schema
+from tests.programs import running
 from tests.storage.index.conformance import MAIN, SAMPLES, IndexContract, arrival, put
 
 COMPUTED = {
@@ -232,7 +233,7 @@ def test_who_holds_the_turn_and_does_nothing_loses_it(postgres_schema: PostgresS
     put(index)
     script = _HOLDER.format(address=(postgres_schema.conninfo, postgres_schema.schema))
     root = Path(__file__).parents[3]
-    with subprocess.Popen([sys.executable, "-c", script], cwd=root, stdout=subprocess.PIPE, text=True) as stuck:
+    with running([sys.executable, "-c", script], cwd=root, stdout=subprocess.PIPE, text=True) as stuck:
         assert stuck.stdout is not None
         assert stuck.stdout.readline() == "held\n"
         stuck.send_signal(signal.SIGSTOP)

@@ -42,6 +42,7 @@ from gateway.services.feed import FeedService
 from gateway.services.ingest import IngestService
 from gateway.services.projection import Ingest, Projection, Projections
 from gateway.services.query import QueryService
+from gateway.services.recompress import RecompressionService
 from gateway.services.render import RenderService
 from gateway.services.retention import RetentionService
 from gateway.services.retrieve import RetrieveService
@@ -81,6 +82,11 @@ from storage.objects.spliced import SplicedObjectStore
 
 if TYPE_CHECKING:
     from storage.index.postgres import PostgresSettings
+
+
+_GENTLE_NICE = 15
+_GENTLE_TIMES = 4
+"""A worker that gives way takes so much longer on a busy host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +252,29 @@ def view_erasers(settings: Settings, tenant: ids.Tenant, objects: ObjectStore) -
             definition = view_settings.definition(settings, name)
             shown = view_archive(settings, name, objects)
             yield ViewEraser(shown, definition, view_notes(definition, objects))
+
+
+def gentle_pool(core: Core) -> ImagingPool:
+    """A pool of its own for work that nobody waits for: one worker, which gives way to everything else on the host."""
+    imaging = core.settings.imaging
+    return ImagingPool(
+        1, imaging.memory_bytes, _GENTLE_TIMES * imaging.timeout_s, nice=_GENTLE_NICE, working=core.metrics.working
+    )
+
+
+def recompression(core: Core, pool: ImagingPool) -> RecompressionService:
+    """What makes HTJ2K beside what was sent, as the rules want it."""
+    settings = core.settings
+    return RecompressionService(
+        core.archive,
+        pool,
+        core.spool,
+        core.room,
+        settings.recompression,
+        after_s=settings.lifecycle.recompress_after_hours * 3600,
+        # The same after a restart, which need not wait then for its own turn to be over.
+        holder=f"{socket.gethostname()} {settings.storage.directory.resolve()}",
+    )
 
 
 def index_path(settings: Settings) -> Path:

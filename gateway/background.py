@@ -14,8 +14,11 @@ from gateway import assembly, stores
 from gateway.context import of_the_gateway
 from gateway.dimse import commitment
 from gateway.errors import GatewayError
+from gateway.imaging.pool import ImagingPool
 from gateway.services import retention as retaining
 from gateway.services import transition as moving
+from gateway.services.recompress import Left
+from gateway.services.recompress import Step as Recompressed
 from gateway.services.rules import Look
 from gateway.telemetry.metrics import Metrics
 from gateway.viewing import following
@@ -31,6 +34,8 @@ _AFTER_DEFECT_S = 60.0
 _MOVING_S = 1.0
 """Objects are moved for so long before other work has its turn."""
 _LEARNING_PAUSE_S = 0.1
+_RECOMPRESS_EVERY_S = 300.0
+"""To look for what is old enough costs two questions of the index."""
 _LEFT_BEHIND_S = 600.0
 """A commitment request without a result for so long has lost its worker."""
 
@@ -51,25 +56,27 @@ def run(core: assembly.Core, stop: threading.Event) -> None:
         forget,
         *_of_objects(core, stop),
     )
-    with _views_followed(core, stop):
+    with _beside(core, stop):
         while not stop.wait(max(0.0, min(duty.due_s for duty in duties) - time.monotonic())):
             for duty in duties:
                 duty.run_if_due()
 
 
 @contextmanager
-def _views_followed(core: assembly.Core, stop: threading.Event) -> Iterator[None]:
-    """Each view keeps up in a thread of its own: to fill one may take hours, and nothing else has to wait."""
-    followers = [
+def _beside(core: assembly.Core, stop: threading.Event) -> Iterator[None]:
+    """What may take hours has a thread of its own, so that nothing else waits: each view, and recompression."""
+    threads = [
         threading.Thread(target=_follow_view, args=(core, name, stop), name=f"view {name}") for name in core.views
     ]
-    for each in followers:
+    if core.settings.recompression and not core.settings.storage.read_only:
+        threads.append(threading.Thread(target=_recompress, args=(core, stop), name="recompression"))
+    for each in threads:
         each.start()
     try:
         yield
     finally:
         stop.set()  # also when a duty failed and the process ends: nobody would
-        for each in followers:
+        for each in threads:
             each.join()
 
 
@@ -81,13 +88,44 @@ def _follow_view(core: assembly.Core, name: str, stop: threading.Event) -> None:
         core.settings.views[name].follow_interval_s,
         lambda: _tell_view(core, name, follower.follow(stop.is_set)),
     )
+    _again_and_again(duty, f"view {name}", stop)
+
+
+def _again_and_again(duty: _Duty, name: str, stop: threading.Event) -> None:
     duty.due_s = time.monotonic()
     while not stop.wait(max(0.0, duty.due_s - time.monotonic())):
         try:
             duty.run_if_due()
-        except Exception:  # the boundary of the thread: a view that stands still would go unnoticed
-            _log.exception("view %s: a defect; it is tried again in %g s", name, _AFTER_DEFECT_S)
+        except Exception:  # the boundary of the thread: what stands still would go unnoticed
+            _log.exception("%s: a defect; it is tried again in %g s", name, _AFTER_DEFECT_S)
             duty.due_s = time.monotonic() + _AFTER_DEFECT_S
+
+
+def _recompress(core: assembly.Core, stop: threading.Event) -> None:
+    with assembly.gentle_pool(core) as pool:
+        rounds = _Rounds(assembly.recompression(core, pool).round, partial(_tell_recompression, core.metrics))
+        every_s = min(core.settings.lifecycle.interval_s, _RECOMPRESS_EVERY_S)
+        duty = _Duty("recompress", core.metrics, every_s, rounds)
+        threading.Thread(target=_close_at_stop, args=(pool, stop), name="recompression stops", daemon=True).start()
+        _again_and_again(duty, "recompression", stop)
+
+
+def _close_at_stop(pool: ImagingPool, stop: threading.Event) -> None:
+    """End a frame under way: with a large one it would be minutes until the process could."""
+    stop.wait()
+    pool.close()
+
+
+def _tell_recompression(metrics: Metrics, step: Recompressed) -> None:
+    tenant = step.located.key.tenant
+    if step.left is not None:
+        metrics.recompression_left.labels(tenant, step.left.value).inc()
+        if step.left in (Left.NOT_EQUAL, Left.DAMAGED):
+            _log.warning("recompression leaves version %s: %s", step.located.version, step.left.value)
+        return
+    metrics.recompressed.labels(tenant, step.rule).inc()
+    metrics.recompressed_bytes.labels(tenant, "originals").inc(step.size)
+    metrics.recompressed_bytes.labels(tenant, "recompressed").inc(step.made)
 
 
 def _tell_view(core: assembly.Core, name: str, report: following.Report) -> None:

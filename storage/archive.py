@@ -19,6 +19,7 @@ from storage.dicom import identifiers as ids
 from storage.dicom.elements import Blocks, InflatingSource
 from storage.dicom.frames import Fragments
 from storage.dicom.limits import Limits
+from storage.dicom.origin import Origin
 from storage.dicom.part10 import Extract
 from storage.errors import ObjectDamaged, StorageError
 from storage.index.arrivals import Arrival, Commit, Conflict, Outcome, Quarantined
@@ -34,6 +35,8 @@ class Sender:
 
     sending_ae_title: str = ""
     receiving_ae_title: str = ""
+    source_ae_title: str = ""
+    """That of a file which has one of its own; the sending one where it is empty."""
 
 
 class Opens(Protocol):
@@ -154,6 +157,7 @@ class Archive(InstanceReader):
         sender: Sender,
         conflict: Conflict,
         admit: Callable[[], None] = lambda: None,
+        made_of: Origin | None = None,
     ) -> Commit:
         """Keep an instance; returns when it is durable and findable, or refused.
 
@@ -167,6 +171,8 @@ class Archive(InstanceReader):
             The bytes as received, without File Meta Information.
         admit
             Called before anything is written, unless the content is there already; may raise.
+        made_of
+            Of what is recompressed: the version that it shall stand beside.
 
         Raises
         ------
@@ -181,16 +187,18 @@ class Archive(InstanceReader):
             transfer_syntax_uid=extract.transfer_syntax_uid,
             sop_class_uid=extract.sop_class_uid,
             sop_uid=extract.sop_uid,
-            source_ae_title=sender.sending_ae_title,
+            source_ae_title=sender.source_ae_title or sender.sending_ae_title,
             sending_ae_title=sender.sending_ae_title,
             receiving_ae_title=sender.receiving_ae_title,
+            private=made_of.dumps() if made_of is not None else b"",
         )
         prefix = file_meta.write(meta)
         object_key = key.object_key(version)
         info = self.objects.put(object_key, [prefix, *data_set])
         assert info.sha256 is not None
         arrival = Arrival(key, version, extract, len(prefix), info.size, info.sha256, conflict)
-        commit = self.index.commit(replace(arrival, source_ae_title=meta.source_ae_title))
+        beside = made_of.version if made_of is not None else ""
+        commit = self.index.commit(replace(arrival, source_ae_title=meta.source_ae_title, beside=beside))
         if commit.outcome in (Outcome.DUPLICATE, Outcome.REJECTED):
             self.objects.delete(object_key)
         elif commit.outcome is Outcome.MISPLACED:

@@ -10,6 +10,18 @@ from gateway.config.section import Section, TenantName
 
 RuleName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}$")]
 Modality = Annotated[str, Field(pattern=r"^[A-Z0-9_]([A-Z0-9_ ]{0,14}[A-Z0-9_])?$")]
+Uid = Annotated[str, Field(pattern=r"^[0-2](\.(0|[1-9][0-9]*))+$", max_length=64)]
+LosslessSyntax = Literal[
+    "1.2.840.10008.1.2",
+    "1.2.840.10008.1.2.1",
+    "1.2.840.10008.1.2.1.99",
+    "1.2.840.10008.1.2.2",
+    "1.2.840.10008.1.2.5",
+    "1.2.840.10008.1.2.4.57",
+    "1.2.840.10008.1.2.4.70",
+    "1.2.840.10008.1.2.4.80",
+    "1.2.840.10008.1.2.4.90",
+]
 _CENTURIES = 73_000
 
 AWS_CLASSES = (
@@ -76,8 +88,30 @@ class TransitionRule(Rule):
         return self
 
 
+class RecompressionRule(Rule):
+    """Which instances are kept in HTJ2K too, beside what was sent, which stays as it is. Without a rule none is.
+
+    Each rule is a table ``[[recompression]]`` of its own, about the instances that fit everything it says; of several
+    the first counts.
+    """
+
+    sop_classes: tuple[Uid, ...] = ()
+    """SOP Class UIDs it is for; all of them when empty."""
+    transfer_syntaxes: tuple[LosslessSyntax, ...] = (
+        "1.2.840.10008.1.2",
+        "1.2.840.10008.1.2.1",
+        "1.2.840.10008.1.2.1.99",
+        "1.2.840.10008.1.2.2",
+        "1.2.840.10008.1.2.5",
+    )
+    """Transfer syntaxes, as sent, it is for: native ones and RLE; where they are named also lossless JPEG (.57, .70),
+    JPEG-LS (.80) and JPEG 2000 (.90)."""
+    into: Literal["1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202"] = "1.2.840.10008.1.2.4.202"
+    """HTJ2K Lossless, or HTJ2K Lossless RPCL; requests for either are answered from it."""
+
+
 class LifecycleSettings(Section):
-    """How rules of ``[[retention]]`` and ``[[transition]]`` are carried out by the background worker."""
+    """How rules of retention, transition and recompression are carried out by the background worker."""
 
     interval_s: float = Field(default=3600.0, ge=1)
     """How often it looks for what is to go or to move."""
@@ -91,3 +125,5 @@ class LifecycleSettings(Section):
     """Studies that go one after the other, before other background work has its turn."""
     pause_s: float = Field(default=1.0, ge=0)
     """Pause after each batch, and after each second of moving."""
+    recompress_after_hours: float = Field(default=24.0, ge=0)
+    """How old an instance has to be before rules of ``[[recompression]]`` look at it."""

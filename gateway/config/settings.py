@@ -9,7 +9,14 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from gateway.config.access import AccessSettings
 from gateway.config.auditing import AuditSettings, SyslogSettings
-from gateway.config.keeping import AWS_CLASSES, LifecycleSettings, RetentionRule, Rule, TransitionRule
+from gateway.config.keeping import (
+    AWS_CLASSES,
+    LifecycleSettings,
+    RecompressionRule,
+    RetentionRule,
+    Rule,
+    TransitionRule,
+)
 from gateway.config.section import LOOPBACK, TenantName
 from gateway.config.serving import (
     DimseSettings,
@@ -47,6 +54,7 @@ class Settings(BaseSettings):
     deidentification: dict[ViewName, DeidentificationSettings] = {}
     retention: tuple[RetentionRule, ...] = ()
     transition: tuple[TransitionRule, ...] = ()
+    recompression: tuple[RecompressionRule, ...] = ()
     lifecycle: LifecycleSettings = LifecycleSettings()
     audit: AuditSettings = AuditSettings()
     syslog: SyslogSettings = SyslogSettings()
@@ -89,6 +97,7 @@ class Settings(BaseSettings):
             raise ValueError("syslog.client_certificate: to be given together with syslog.client_key")
         _check_names("retention", self.retention)
         _check_names("transition", self.transition)
+        _check_names("recompression", self.recompression)
         self._check_classes()
         beyond = [face for face in ("http", "dimse") if getattr(self, face).host not in LOOPBACK]
         if beyond and self.access.policy_file is None:

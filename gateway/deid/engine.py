@@ -131,4 +131,5 @@ def _meta(out: Dataset, transfer_syntax_uid: str) -> FileMeta:
         element = element_of(out, tag)
         values = [] if element is None else texts(element, "UI", charsets.DEFAULT)
         found.append(values[0] if values else "")
-    return FileMeta(transfer_syntax_uid, *found)
+    sop_class_uid, sop_uid = found
+    return FileMeta(transfer_syntax_uid, sop_class_uid, sop_uid)

@@ -27,10 +27,11 @@ from storage.index.stored import Located
 
 @dataclass(frozen=True, slots=True)
 class Sendable:
-    """An instance, and the transfer syntax in which it goes out."""
+    """An instance, the transfer syntax in which it goes out, and what is kept beside it for that."""
 
     located: Located
     syntax: str
+    kept: Located | None = None
 
     @property
     def as_stored(self) -> bool:
@@ -44,7 +45,7 @@ def sendable(service: RetrieveService, instances: Sequence[Located], choice: Cho
     for located in instances:
         syntax = negotiation.instance_syntax(choice, service.served_syntax(located), EXPLICIT_VR_LITTLE_ENDIAN)
         if service.offers(located, syntax):
-            found.append(Sendable(located, syntax))
+            found.append(Sendable(located, syntax, service.kept(located, syntax)))
     return found
 
 
@@ -69,14 +70,24 @@ async def retrieve_instances(request: web.Request) -> web.StreamResponse:
 
 async def send_file(request: web.Request, found: Found, only: Sendable) -> web.StreamResponse:
     """One instance as a Part 10 file."""
-    etag = found.etag("", "instance", only.syntax, "" if only.as_stored else REVISION)
+    etag = found.etag("", "instance", only.syntax, _made_by([only]))
     if (unchanged := answers.not_modified(request, etag)) is not None:
         return unchanged
     service = request[SHOWN].retrieve
     head = answers.headers(etag, f"{types.DICOM}; transfer-syntax={only.syntax}")
     if only.as_stored:
         return await answers.ranged(request, only.located.size, service.stored(only.located).read, head)
+    if only.kept is not None:
+        content = service.kept_file(only.located, only.kept, only.syntax)
+        return await answers.ranged(request, content.size, content.read, head)
     return await answers.stream(request, service.part10(only.located, only.syntax), head, lane=Lane.LONG)
+
+
+def _made_by(chosen: Sequence[Sendable]) -> str:
+    """What decides the bytes of instances beside themselves and their transfer syntaxes; "" for those as stored."""
+    if all(each.as_stored for each in chosen):
+        return ""
+    return " ".join((REVISION, *(each.kept.version for each in chosen if each.kept is not None)))
 
 
 async def _send_multipart(
@@ -84,7 +95,7 @@ async def _send_multipart(
 ) -> web.StreamResponse:
     as_stored = all(each.as_stored for each in chosen)
     root = service_root(request)
-    etag = found.etag(root, "instances", choice.transfer_syntax, "" if as_stored else REVISION)
+    etag = found.etag(root, "instances", choice.transfer_syntax, _made_by(chosen))
     if (unchanged := answers.not_modified(request, etag)) is not None:
         return unchanged
     service = request[SHOWN].retrieve
@@ -118,7 +129,7 @@ async def _send_multipart(
 async def _send_zip(
     request: web.Request, found: Found, choice: Choice, chosen: Sequence[Sendable]
 ) -> web.StreamResponse:
-    etag = found.etag("", "zip", choice.transfer_syntax, REVISION)
+    etag = found.etag("", "zip", choice.transfer_syntax, REVISION, _made_by(chosen))
     if (unchanged := answers.not_modified(request, etag)) is not None:
         return unchanged
     head = answers.headers(etag, types.ZIP)

@@ -85,17 +85,19 @@ async def retrieve_frames(request: web.Request) -> web.StreamResponse:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """How frames go out; ``frames`` is None for those whose size shows only when they are made."""
+    """How frames go out; ``frames`` is None for those whose size shows only when they are made.
+
+    ``made_by`` is what decides their bytes beside the instance and the transfer syntax.
+    """
 
     reader: FrameReader
     numbers: Sequence[int]
     choice: Choice
     syntax: str
     frames: Frames | None
-
-    @property
-    def as_stored(self) -> bool:
-        return self.syntax == self.reader.stored_syntax
+    made_by: str = ""
+    as_stored: bool = False
+    """Whether they only have to be read."""
 
 
 def _planned(request: web.Request, found: Found, numbers: Sequence[int] | None) -> _Plan:
@@ -108,9 +110,11 @@ def _planned(request: web.Request, found: Found, numbers: Sequence[int] | None) 
     choices = negotiation.bulk_choices(request, single=len(wanted) == 1, stored=service.served_syntax(located))
     choice, syntax = _frame_choice(choices, reader)
     if syntax == reader.stored_syntax:
-        return _Plan(reader, wanted, choice, syntax, reader.stored(wanted))
+        return _Plan(reader, wanted, choice, syntax, reader.stored(wanted), as_stored=True)
+    if (kept := reader.kept(syntax)) is not None:
+        return _Plan(reader, wanted, choice, syntax, kept.stored(wanted), kept.version, as_stored=True)
     frames = reader.decoded(wanted) if syntax == EXPLICIT_VR_LITTLE_ENDIAN else None
-    return _Plan(reader, wanted, choice, syntax, frames)
+    return _Plan(reader, wanted, choice, syntax, frames, REVISION)
 
 
 async def _send_frames(request: web.Request, found: Found, plan: _Plan) -> web.StreamResponse:
@@ -118,8 +122,8 @@ async def _send_frames(request: web.Request, found: Found, plan: _Plan) -> web.S
     (located,) = found.instances
     choice = plan.choice
     root = service_root(request) if choice.multipart else ""
-    made_by = "" if plan.as_stored else REVISION
-    etag = found.etag(root, "frames", str(plan.numbers), choice.media_type, str(choice.multipart), plan.syntax, made_by)
+    form = (choice.media_type, str(choice.multipart), plan.syntax, plan.made_by)
+    etag = found.etag(root, "frames", str(plan.numbers), *form)
     if (unchanged := answers.not_modified(request, etag)) is not None:
         return unchanged
     found.decision.access.took(frames=len(plan.numbers))
@@ -318,13 +322,22 @@ def _pixel_parts(
         yield content_type, value, service.video(source.located)
     elif source.syntax == reader.stored_syntax == EXPLICIT_VR_LITTLE_ENDIAN:
         yield content_type, value, service.bulk(source.located, item)
-    elif source.syntax in (reader.stored_syntax, EXPLICIT_VR_LITTLE_ENDIAN):
-        frames = (reader.stored if source.syntax == reader.stored_syntax else reader.decoded)(numbers)
+    elif (frames := _readable(reader, numbers, source.syntax)) is not None:
         for number in numbers:
             yield content_type, f"{place}/frames/{number}", frames.content(number - 1)
     else:
         for number, frame in zip(numbers, reader.transcoded(numbers, source.syntax), strict=True):
             yield content_type, f"{place}/frames/{number}", held(frame)
+
+
+def _readable(reader: FrameReader, numbers: Sequence[int], syntax: str) -> Frames | None:
+    """Frames whose sizes are known before any is read; None for those that have to be encoded."""
+    if syntax == reader.stored_syntax:
+        return reader.stored(numbers)
+    if syntax == EXPLICIT_VR_LITTLE_ENDIAN:
+        return reader.decoded(numbers)
+    kept = reader.kept(syntax)
+    return None if kept is None else kept.stored(numbers)
 
 
 def routes() -> list[Route]:

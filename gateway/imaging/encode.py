@@ -45,6 +45,9 @@ HTJ2K = "1.2.840.10008.1.2.4.201"
 HTJ2K_RPCL = "1.2.840.10008.1.2.4.202"
 HTJ2K_EITHER = "1.2.840.10008.1.2.4.203"
 
+HTJ2K_LOSSLESS = frozenset((HTJ2K, HTJ2K_RPCL, HTJ2K_EITHER))
+"""One codestream serves them all: see the table."""
+
 LOSSY_METHODS = {
     JPEG_BASELINE: "ISO_10918_1",
     JPEG_LS_NEAR: "ISO_14495_1",

@@ -47,6 +47,7 @@ MAX_ANIMATIONS_WAITING = 2
 """Callers that may wait for the one worker of animations; each holds a thread."""
 
 _START_TIMEOUT_S = 60.0
+_NICEST = 19
 
 _KINDS: dict[type[Job], str] = {
     DecodeJob: "decode",
@@ -73,6 +74,8 @@ class ImagingPool:
         Seconds an animation may take, reading its frames included; one is made at a time.
     max_waiting
         Callers that may wait for a worker at the same time; one more is refused at once.
+    nice
+        How much more the workers give way to other processes of the host than this one does (nice(2)).
     working
         Called with a job's kind; what it gives is around the job, from before it waits for a worker.
     command
@@ -87,6 +90,7 @@ class ImagingPool:
         *,
         animation_timeout_s: float = 60.0,
         max_waiting: int = 64,
+        nice: int = 0,
         working: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext(),
         command: Sequence[str] = WORKER_COMMAND,
     ) -> None:
@@ -95,6 +99,7 @@ class ImagingPool:
         self._timeout_s = timeout_s
         self._animation_timeout_s = animation_timeout_s
         self._command = tuple(command)
+        self._nice = nice
         self._frames = _Slots(workers, max_waiting)
         # Apart from the others: an animation takes seconds, and a viewer waits for its frames.
         self._animations = _Slots(1, MAX_ANIMATIONS_WAITING)
@@ -236,7 +241,7 @@ class ImagingPool:
         with self._lock:
             if self._closed:
                 raise ImagingBusy("the imaging pool is closed")
-            started = _Worker(self._command, self._memory_bytes)
+            started = _Worker(self._command, self._memory_bytes, self._nice)
             self._running.add(started)
         try:
             started.wait_until_ready()
@@ -300,7 +305,7 @@ class _Slots:
 class _Worker:
     """One process and the socket to it; used by one thread at a time, killed by any."""
 
-    def __init__(self, command: tuple[str, ...], memory_bytes: int) -> None:
+    def __init__(self, command: tuple[str, ...], memory_bytes: int, nice: int) -> None:
         self._channel, theirs = socket.socketpair()
         try:
             self._process = subprocess.Popen(
@@ -316,6 +321,11 @@ class _Worker:
                     "OMP_NUM_THREADS": "1",
                 },
             )
+            if nice:
+                # Before it is asked for anything; its own priority is what it inherited from here.
+                os.setpriority(
+                    os.PRIO_PROCESS, self._process.pid, min(os.getpriority(os.PRIO_PROCESS, 0) + nice, _NICEST)
+                )
         except OSError as error:
             self._channel.close()
             raise ImagingBusy("a worker process could not be started") from error

@@ -10,7 +10,7 @@ from functools import cached_property
 from gateway.errors import InvalidParameter, NotAcceptable, NotFound
 from gateway.imaging.decode import SUPPORTED_TRANSFER_SYNTAXES, EncodedFrame, decoded_description
 from gateway.imaging.description import PixelDescription
-from gateway.imaging.encode import encoded_description
+from gateway.imaging.encode import HTJ2K_LOSSLESS, encoded_description
 from gateway.imaging.errors import ImagingError
 from gateway.imaging.pool import ImagingPool
 from gateway.services.ahead import ReadAhead
@@ -54,6 +54,8 @@ class FrameReader:
     ----------
     data_set
         Gives the instance's metadata in the DICOM JSON Model; asked where the pixels' description matters.
+    beside
+        Gives a reader of what was recompressed from the instance, when there is something.
     """
 
     def __init__(
@@ -63,13 +65,29 @@ class FrameReader:
         located: Located,
         data_set: Callable[[], JsonDataSet],
         ahead: ReadAhead | None = None,
+        beside: Callable[[], FrameReader | None] = lambda: None,
     ) -> None:
         self._archive = archive
+        self._beside = beside
         self._ahead = ahead
         self._pool = pool
         self._located = located
         self._data_set = data_set
         self.layout: Layout = archive.index.layout(located.version_id)
+
+    def kept(self, transfer_syntax_uid: str) -> FrameReader | None:
+        """A reader of what is kept beside the instance and ``stored`` in a transfer syntax, or as good as that."""
+        wanted = transfer_syntax_uid != self.stored_syntax and transfer_syntax_uid in HTJ2K_LOSSLESS
+        return self._kept if wanted else None
+
+    @cached_property
+    def _kept(self) -> FrameReader | None:
+        return self._beside()
+
+    @property
+    def version(self) -> ids.Version:
+        """The version that is read."""
+        return self._located.version
 
     @property
     def count(self) -> int:
@@ -124,7 +142,7 @@ class FrameReader:
 
     def refusal(self, transfer_syntax_uid: str) -> str:
         """Why the frames cannot be given in a transfer syntax; "" when they can."""
-        if transfer_syntax_uid == self.stored_syntax:
+        if transfer_syntax_uid == self.stored_syntax or self.kept(transfer_syntax_uid) is not None:
             return ""
         if self.stored_syntax not in SUPPORTED_TRANSFER_SYNTAXES:
             return f"frames in transfer syntax {self.stored_syntax} are not decoded here"

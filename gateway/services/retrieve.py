@@ -15,11 +15,11 @@ from gateway.access.actions import Action
 from gateway.access.door import Decision, Door
 from gateway.context import Caller
 from gateway.errors import Gone, NotFound
-from gateway.imaging.encode import ENCODERS, LOSSY_METHODS
+from gateway.imaging.encode import ENCODERS, HTJ2K_LOSSLESS, LOSSY_METHODS
 from gateway.imaging.errors import ImagingError
 from gateway.imaging.pool import ImagingPool
 from gateway.services.ahead import ReadAhead, Span, begun
-from gateway.services.content import Content, joined
+from gateway.services.content import Content, held, joined
 from gateway.services.frames import FrameReader, swapped
 from gateway.services.package import FileIds, zipped
 from gateway.services.representation import etag
@@ -266,6 +266,10 @@ class RetrieveService:
 
     def _rewritten(self, located: Located, transfer_syntax_uid: str) -> tuple[file_meta.FileMeta, Iterator[bytes]]:
         """File meta and data set in another transfer syntax."""
+        kept = self.kept(located, transfer_syntax_uid)
+        if kept is not None:
+            meta = file_meta.FileMeta(transfer_syntax_uid, located.sop_class_uid, located.key.sop_uid)
+            return meta, self._archive.data_set(kept)
         implicit = transfer_syntax_uid == file_meta.IMPLICIT_VR_LITTLE_ENDIAN
         # Native pixels are the same with and without VRs.
         pixels_in = file_meta.EXPLICIT_VR_LITTLE_ENDIAN if implicit else transfer_syntax_uid
@@ -319,7 +323,29 @@ class RetrieveService:
 
     def frames(self, located: Located) -> FrameReader:
         """A reader of an instance's frames."""
-        return FrameReader(self._archive, self._pool, located, lambda: self.data_set(located), self._ahead)
+
+        def beside() -> FrameReader | None:
+            found = self._archive.index.beside(located)
+            return None if found is None else self.frames(found)
+
+        return FrameReader(self._archive, self._pool, located, lambda: self.data_set(located), self._ahead, beside)
+
+    def kept(self, located: Located, transfer_syntax_uid: str) -> Located | None:
+        """What is kept beside an instance for a transfer syntax, see ``gateway.services.recompress``."""
+        if transfer_syntax_uid == located.transfer_syntax_uid or transfer_syntax_uid not in HTJ2K_LOSSLESS:
+            return None
+        return self._archive.index.beside(located)
+
+    def kept_file(self, located: Located, kept: Located, transfer_syntax_uid: str) -> Content:
+        """An instance as a Part 10 file, with the data set that is kept beside it."""
+        meta = file_meta.FileMeta(transfer_syntax_uid, located.sop_class_uid, located.key.sop_uid)
+        head = file_meta.write(meta)
+
+        def data_set(start: int, length: int) -> Iterator[bytes]:
+            return self._archive.data_set(kept, start, length)
+
+        body = Content(kept.size - kept.data_offset, data_set, self._ahead)
+        return joined([len(head), body.size], lambda number: body if number else held(head))
 
     def data_set(self, located: Located) -> json_model.JsonDataSet:
         """An instance's metadata, BulkDataURIs relative."""

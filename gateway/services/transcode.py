@@ -35,10 +35,21 @@ class Rewriting:
     pixels: NativePixels | EncapsulatedPixels | None
 
 
-def rewriting(located: Located, reader: FrameReader, data_set: JsonDataSet, transfer_syntax_uid: str) -> Rewriting:
+def rewriting(
+    located: Located,
+    reader: FrameReader,
+    data_set: JsonDataSet,
+    transfer_syntax_uid: str,
+    frames: Iterator[bytes] | None = None,
+) -> Rewriting:
     """How to write an instance in a transfer syntax that ``reader`` offers.
 
     The first frame is made at once: one that cannot be made is an error before anything is sent.
+
+    Parameters
+    ----------
+    frames
+        The codestreams, where somebody else makes them.
 
     Raises
     ------
@@ -61,7 +72,7 @@ def rewriting(located: Located, reader: FrameReader, data_set: JsonDataSet, tran
     decoded = reader.decoded_description
     description = encode.encoded_description(decoded, transfer_syntax_uid)
     values, items = _described(description, planar=0), {}
-    frames = reader.transcoded(range(1, reader.count + 1), transfer_syntax_uid)
+    frames = frames or reader.transcoded(range(1, reader.count + 1), transfer_syntax_uid)
     first = next(frames)
     if located.transfer_syntax_uid in _ALWAYS_LOSSY:
         values[_LOSSY] = ("CS", b"01")

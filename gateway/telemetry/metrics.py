@@ -146,6 +146,7 @@ class Metrics:
         self.transition_failed = Counter(
             "gateway_transition_failed_studies", "Studies that could not be moved", ["tenant"], registry=registry
         )
+        self._of_recompression(registry)
         self.tenant_objects = Gauge(
             "gateway_tenant_objects", "Objects by tenant", ["tenant"], multiprocess_mode="max", registry=registry
         )
@@ -167,6 +168,23 @@ class Metrics:
             "gateway_orphans_left_alone",
             "Objects without a row that could not be taken in",
             multiprocess_mode="max",
+            registry=registry,
+        )
+
+    def _of_recompression(self, registry: CollectorRegistry) -> None:
+        self.recompressed = Counter(
+            "gateway_recompression_made_instances", "Instances recompressed", ["tenant", "rule"], registry=registry
+        )
+        self.recompressed_bytes = Counter(
+            "gateway_recompression_bytes",
+            "Bytes of recompressed instances: of the originals, and of what was made",
+            ["tenant", "of"],
+            registry=registry,
+        )
+        self.recompression_left = Counter(
+            "gateway_recompression_left_instances",
+            "Instances that rules left as they are",
+            ["tenant", "reason"],
             registry=registry,
         )
 

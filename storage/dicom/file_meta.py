@@ -28,6 +28,7 @@ NATIVE = frozenset(
 # Ours, made once from a random UUID (PS3.5 B.2).
 IMPLEMENTATION_CLASS_UID = "2.25.278353180412966713158216087294190384257"
 IMPLEMENTATION_VERSION_NAME = "DICOMWEB_GATEWAY"
+PRIVATE_CREATOR_UID = "2.25.1861873143102166527622028439303869570"
 
 _MAGIC = b"DICM"
 _ELEMENT = struct.Struct("<HH2sH")
@@ -38,6 +39,7 @@ class FileMeta:
     """What the archive uses of the File Meta Information; "" where absent.
 
     The AE titles are those of PS3.10 Table 7.1-1: source (0002,0016), sending (0002,0017), receiving (0002,0018).
+    ``private`` is our own Private Information (0002,0102), which another creator's never is.
     """
 
     transfer_syntax_uid: str
@@ -46,6 +48,7 @@ class FileMeta:
     source_ae_title: str = ""
     sending_ae_title: str = ""
     receiving_ae_title: str = ""
+    private: bytes = b""
 
 
 def encoding_of(transfer_syntax_uid: str) -> Encoding:
@@ -155,6 +158,7 @@ def _read_group(source: Readable, rest: bytes, start: int, limits: Limits) -> tu
         source_ae_title=_text(values, 0x0016),
         sending_ae_title=_text(values, 0x0017),
         receiving_ae_title=_text(values, 0x0018),
+        private=values.get(0x0102, b"") if _text(values, 0x0100) == PRIVATE_CREATOR_UID else b"",
     )
     if not meta.transfer_syntax_uid:
         meta = FileMeta(_guess_encoding(buffer[position:]), meta.sop_class_uid, meta.sop_uid)
@@ -182,9 +186,18 @@ def write(meta: FileMeta) -> bytes:
             _element(0x0016, b"AE", meta.source_ae_title),
             _element(0x0017, b"AE", meta.sending_ae_title),
             _element(0x0018, b"AE", meta.receiving_ae_title),
+            _private(meta.private),
         )
     )
     return b"\0" * 128 + _MAGIC + _ELEMENT.pack(2, 0, b"UL", 4) + struct.pack("<I", len(body)) + body
+
+
+def _private(value: bytes) -> bytes:
+    if not value:
+        return b""
+    value += b"\0" * (len(value) % 2)
+    length = struct.pack("<HI", 0, len(value))
+    return _element(0x0100, b"UI", PRIVATE_CREATOR_UID) + struct.pack("<HH2s", 2, 0x0102, b"OB") + length + value
 
 
 def _element(element: int, vr: bytes, text: str) -> bytes:

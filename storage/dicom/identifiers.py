@@ -102,6 +102,19 @@ class VersionClock:
         return Version("".join(_CROCKFORD[(number >> shift) & 31] for shift in range(125, -1, -5)))
 
 
+def version_beside(source: Version) -> Version:
+    """A version for what is made of another one: after it, and as if given at the same time, so that it ages alike.
+
+    Somewhere in the rest of the same millisecond, where no version that was given then is met.
+    """
+    number = 0
+    for character in source:
+        number = (number << 5) | _CROCKFORD.index(character)
+    room = (1 << 80) - 1 - (number & ((1 << 80) - 1))
+    number += 1 + secrets.randbelow(max(room, 1))
+    return Version("".join(_CROCKFORD[(number >> shift) & 31] for shift in range(125, -1, -5)))
+
+
 def version_time_s(value: Version) -> float:
     """When a version was given, in seconds since 1970-01-01 UTC."""
     number = 0

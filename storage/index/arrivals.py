@@ -63,6 +63,8 @@ class Arrival:
     """During a reindex: the record that deleted this version."""
     source_ae_title: str = ""
     """That of the object's File Meta Information; "" when it has none."""
+    beside: str = ""
+    """The version that it was made of by recompression, and stands beside; "" for what somebody sent."""
 
 
 @dataclass(frozen=True, slots=True)

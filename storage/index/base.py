@@ -22,6 +22,7 @@ from storage.index.stored import (
     Layout,
     Located,
     Placed,
+    Recompressible,
     StoredVersion,
     Unsourced,
     Untold,
@@ -79,6 +80,28 @@ class Index(Protocol):
 
     def locate_instances(self, tenant: Tenant, sop_uids: Sequence[SopUid], scope: Condition) -> Sequence[Located]:
         """Current versions of instances by their UIDs, wherever they stand, in no order."""
+        ...
+
+    def beside(self, located: Located) -> Located | None:
+        """The version that was recompressed from another one and stands beside it, when there is one."""
+        ...
+
+    def recompressible(self, after: str, before: str, limit: int) -> tuple[Sequence[Recompressible], str]:
+        """Current versions after one and before another, oldest first, that have none beside them; not all at once.
+
+        With them comes the version to go on after, "" when there is nothing more.
+        """
+        ...
+
+    def recompression_turn(self, rules: str, holder: str, now_s: float, until_s: float) -> str | None:
+        """Have the turn to recompress until a time, unless somebody else has it: the version to go on after, or None.
+
+        It is "", the beginning, when the rules, by whatever text tells them apart, are others than the last time.
+        """
+        ...
+
+    def recompressed_through(self, holder: str, through: str, until_s: float) -> bool:
+        """Note how far recompression has come, and have the turn for longer; False when it is not ours any more."""
         ...
 
     def existence(self, target: Target, scope: Condition) -> Existence:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from storage.dicom import identifiers as ids
 from storage.index.database import Among, Found, Sql
+from storage.index.recompressing import with_those_beside
 from storage.index.removal import Touched, forget_patient, keep_record
 from storage.index.writing import Writer
 
@@ -29,6 +30,7 @@ class _Row(NamedTuple):
 def erase(writer: Writer, tenant: str, record: str, body: bytes, versions: Sequence[str]) -> None:
     """Remove versions, and the instances, series, studies and patients that hold nothing else."""
     keep_record(writer, tenant, record, body)
+    versions = with_those_beside(writer, versions)
     found = _rows(writer, tenant, versions)
     _among(writer, "DELETE FROM quarantine WHERE", "version", versions)
     if not found:

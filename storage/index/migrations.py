@@ -13,7 +13,7 @@ from storage.index import refilling
 from storage.index.database import Database
 from storage.index.transaction import Transaction
 
-SCHEMA_VERSION = 10
+SCHEMA_VERSION = 11
 OLDEST_COMPATIBLE = 8
 """The oldest release's schema version that may still work on a database of ``SCHEMA_VERSION``."""
 _FILLED_SINCE = 2

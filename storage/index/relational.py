@@ -12,7 +12,19 @@ from storage.dicom import frames
 from storage.dicom import identifiers as ids
 from storage.dicom.matching import EVERYTHING, Condition
 from storage.errors import FramesNotLocatable, StaleObject
-from storage.index import ageing, conditions, erasing, feed, holding, queries, removal, rows, searching, sources
+from storage.index import (
+    ageing,
+    conditions,
+    erasing,
+    feed,
+    holding,
+    queries,
+    recompressing,
+    removal,
+    rows,
+    searching,
+    sources,
+)
 from storage.index.arrivals import Arrival, Commit, Quarantined
 from storage.index.changes import Changes
 from storage.index.database import Among, Database, Found, Sql
@@ -29,6 +41,7 @@ from storage.index.stored import (
     Layout,
     Located,
     Placed,
+    Recompressible,
     StoredVersion,
     Unsourced,
     Untold,
@@ -40,11 +53,11 @@ Result = TypeVar("Result")
 Change = Callable[[Writer], object]
 
 _UNDER = "FROM study s JOIN series e ON e.study = s.id JOIN instance i ON i.series = e.id"
-_LOCATED = (
+_OF_VERSION = (
     "SELECT s.study_uid, e.series_uid, i.sop_uid, i.sop_class_uid, v.id, v.version, v.object_key,"
     f" v.data_offset, v.size, v.sha256, v.transfer_syntax, i.instance_number {_UNDER}"
-    " JOIN version v ON v.id = i.current_version WHERE"
 )
+_LOCATED = f"{_OF_VERSION} JOIN version v ON v.id = i.current_version WHERE"
 
 
 class RelationalIndex(ABC):
@@ -253,6 +266,28 @@ class RelationalIndex(ABC):
     ) -> Sequence[Located]:
         statement = Sql().add(f"{_LOCATED} i.tenant = ? AND", tenant).put(Among("i.sop_uid", sop_uids)).add("AND")
         return [_located(tenant, found) for found in self._read(statement.extend(conditions.sql(scope)))]
+
+    def beside(self, located: Located) -> Located | None:
+        statement = Sql().add(
+            f"{_OF_VERSION} JOIN version v ON v.instance = i.id WHERE v.beside = ? AND v.deleted IS NULL",
+            located.version,
+        )
+        return next((_located(located.key.tenant, found) for found in self._read(statement)), None)
+
+    def recompressible(self, after: str, before: str, limit: int) -> tuple[Sequence[Recompressible], str]:
+        with self._reader() as db:
+            found, through = recompressing.candidates(db, after, before, limit)
+        given = [
+            Recompressible(_located(ids.Tenant(str(tenant)), tuple(row)), None if modality is None else str(modality))
+            for tenant, *row, modality in found
+        ]
+        return given, through
+
+    def recompression_turn(self, rules: str, holder: str, now_s: float, until_s: float) -> str | None:
+        return self._write(lambda writer: recompressing.take_turn(writer, rules, holder, now_s, until_s))
+
+    def recompressed_through(self, holder: str, through: str, until_s: float) -> bool:
+        return self._write(lambda writer: recompressing.come_through(writer, holder, through, until_s))
 
     def existence(self, target: Target, scope: Condition) -> Existence:
         statement = Sql().add(f"SELECT max(CASE WHEN i.current_version IS NULL THEN 0 ELSE 1 END) {_UNDER} WHERE")

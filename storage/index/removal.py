@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from storage.dicom import identifiers as ids
 from storage.dicom import json_model
-from storage.index import feed, rows, sources, voices
+from storage.index import feed, recompressing, rows, sources, voices
 from storage.index.arrivals import Role
 from storage.index.changes import Action
 from storage.index.database import Among, Sql
@@ -28,11 +28,11 @@ def delete(writer: Writer, tenant: str, record: str, body: bytes, versions: Sequ
     if not keep_record(writer, tenant, record, body):
         return
     touched = Touched(writer)
-    for version in versions:
+    for version in recompressing.with_those_beside(writer, versions):
         change = writer.transaction.next_change()
         found = writer.db.execute(
             "UPDATE version SET deleted = ?, deletion_record = ?, role = ? WHERE version = ? AND deleted IS NULL"
-            " RETURNING instance",
+            " RETURNING instance, beside",
             (change, record, Role.SUPERSEDED.value, version),
         ).fetchone()
         # Of two deletions at once the later record counts, as it does in the bucket.
@@ -42,7 +42,8 @@ def delete(writer: Writer, tenant: str, record: str, body: bytes, versions: Sequ
         )
         if found is not None:
             place = touched.rearrange(tenant, found[0], change, version)
-            feed.record(writer.transaction, change, Action.DELETED, place)
+            if found[1] is None:
+                feed.record(writer.transaction, change, Action.DELETED, place)
     touched.revoice()
 
 
@@ -53,13 +54,14 @@ class _Deleted(NamedTuple):
     canonical: str
     instance: int
     metadata: bytes
+    beside: str | None
 
 
 def _undoable(writer: Writer, tenant: str, which: Sql) -> list[_Deleted]:
     """Those of some deleted versions ``v`` that no purge has begun to remove, oldest first."""
     found = (
         Sql()
-        .add("SELECT v.id, v.version, v.object_key, v.canonical, v.instance, d.metadata")
+        .add("SELECT v.id, v.version, v.object_key, v.canonical, v.instance, d.metadata, v.beside")
         .add("FROM version v JOIN document d ON d.version = v.id JOIN instance i ON i.id = v.instance WHERE")
         .extend(which)
         .add("AND v.purge IS NULL AND i.tenant = ? ORDER BY v.version", tenant)
@@ -70,7 +72,11 @@ def _undoable(writer: Writer, tenant: str, which: Sql) -> list[_Deleted]:
 def restorable(writer: Writer, tenant: str, deletion: str) -> list[tuple[str, str]]:
     """Versions and object keys of what an undoing would bring back."""
     found = _undoable(writer, tenant, Sql().add("v.deletion_record = ?", deletion))
-    return [(each.version, each.object_key) for each in found if _has_room(writer, each)]
+    back: dict[str, str] = {}
+    for each in found:
+        if (each.beside in back and _is_free(writer, each)) if each.beside else _has_room(writer, each):
+            back[each.version] = each.object_key
+    return list(back.items())
 
 
 def restore(
@@ -96,7 +102,8 @@ def _restore(writer: Writer, tenant: str, deletion: str, wanted: Collection[str]
         writer.move(each.instance, each.object_key)
         writer.db.write("UPDATE version SET deleted = NULL, deletion_record = NULL WHERE id = ?", (each.id,))
         place = touched.rearrange(tenant, each.instance, change, each.version)
-        feed.record(writer.transaction, change, Action.RESTORED, place)
+        if each.beside is None:
+            feed.record(writer.transaction, change, Action.RESTORED, place)
         # At once, so that the next one is compared with a living study.
         touched.revoice()
 
@@ -111,7 +118,15 @@ def keep_record(writer: Writer, tenant: str, record: str, body: bytes) -> bool:
 
 
 def _has_room(writer: Writer, deleted: _Deleted) -> bool:
-    """Whether a version may stand at its place again: others may have taken the UID, the content or the study since."""
+    """Whether a version may stand at its place again: what it stands beside has to be there, see also ``_is_free``."""
+    source = "SELECT 1 FROM version WHERE version = ? AND deleted IS NULL"
+    if deleted.beside and writer.db.execute(source, (deleted.beside,)).fetchone() is None:
+        return False
+    return _is_free(writer, deleted)
+
+
+def _is_free(writer: Writer, deleted: _Deleted) -> bool:
+    """Whether a version's place is: others may have taken the UID, the content or the study since."""
     key, _ = ids.parse_object_key(deleted.object_key)
     data_set = json_model.loads(rows.unpack(deleted.metadata))
     study_uid, series_uid, sop_class_uid, current = writer.db.execute(
@@ -341,6 +356,11 @@ def _row(writer: Writer, change: int, table: str, key: dict[str, object], more: 
 
 def withdraw(writer: Writer, tenant: str, version: str) -> None:
     """Take a version's row back, and those of what it stood in as far as nothing else does."""
+    for each in reversed(recompressing.with_those_beside(writer, [version])):
+        _withdraw(writer, tenant, each)
+
+
+def _withdraw(writer: Writer, tenant: str, version: str) -> None:
     db = writer.db
     found = db.execute(
         "SELECT v.id, v.instance, i.study, i.series, i.current_version, v.size, v.purge FROM version v"

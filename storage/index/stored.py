@@ -44,6 +44,14 @@ class Located:
 
 
 @dataclass(frozen=True, slots=True)
+class Recompressible:
+    """A current version that nothing stands beside, and the modality of its series."""
+
+    located: Located
+    modality: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Layout:
     """Where pixel data, frames and bulk values lie in the data set."""
 

@@ -83,6 +83,8 @@ class Writer:
         patient = rows.patient_key(extract.data_set, key.study_uid)
         study, instance = self._standing.of(key)
         versions: list[_Version] = []
+        if arrival.beside and not arrival.deletion_record and (refused := self._stray(arrival)) is not None:
+            return refused
         if instance is not None:
             if instance.current is not None and not arrival.deletion_record:
                 reason = _misplaced(instance, arrival)
@@ -101,6 +103,33 @@ class Writer:
             if refused is not None:
                 return refused
         return self._insert(arrival, study, instance, versions, patient)
+
+    def _stray(self, arrival: Arrival) -> Commit | None:
+        """Why a recompressed version gets no row: it is never more than an alternative of what it was made of.
+
+        Without its source it might be what an instance was lost as, and is left; beside a deleted one, or another of
+        its kind, it is of no use.
+        """
+        found = self.db.execute(
+            "SELECT v.instance, v.deleted FROM version v JOIN instance i ON i.id = v.instance"
+            " WHERE v.version = ? AND i.tenant = ? AND i.sop_uid = ?",
+            (arrival.beside, arrival.key.tenant, arrival.key.sop_uid),
+        ).fetchone()
+        if found is None:
+            return Commit(Outcome.REJECTED, "what it was recompressed from is not there")
+        instance, deleted = found
+        if deleted is not None:
+            return Commit(Outcome.DUPLICATE)
+        ours = self.db.execute(
+            "SELECT version FROM version WHERE beside = ? AND deleted IS NULL", (arrival.beside,)
+        ).fetchone()
+        if ours is not None:
+            return Commit(Outcome.STORED if ours[0] == arrival.version else Outcome.DUPLICATE)
+        extract = arrival.extract
+        version = _Version(0, arrival.version, extract.header_digest, extract.transfer_syntax_uid, "")
+        if arrange([*self.live_versions(instance), version])[0] is not Role.ALTERNATIVE:
+            return Commit(Outcome.REJECTED, "it is not what it was recompressed from")
+        return None
 
     def move(self, instance: int, object_key: str) -> None:
         """Let an instance stand where a version of it belongs: an instance that was deleted may come back elsewhere."""
@@ -219,6 +248,8 @@ class Writer:
             if instance is None or instance.current is None:
                 self.settle(instance_row)
             return Commit(Outcome.STORED)
+        if arrival.beside:
+            return Commit(Outcome.ALTERNATIVE)  # nothing came: neither feed nor quiet times know of it
         place = feed.Place(key.tenant, study_row, series_row, instance_row, arrival.version)
         if role is Role.ALTERNATIVE:
             feed.record(self.transaction, change, Action.ALTERNATIVE, place)
@@ -259,6 +290,7 @@ class Writer:
                 "deleted": change if arrival.deletion_record else None,
                 "deletion_record": arrival.deletion_record or None,
                 "source_ae_title": arrival.source_ae_title,
+                "beside": arrival.beside or None,
             },
         )
         self.transaction.used(arrival.key.tenant, 1, arrival.size)
@@ -333,7 +365,7 @@ class Writer:
                 self._noted(instance.row)
                 self._untold.add(series)
             self.transaction.update("instance", instance.row, values)
-        elif not arrival.deletion_record:
+        elif not arrival.deletion_record and not arrival.beside:
             self.transaction.update("instance", instance.row, {"change": change})
         return instance.row
 

@@ -81,6 +81,10 @@ class Indexing:
         elif commit.outcome is Outcome.MISPLACED:
             self.archive.quarantine(Quarantined(arrival.key, arrival.version, object_key, commit.reason))
             self.report.quarantined += 1
+        elif arrival.beside in self.recorded[arrival.key.tenant].erased:
+            # Recompressed while its source was erased: nothing of it may stay.
+            self.archive.objects.delete(object_key)
+            self.report.removed += 1
         elif commit.outcome is Outcome.REJECTED:
             self.report.damaged.append((object_key, commit.reason))
         elif commit.outcome is Outcome.DUPLICATE:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from storage.dicom import file_meta, part10
+from storage.dicom import file_meta, origin, part10
 from storage.dicom import identifiers as ids
 from storage.dicom.elements import Readable
 from storage.dicom.limits import Limits
@@ -39,7 +39,17 @@ def read(objects: ObjectStore, limits: Limits, object_key: str) -> Arrival | Unf
         return Unfit(object_key, str(error))
     if (extract.study_uid, extract.series_uid, extract.sop_uid) != (key.study_uid, key.series_uid, key.sop_uid):
         return Unfit(object_key, "the object's key is not that of the instance in it")
-    return Arrival(key, version, extract, offset, source.size, source.sha256(), source_ae_title=meta.source_ae_title)
+    made_of = origin.loads(meta.private) if meta.private else None
+    return Arrival(
+        key,
+        version,
+        extract,
+        offset,
+        source.size,
+        source.sha256(),
+        source_ae_title=meta.source_ae_title,
+        beside=made_of.version if made_of is not None else "",
+    )
 
 
 class _Hashed:

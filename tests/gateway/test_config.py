@@ -164,3 +164,16 @@ def test_check_config_tells_a_database_url_that_is_none_without_quoting_it(
     told = capsys.readouterr().err
     assert "index.url: neither a PostgreSQL URL nor a connection string" in told
     assert "hush" not in told
+
+
+def test_rules_of_recompression_take_lossless_syntaxes_and_names_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    for rules, where in (
+        ('[{"name": "a", "transfer_syntaxes": ["1.2.840.10008.1.2.4.50"]}]', "recompression.0.transfer_syntaxes"),
+        ('[{"name": "a", "into": "1.2.840.10008.1.2.4.203"}]', "recompression.0.into"),
+        ('[{"name": "a", "sop_classes": ["1.2.*"]}]', "recompression.0.sop_classes"),
+        ('[{"name": "a"}, {"name": "a"}]', "recompression: the name 'a' stands twice"),
+    ):
+        monkeypatch.setenv("GATEWAY_RECOMPRESSION", rules)
+        with pytest.raises(InvalidSettings) as refused:
+            load(None)
+        assert where in str(refused.value)

@@ -43,12 +43,13 @@ from storage.index.base import Index
 from storage.index.changes import Action, VersionState
 from storage.index.questions import Ageing, Changed, Cost, Position, Search, Target
 from storage.index.relational import RelationalIndex
-from storage.index.stored import AgedStudy, Commitment, Existence, Placed, StoredVersion, Untold
+from storage.index.stored import AgedStudy, Commitment, Existence, Placed, StoredVersion, Untold, Usage
 from tests.instances import data_set, encapsulated, encode, extract, identity, text, uid, version_of
 
 MAIN = ids.tenant("main")
 OTHER = ids.tenant("other")
 CLOCK = ids.VersionClock()
+PACKED = "1.2.840.10008.1.2.4.202"
 READING_PHYSICIAN = "NameOfPhysiciansReadingStudy"
 UIDS = (("StudyInstanceUID", "study_uid"), ("SeriesInstanceUID", "series_uid"), ("SOPInstanceUID", "sop_uid"))
 
@@ -64,6 +65,13 @@ def put(index: Index, version: ids.Version | None = None, **attributes: Any) -> 
     commit = index.commit(arrival(extracted, version))
     assert commit.outcome is not Outcome.REJECTED, commit
     return extracted
+
+
+def recompressed_pair(**attributes: Any) -> tuple[Extract, Extract]:
+    """An instance as it was sent, and as if it was recompressed."""
+    base = encode(data_set(PixelData=None, **attributes))
+    native = extract(base + text(0x7FE00010, "OB", "aa"))
+    return native, extract(base + encapsulated(b"\xff\x4f\xff\x51"), PACKED)
 
 
 def study(extracted: Extract, tenant: ids.Tenant = MAIN) -> Target:
@@ -267,6 +275,119 @@ class IndexContract:
         assert located.transfer_syntax_uid == native.transfer_syntax_uid
         (row,) = index.search(Search(MAIN, Level.INSTANCE, computed=frozenset((Computed.TRANSFER_SYNTAXES,))))
         assert row.computed[Computed.TRANSFER_SYNTAXES] == ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2.4.70")
+
+    # Recompression
+
+    def test_what_is_recompressed_is_an_alternative_that_nobody_hears_of(self, index: Index) -> None:
+        native, packed = recompressed_pair()
+        source = arrival(native)
+        index.commit(source)
+        (located,) = index.locate(study(native), EVERYTHING)
+        assert index.beside(located) is None
+        before = index.generation(series(native)), len(index.changes(MAIN, EVERYTHING, 0, 100).rows)
+        made = arrival(packed, ids.version_beside(source.version), beside=source.version)
+        assert index.commit(made).outcome is Outcome.ALTERNATIVE
+        assert index.locate(study(native), EVERYTHING) == [located]
+        beside = index.beside(located)
+        assert beside is not None
+        assert (beside.version, beside.transfer_syntax_uid, beside.key) == (made.version, PACKED, located.key)
+        assert (index.generation(series(native)), len(index.changes(MAIN, EVERYTHING, 0, 100).rows)) == before
+        (row,) = index.search(Search(MAIN, Level.INSTANCE, computed=frozenset((Computed.TRANSFER_SYNTAXES,))))
+        assert PACKED in row.computed[Computed.TRANSFER_SYNTAXES]
+        # Found again by who looks for orphans; and a second one is of no use.
+        assert index.commit(made).outcome is Outcome.STORED
+        again = dataclasses.replace(made, version=ids.version_beside(source.version))
+        assert index.commit(again).outcome is Outcome.DUPLICATE
+
+    def test_what_is_recompressed_never_becomes_more_than_an_alternative(self, index: Index) -> None:
+        native, packed = recompressed_pair()
+        source = arrival(native)
+        version = ids.version_beside(source.version)
+        alone = index.commit(arrival(packed, version, beside=source.version))
+        assert (alone.outcome, index.locate(study(native), EVERYTHING)) == (Outcome.REJECTED, [])
+        index.commit(source)
+        _, other = recompressed_pair(SOPInstanceUID=native.sop_uid, StudyInstanceUID=native.study_uid,
+                                     SeriesInstanceUID=native.series_uid, StudyDescription="other")  # fmt: skip
+        assert index.commit(arrival(other, version, beside=source.version)).outcome is Outcome.REJECTED
+        index.delete(MAIN, CLOCK.next(), b"{}", index.versions(study(native), EVERYTHING))
+        late = index.commit(arrival(packed, version, beside=source.version))
+        assert (late.outcome, index.locate(study(native), EVERYTHING)) == (Outcome.DUPLICATE, [])
+
+    def test_a_deletion_takes_what_came_beside_meanwhile_and_its_undoing_brings_both(self, index: Index) -> None:
+        native, packed = recompressed_pair()
+        source = arrival(native)
+        index.commit(source)
+        named = index.versions(study(native), EVERYTHING)
+        made = arrival(packed, ids.version_beside(source.version), beside=source.version)
+        index.commit(made)
+        deletion = CLOCK.next()
+        index.delete(MAIN, deletion, b"{}", named)
+        assert index.locate(study(native), EVERYTHING) == []
+        actions = [row.action for row in index.changes(MAIN, EVERYTHING, 0, 100).rows]
+        assert actions == [Action.CREATED, Action.DELETED]
+        assert undo(index, deletion) == 2
+        (located,) = index.locate(study(native), EVERYTHING)
+        beside = index.beside(located)
+        assert (located.version, beside and beside.version) == (source.version, made.version)
+        index.delete(MAIN, CLOCK.next(), b"{}", named)
+        due = index.purge_due(time.time() + 60)
+        assert {each.version for each in due} == {source.version, made.version}
+
+    def test_what_stood_beside_comes_back_with_its_source_alone(self, index: Index) -> None:
+        native, packed = recompressed_pair()
+        source = arrival(native)
+        index.commit(source)
+        index.commit(arrival(packed, ids.version_beside(source.version), beside=source.version))
+        deletion = CLOCK.next()
+        index.delete(MAIN, deletion, b"{}", index.versions(study(native), EVERYTHING))
+        again = arrival(native)
+        index.commit(again)
+        assert undo(index, deletion) == 0
+        (located,) = index.locate(study(native), EVERYTHING)
+        assert (located.version, index.beside(located)) == (again.version, None)
+
+    def test_erasure_and_withdrawal_take_what_stands_beside(self, index: Index) -> None:
+        for remove in (
+            lambda each: index.erase(MAIN, CLOCK.next(), b"{}", [each.version]),
+            lambda each: index.withdraw(each.key, each.version),
+        ):
+            native, packed = recompressed_pair()
+            source = arrival(native)
+            index.commit(source)
+            made = arrival(packed, ids.version_beside(source.version), beside=source.version)
+            index.commit(made)
+            remove(source)
+            assert index.kept_versions([source.version, made.version]) == frozenset()
+            assert index.usage().get(MAIN, Usage()).objects == 0
+
+    def test_what_may_be_recompressed_comes_in_pages_and_once(self, index: Index) -> None:
+        sources = []
+        for number in range(5):
+            native, packed = recompressed_pair(Modality="US")
+            sources.append(arrival(native, tenant=(MAIN, OTHER)[number % 2]))
+            index.commit(sources[-1])
+            if number == 2:
+                index.commit(arrival(packed, ids.version_beside(sources[-1].version), beside=sources[-1].version))
+        first, through = index.recompressible("", "Z", 3)
+        assert [each.located.version for each in first] == [sources[number].version for number in (0, 1, 3)]
+        assert [(each.located.key.tenant, each.modality) for each in first] == [
+            (MAIN, "US"), (OTHER, "US"), (OTHER, "US"),
+        ]  # fmt: skip
+        rest, through = index.recompressible(through, "Z", 3)
+        assert [each.located.version for each in rest] == [sources[4].version]
+        assert index.recompressible(through, "Z", 3) == ([], "")
+        assert index.recompressible("", sources[1].version, 3)[0] == first[:1]
+
+    def test_one_gateway_at_a_time_has_the_turn_to_recompress(self, index: Index) -> None:
+        assert index.recompression_turn("rules", "one", 100.0, 200.0) == ""
+        assert index.recompression_turn("rules", "two", 150.0, 250.0) is None
+        assert index.recompressed_through("one", "0001", 220.0)
+        assert not index.recompressed_through("two", "0009", 220.0)
+        assert index.recompression_turn("rules", "two", 210.0, 310.0) is None
+        assert index.recompression_turn("rules", "one", 210.0, 220.0) == "0001"
+        assert index.recompression_turn("rules", "two", 221.0, 300.0) == "0001"
+        assert not index.recompressed_through("one", "0002", 400.0)
+        assert index.recompression_turn("others", "two", 230.0, 300.0) == ""
 
     @pytest.mark.parametrize(
         "change",

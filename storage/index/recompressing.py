@@ -1,0 +1,77 @@
+"""Recompressed versions, which stand beside what they were made of; and whose turn it is to make more of them.
+
+A version that stands beside another is never current, and goes with it: deletion, erasure and withdrawal take both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from storage.index.database import Among, Database, Found, Sql
+from storage.index.writing import Writer
+
+_CHUNK = 500
+_SEEN_AT_ONCE = 1000
+
+
+def with_those_beside(writer: Writer, versions: Sequence[str]) -> list[str]:
+    """Versions, and those that stand beside them, which may have come after whoever names them looked."""
+    found: list[str] = []
+    for start in range(0, len(versions), _CHUNK):
+        among = Among("beside", list(versions[start : start + _CHUNK]))
+        # PostgreSQL takes the index of those that stand beside something only when it is told so.
+        asked = Sql().add("SELECT version FROM version WHERE beside IS NOT NULL AND").put(among)
+        found += [version for (version,) in writer.db.run(asked)]
+    return [*versions, *(version for version in found if version not in set(versions))]
+
+
+def candidates(db: Database, after: str, before: str, limit: int) -> tuple[list[Found], str]:
+    """Current versions between two, oldest first, that have none beside them, and through which one was looked."""
+    page = db.run(
+        Sql().add(
+            "SELECT version FROM version WHERE version > ? AND version < ? ORDER BY version LIMIT ?",
+            after, before, _SEEN_AT_ONCE,
+        )
+    )  # fmt: skip
+    if not page:
+        return [], ""
+    last = page[-1][0]
+    found = db.run(
+        Sql().add(
+            "SELECT i.tenant, s.study_uid, e.series_uid, i.sop_uid, i.sop_class_uid, v.id, v.version, v.object_key,"
+            " v.data_offset, v.size, v.sha256, v.transfer_syntax, i.instance_number, e.modality"
+            " FROM version v JOIN instance i ON i.current_version = v.id JOIN series e ON e.id = i.series"
+            " JOIN study s ON s.id = e.study WHERE v.version > ? AND v.version <= ? AND v.instance = i.id"
+            " AND NOT EXISTS (SELECT 1 FROM version d WHERE d.beside = v.version AND d.deleted IS NULL)"
+            " ORDER BY v.version LIMIT ?",
+            after, last, limit,
+        )
+    )  # fmt: skip
+    return found, found[-1][6] if len(found) == limit else last
+
+
+def take_turn(writer: Writer, rules: str, holder: str, now_s: float, until_s: float) -> str | None:
+    """Have the turn until a time, or longer when it is ours already; through which version it has come, None for no.
+
+    Other rules begin at the beginning.
+    """
+    writer.db.write(
+        "INSERT INTO recompression (one, rules, through, holder, until) VALUES (1, ?, '', '', 0)"
+        " ON CONFLICT DO NOTHING",
+        (rules,),
+    )
+    found = writer.db.execute(
+        "UPDATE recompression SET holder = ?, until = ?, rules = ?,"
+        " through = CASE WHEN rules = ? THEN through ELSE '' END"
+        " WHERE holder = ? OR until < ? RETURNING through",
+        (holder, until_s, rules, rules, holder, now_s),
+    ).fetchone()
+    return None if found is None else str(found[0])
+
+
+def come_through(writer: Writer, holder: str, through: str, until_s: float) -> bool:
+    """Note how far it has come, and have the turn for longer; False when it is somebody else's by now."""
+    found = writer.db.execute(
+        "UPDATE recompression SET through = ?, until = ? WHERE holder = ? RETURNING one", (through, until_s, holder)
+    ).fetchone()
+    return found is not None

@@ -175,5 +175,5 @@ def test_rules_of_recompression_take_lossless_syntaxes_and_names_once(monkeypatc
     ):
         monkeypatch.setenv("GATEWAY_RECOMPRESSION", rules)
         with pytest.raises(InvalidSettings) as refused:
-            load(None)
+            config.load(None)
         assert where in str(refused.value)

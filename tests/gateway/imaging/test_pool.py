@@ -242,3 +242,11 @@ def test_a_worker_does_without_the_data_dictionary() -> None:
     told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
     assert "imagecodecs" in told
     assert "pydicom" not in told
+
+
+def test_workers_that_are_to_give_way_are_nicer_than_who_asks_them(frame: Frames) -> None:
+    ours = os.getpriority(os.PRIO_PROCESS, 0)
+    with ImagingPool(1, 64 * MEBIBYTE, 30.0, nice=7) as pool:
+        pool.decode(frame(b"pixels"))
+        (worker,) = pool._running
+        assert os.getpriority(os.PRIO_PROCESS, worker._process.pid) == min(ours + 7, 19)

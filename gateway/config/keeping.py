@@ -36,7 +36,7 @@ class Rule(Section):
     """Which studies a rule is about."""
 
     name: RuleName
-    """Stands in the audit trail and in what the command lists."""
+    """Stands in the audit trail, in metrics and in what commands list."""
     tenants: tuple[TenantName, ...] = ()
     """Tenants it is for; all of them when empty."""
     modalities: tuple[Modality, ...] = ()

@@ -93,6 +93,7 @@ _FORMS = {
     "tenants": "1 to 32 of a-z, 0-9 and -, with a letter or digit at both ends",
     "path_prefix": "segments of letters, digits and ._~-, each after a slash",
     "db_schema": "lower-case letters, digits and underscores, no digit first",
+    "sop_classes": "a UID",
 }
 """What would be right where a pattern is asked for."""
 

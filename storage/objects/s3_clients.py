@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
 import boto3
+import botocore.loaders
 import botocore.session
 from botocore.config import Config
 from botocore.credentials import (
@@ -109,7 +110,8 @@ class S3Settings:
 
 def new_session(settings: S3Settings) -> Any:
     """A boto3 session with the credentials that the settings name. Raises StorageUnavailable when there are none."""
-    session = boto3.Session(
+    session = _session(
+        botocore.session.Session(),
         aws_access_key_id=settings.access_key_id,
         aws_secret_access_key=settings.secret_access_key,
         region_name=settings.region,
@@ -148,7 +150,23 @@ def _with_role(session: Any, settings: S3Settings, role_arn: str) -> Any:
     below = botocore.session.Session()
     # There is no public way to hand a session credentials that renew themselves.
     below._credentials = DeferredRefreshableCredentials(method="assume-role", refresh_using=fetcher.fetch_credentials)
-    return boto3.Session(botocore_session=below, region_name=settings.region)
+    return _session(below, region_name=settings.region)
+
+
+def _session(below: Any, **named: Any) -> Any:
+    """A boto3 session that knows of the services what any other of this process does."""
+    descriptions = _descriptions(below.get_config_variable("data_path"))
+    below.register_component("data_loader", descriptions)
+    session = boto3.Session(botocore_session=below, **named)
+    # Each session adds the same folder to where it looks.
+    descriptions.search_paths[:] = dict.fromkeys(descriptions.search_paths)
+    return session
+
+
+@functools.cache
+def _descriptions(path: str | None) -> Any:
+    """What botocore has to read of the services: two thirds of the time in which a client is made."""
+    return botocore.loaders.create_loader(path)
 
 
 def upload_arguments(settings: S3Settings, key: str) -> dict[str, str]:

@@ -15,6 +15,7 @@ from urllib.parse import parse_qs
 
 import boto3
 import pytest
+from botocore.loaders import JSONFileLoader
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -23,7 +24,7 @@ from cryptography.x509.oid import NameOID
 from storage.errors import StorageUnavailable
 from storage.objects.base import ByteRange
 from storage.objects.s3 import S3ObjectStore, S3Settings
-from storage.objects.s3_clients import ServerSideEncryption
+from storage.objects.s3_clients import ServerSideEncryption, _descriptions
 from tests.faulty_proxy import FaultyProxy, Passed
 from tests.seaweedfs import DOMAIN, KMS_KEY_ID, ROLE_ARN
 from tests.storage.objects.conformance import KEY
@@ -36,6 +37,17 @@ LARGE = bytes(range(253)) * 50_000
 PARTS = {"multipart_threshold_bytes": 6 << 20, "part_bytes": 5 << 20}
 
 NewProxy = Callable[..., FaultyProxy]
+
+
+def test_what_botocore_reads_of_the_services_it_reads_once_in_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = S3Settings(bucket="any", endpoint_url="http://127.0.0.1:1", access_key_id="a", secret_access_key="b")
+    S3ObjectStore(settings).close()
+    places, read = list(_descriptions(None).search_paths), []
+    load = JSONFileLoader.load_file
+    monkeypatch.setattr(JSONFileLoader, "load_file", lambda self, path: read.append(path) or load(self, path))
+    S3ObjectStore(settings).close()
+    assert read == []
+    assert _descriptions(None).search_paths == places
 
 
 @pytest.fixture

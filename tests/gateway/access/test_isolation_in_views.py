@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import copy
 import hashlib
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import cache
 from io import BytesIO
@@ -28,6 +29,7 @@ from gateway.config.access import AccessSettings
 from gateway.config.serving import DestinationSettings, DimseSettings
 from gateway.config.storing import StorageSettings
 from gateway.config.views import ViewSettings
+from gateway.context import command_line
 from gateway.fhir.patient_ids import PatientIds, PatientKey
 from gateway.http import application
 from gateway.services.sealing import SECRET
@@ -177,32 +179,47 @@ def follow(core: Core) -> None:
         assembly.view_follower(core.settings, name, core.archive, shown, core.pool).follow()
 
 
+@pytest.fixture(scope="module")
+def archives(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders of an archive with something hidden, and of one without; each test has copies."""
+    folder = tmp_path_factory.mktemp("archives")
+    for name, stored in (("with", (SHOWN, *STORED.values())), ("without", (SHOWN,))):
+        with closing(assembly.build(settings_of(folder / name), "wide")) as core:
+            # Logical ids are under a key of each archive's own, which here has to be the same.
+            core.control.put(*SECRET, {"key": "ab" * 64}, expected=None)
+            for each in stored:
+                spooling = core.spool.begin()
+                spooling.write(part10_file(each))
+                with spooling.finish() as spooled:
+                    core.ingest.store(core.ingest.enter_by_command(command_line("test"), MAIN), spooled)
+            follow(core)
+            if GONE in stored:
+                core.delete.delete(this_machine(core), ids.study_uid(GONE.StudyInstanceUID))
+                follow(core)
+    return folder
+
+
+def settings_of(directory: Path) -> Settings:
+    return Settings(
+        storage=StorageSettings(directory=directory, fsync=False),
+        views=VIEWS,
+        dimse=DimseSettings(destinations={"NOBODY": DestinationSettings(host="127.0.0.1", port=free_port())}),
+    )
+
+
 @pytest.fixture
-async def sites(tmp_path: Path, aiohttp_client: Callable[..., Awaitable[Client]]) -> AsyncIterator[Sites]:
+async def sites(
+    tmp_path: Path, archives: Path, aiohttp_client: Callable[..., Awaitable[Client]]
+) -> AsyncIterator[Sites]:
     policy = tmp_path / "policy.toml"
+    policy.write_text(policy_text())
     with ExitStack() as ends:
         made, unbounded = [], []
-        for name, stored in (("with", (SHOWN, *STORED.values())), ("without", (SHOWN,))):
-            settings = Settings(
-                storage=StorageSettings(directory=tmp_path / name, fsync=False),
-                views=VIEWS,
-                dimse=DimseSettings(destinations={"NOBODY": DestinationSettings(host="127.0.0.1", port=free_port())}),
-            )
+        for name in ("with", "without"):
+            settings = settings_of(shutil.copytree(archives / name, tmp_path / name))
             wide = assembly.build(settings, "wide")
             ends.callback(wide.close)
-            # Logical ids are under a key of each archive's own, which here has to be the same.
-            wide.control.put(*SECRET, {"key": "ab" * 64}, expected=None)
             everybody = await aiohttp_client(application.build(wide, every_route()))
-            for each in stored:
-                headers = {"Content-Type": "application/dicom"}
-                async with everybody.post("/dicomweb/studies", data=part10_file(each), headers=headers) as response:
-                    assert response.status == 200
-            await asyncio.to_thread(follow, wide)
-            if GONE in stored:
-                async with everybody.delete(f"/dicomweb/studies/{GONE.StudyInstanceUID}") as response:
-                    assert response.status == 204
-                await asyncio.to_thread(follow, wide)
-            policy.write_text(policy_text())
             access = settings.model_copy(update={"access": AccessSettings(policy_file=policy)})
             narrow = assembly.build(access, "narrow")
             ends.callback(narrow.close)

@@ -43,6 +43,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             metafunc.parametrize(fixture, pairs, indirect=True, scope=scope)
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes a minute begins first, or one worker would be at it when the others have nothing left to do."""
+    items.sort(key=lambda item: item.get_closest_marker("first") is None)
+
+
 class Server(Protocol):
     """A server that tests share."""
 

@@ -16,7 +16,7 @@ import requests
 
 from tests.serving import Gateway
 
-pytestmark = pytest.mark.timeout(3600)
+pytestmark = [pytest.mark.first, pytest.mark.timeout(3600)]
 
 SAMPLES = Path(__file__).parents[2] / "sample_dicom" / "studies"
 CHECKS = (

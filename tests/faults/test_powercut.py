@@ -11,6 +11,7 @@ from tests.faults.powercut import run
 from tests.programs import in_ci
 
 
+@pytest.mark.first
 @pytest.mark.timeout(600)
 def test_what_was_acknowledged_survives_a_power_cut(tmp_path: Path) -> None:
     if not can_be_made():

@@ -13,6 +13,7 @@ from tests.programs import in_ci
 ROUNDS = {"local+sqlite": 10, "s3+sqlite": 6, "s3+postgres": 8}
 
 
+@pytest.mark.first
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("pair", ROUNDS)
 def test_what_was_acknowledged_survives_whatever_happens_and_nobody_is_told_otherwise(

@@ -14,6 +14,7 @@ from tests.programs import in_ci
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "60" if in_ci() else "8"))
 
 
+@pytest.mark.first
 def test_broken_sessions_are_answered_or_closed_and_leave_nothing(tmp_path: Path) -> None:
     report = dimse.run(tmp_path, random.SystemRandom().randrange(1 << 31), 0, 1 << 31, SECONDS)
     assert report.cases > 20

@@ -19,6 +19,7 @@ from tests.raw_scu import data_set_of, send_file
 from tests.serving import Gateway
 
 pytestmark = [
+    pytest.mark.first,
     pytest.mark.dealt("local+sqlite", "s3+postgres"),
     pytest.mark.skipif(not SHARED.exists(), reason="needs ../shared/dicom"),
     pytest.mark.xdist_group("shared files"),

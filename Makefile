@@ -98,12 +98,15 @@ bench: $(STAMP) $(OHIF) ## measure beside Orthanc: C-STORE, DICOMweb, searches, 
 	$(BIN)/python -m benchmarks.serving $(BENCH) --rounds 3 --studies 20000
 	$(BIN)/python -m benchmarks.viewer $(BENCH) --rounds 5
 	$(BIN)/python -m benchmarks.object_stores $(BENCH) --rounds 3
+	$(BIN)/python -m benchmarks.writing $(BENCH) --studies 10000
 
-bench-scale: $(STAMP) ## searches among 20,000, 100,000 and 1,000,000 studies (5 GB of disk)
+bench-scale: $(STAMP) ## searches among 20,000, 100,000 and 1,000,000 studies, rows into 10 million (20 GB of disk, 40 minutes)
 	mkdir -p $(BENCH)
 	for studies in 20000 100000 1000000; do \
-		$(BIN)/python -m benchmarks.search --sqlite $(BENCH)/$$studies.sqlite --studies $$studies --instances 2 || exit 1; \
+		$(BIN)/python -m benchmarks.search --sqlite $(BENCH)/$$studies/index.sqlite --studies $$studies --instances 2 || exit 1; \
+		$(BIN)/python -m benchmarks.scale $(BENCH)/$$studies --studies $$studies || exit 1; \
 	done
+	$(BIN)/python -m benchmarks.writing $(BENCH)
 
 clean: ## remove the local environment and the demo's data
 	rm -rf $(VENV) .demo $(BENCH)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.synthetic_index import MAIN, SERIES_PER_STUDY, fill_postgres, fill_sqlite, study_uid
+from benchmarks.synthetic_index import MAIN, SERIES_PER_STUDY, fill_postgres, keep_sqlite, study_uid
 from storage.dicom import identifiers as ids
 from storage.dicom import json_model, keys
 from storage.dicom.attributes import SOURCE_AE, Computed, Level
@@ -190,12 +190,10 @@ def deep_pages(index: Index, studies: int, instances: int, values: list[Some]) -
 
 def opened(given: argparse.Namespace) -> Index:
     """The index, filled when it is not there."""
-    started_s = time.perf_counter()
     if given.sqlite is not None:
-        if not given.sqlite.exists():
-            fill_sqlite(given.sqlite, given.studies, given.instances)
-            print(f"filled in {time.perf_counter() - started_s:.0f} s, {given.sqlite.stat().st_size / 1e6:.0f} MB")
+        keep_sqlite(given.sqlite, given.studies, given.instances)
         return SqliteIndex(given.sqlite)
+    started_s = time.perf_counter()
     index = PostgresIndex(PostgresSettings(given.postgres, schema=_SCHEMA))
     if index.state().change == 0:
         index.close()

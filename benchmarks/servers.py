@@ -70,12 +70,12 @@ class Server:
 
     @contextlib.contextmanager
     def running(self, directory: Path, *, no_delay: bool = True) -> Iterator[Running]:
-        """The server, once it answers, with a directory of its own, which is left; afterwards it is gone.
+        """The server, once it answers, with its directory, which is left; afterwards it is gone.
 
         ``no_delay`` takes Nagle's algorithm away where a server leaves it on unless told otherwise.
         """
         port, web_port = free_port(), free_port() if self.web_root else 0
-        directory.mkdir()
+        directory.mkdir(exist_ok=True)
         configuration = directory.with_suffix(".json")
         own = {"DicomPort": port, "StorageDirectory": str(directory), "IndexDirectory": str(directory)}
         if web_port:

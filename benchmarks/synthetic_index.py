@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import sqlite3
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -43,6 +44,7 @@ _TABLES = (
 )
 _BATCH = 2000
 _STUDIES_AT_ONCE = 1000
+_CACHE_BYTES = 1 << 30
 
 Write = Callable[[str, Sequence[str], Sequence[tuple[object, ...]]], None]
 """Writes rows: table, columns, values."""
@@ -213,7 +215,9 @@ def fill_sqlite(path: Path, studies: int, instances: int) -> None:
     """Make an index file of so many studies, each of so many instances."""
     SqliteIndex(path).close()
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute("PRAGMA synchronous = OFF")
+        # What fails is made anew: nothing is written twice, and the pages of the trees stay in memory.
+        for pragma in ("synchronous = OFF", "journal_mode = OFF", f"cache_size = -{_CACHE_BYTES >> 10}"):
+            connection.execute(f"PRAGMA {pragma}")
         connection.execute("BEGIN")
 
         def write(table: str, names: Sequence[str], values: Sequence[tuple[object, ...]]) -> None:
@@ -225,7 +229,20 @@ def fill_sqlite(path: Path, studies: int, instances: int) -> None:
 
         _fill(write, run, studies, instances)
         connection.execute("COMMIT")
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        connection.execute("PRAGMA journal_mode = WAL")
+
+
+def keep_sqlite(path: Path, studies: int, instances: int) -> None:
+    """Make the file when it is not there, and tell how long that took; what was not finished is not taken for one."""
+    if path.exists():
+        return
+    started_s = time.monotonic()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="filling-", dir=path.parent) as folder:
+        made = Path(folder) / path.name
+        fill_sqlite(made, studies, instances)
+        made.rename(path)
+    print(f"filled in {time.monotonic() - started_s:.0f} s, {path.stat().st_size / 1e6:.0f} MB", flush=True)
 
 
 def fill_postgres(url: str, schema: str, studies: int, instances: int) -> None:
@@ -246,4 +263,7 @@ def fill_postgres(url: str, schema: str, studies: int, instances: int) -> None:
             connection.execute(statement)
 
         _fill(write, run, studies, instances)
+        for table in ("patient", "study", "series", "instance", "version"):
+            # What is written later goes on after the last.
+            run(f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), (SELECT max(id) FROM {table}))")
         connection.execute("VACUUM ANALYZE")

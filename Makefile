@@ -96,9 +96,9 @@ bench: $(STAMP) $(OHIF) ## measure beside Orthanc: C-STORE, DICOMweb, searches, 
 	mkdir -p $(BENCH)
 	$(BIN)/python -m benchmarks.storing $(BENCH) --rounds 3 --count 200
 	$(BIN)/python -m benchmarks.serving $(BENCH) --rounds 3 --studies 20000
-	$(BIN)/python -m benchmarks.viewer $(BENCH) --rounds 5
 	$(BIN)/python -m benchmarks.object_stores $(BENCH) --rounds 3
-	$(BIN)/python -m benchmarks.writing $(BENCH) --studies 10000
+	$(BIN)/python -m benchmarks.writing $(BENCH) --studies 10000 --rounds 4 --count 2000
+	$(BIN)/python -m benchmarks.viewer $(BENCH) --rounds 5
 
 bench-scale: $(STAMP) ## searches among 20,000, 100,000 and 1,000,000 studies, rows into 10 million (20 GB of disk, 40 minutes)
 	mkdir -p $(BENCH)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 PROCESSORS = len(os.sched_getaffinity(0))
@@ -42,16 +44,32 @@ def processor_s(pid: int) -> float:
     return spent
 
 
-def resident_bytes(pid: int) -> list[tuple[str, int]]:
-    """Memory of a process and of each below it, by their names; of what several share each has its part."""
+@dataclass(frozen=True, slots=True)
+class Resident:
+    """Memory of a process; of what several share each has its part. ``files`` are pages the kernel can take back."""
+
+    title: str
+    size: int
+    files: int
+
+
+def resident(pid: int) -> list[Resident]:
+    """Memory of a process and of each below it."""
     found = []
     with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                found.append((_title(pid), int(line.split()[1]) * 1024))
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+        sizes = {name: int(value.split()[0]) * 1024 for name, value in (line.split(":", 1) for line in lines)}
+        found.append(Resident(_title(pid), sizes["Pss"], sizes["Pss_File"]))
         for child in _children(pid):
-            found += resident_bytes(child)
+            found += resident(child)
     return found
+
+
+def told(processes: Sequence[Resident]) -> str:
+    """The memory of all of them, and of each."""
+    size, files = sum(each.size for each in processes), sum(each.files for each in processes)
+    parts = ", ".join(f"{each.title} {each.size / 1e6:.0f}" for each in processes)
+    return f"{size / 1e6:.0f} MB, {files / 1e6:.0f} of them pages of files ({parts})"
 
 
 def _title(pid: int) -> str:

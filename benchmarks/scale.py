@@ -20,7 +20,7 @@ from pathlib import Path
 from benchmarks import light_http, servers
 from benchmarks.comparing import JSON, Candidate, wait_until_quiet
 from benchmarks.light_http import Connection
-from benchmarks.machine import PROCESSORS, resident_bytes
+from benchmarks.machine import PROCESSORS, resident, told
 from benchmarks.search import Some
 from benchmarks.synthetic_index import keep_sqlite
 from storage.index.sqlite import SqliteIndex
@@ -98,9 +98,7 @@ def main() -> None:
             )
             if slow_ms > _GOAL_MS:
                 beyond.append(name)
-        sizes = resident_bytes(running.pid)
-        parts = ", ".join(f"{title} {size / 1e6:.0f}" for title, size in sizes)
-        print(f"\nresident memory: {sum(size for _, size in sizes) / 1e6:.0f} MB ({parts})")
+        print(f"\nresident memory: {told(resident(running.pid))}")
     print(f"p95 over {_GOAL_MS:g} ms: {', '.join(beyond) or 'none'}")
 
 

@@ -40,7 +40,7 @@ from benchmarks.comparing import (
     wait_until_quiet,
 )
 from benchmarks.light_http import Connection
-from benchmarks.machine import PROCESSORS, resident_bytes, touch_memory
+from benchmarks.machine import PROCESSORS, resident, told, touch_memory
 from benchmarks.servers import Server
 from benchmarks.web_corpus import Study
 
@@ -235,15 +235,12 @@ def latency_rows(name: str, query: Callable[[Study], str], candidates: list[Cand
 
 def memory_rows(candidates: list[Candidate], when: str) -> None:
     """Memory of all processes of each server, and of each of them."""
-    taken = {each.name: resident_bytes(each.running.pid) for each in candidates}
-    sizes = {name: sum(size for _, size in processes) for name, processes in taken.items()}
+    taken = {each.name: resident(each.running.pid) for each in candidates}
+    sizes = {name: sum(each.size for each in processes) for name, processes in taken.items()}
     ours = sizes[candidates[0].name]
-    for each in candidates:
-        size = sizes[each.name]
-        times = "" if each is candidates[0] else f"{size / ours:.2f}"
-        parts = ", ".join(f"{title} {part / 1e6:.0f}" for title, part in taken[each.name])
-        print(f"| resident memory, {when} | {each.name} | {size / 1e6:.0f} MB | {times} | | |")
-        print(f"| the same, by process | {each.name} | {parts} | | | |", flush=True)
+    for name, processes in taken.items():
+        times = "" if name == candidates[0].name else f"{sizes[name] / ours:.2f}"
+        print(f"| resident memory, {when} | {name} | {told(processes)} | {times} | | |", flush=True)
 
 
 @contextlib.contextmanager

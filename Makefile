@@ -9,7 +9,7 @@ ROUNDS := 200
 BENCH  := .bench
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format install samples docs faults grid deid-grid large advisories fuzz fuzz-http fuzz-dimse bench bench-scale clean
+.PHONY: help demo test collected check format install samples docs faults grid deid-grid large advisories fuzz fuzz-http fuzz-dimse bench bench-scale clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -17,7 +17,9 @@ help: ## list the commands
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --editable '.[test]'
+	# As pip would, but on every processor; a module that is not of this Python does no harm while nobody imports it.
+	$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 	@touch $@
 
 $(NODE): tests/interop/javascript/package.json | $(STAMP)
@@ -39,11 +41,16 @@ demo: $(STAMP) ## start the gateway with the sample studies; Ctrl-C ends it
 
 test: $(STAMP) ## install what the tests need, then check and run everything
 	./tests/system-packages
-	$(MAKE) --no-print-directory $(NODE) $(OHIF)
-	$(MAKE) --no-print-directory check
+	$(MAKE) --no-print-directory $(STAMP)
+	$(MAKE) --no-print-directory --jobs 3 --output-sync=target $(NODE) $(OHIF) check collected
 	# One more than CI has processors: many tests wait for processes to start. Those import the same modules, which
 	# takes a fifth of a start where the environment keeps Python from writing bytecode, as in many containers.
 	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --dist worksteal --durations 20
+
+# What pytest makes of the modules of the tests is kept, so that each of its processes need not do it again; what is
+# wrong with one of them, it tells when it runs.
+collected: $(STAMP)
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --collect-only --quiet >/dev/null || true
 
 check: $(STAMP) ## format check, lint, strict types, import contract
 	$(BIN)/ruff format --check .

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -21,7 +21,7 @@ from storage.dicom.frames import Fragments
 from storage.dicom.limits import Limits
 from storage.dicom.origin import Origin
 from storage.dicom.part10 import Extract
-from storage.errors import ObjectDamaged, StorageError
+from storage.errors import ObjectDamaged, StorageError, StorageUnavailable
 from storage.index.arrivals import Arrival, Commit, Conflict, Outcome, Quarantined
 from storage.index.base import Index
 from storage.index.questions import Target
@@ -228,12 +228,16 @@ class Archive(InstanceReader):
         body = records.Deletion(target.study_uid, target.series_uid, target.sop_uid, keys, reason).dumps()
         self.objects.put(records.key(target.tenant, record), [body])
         try:
-            self.index.delete(target.tenant, record, body, versions)
+            late = self.index.delete(target.tenant, record, body, versions)
         except StorageError:
             # Withdrawn, or the background work would delete what is acknowledged as known until then.
             withdrawal = records.Restoration(record, keys, withdrawal=True).dumps()
             self.objects.put(records.key(target.tenant, self._clock.next()), [withdrawal])
             raise
+        for object_key in late:
+            # Without a row, and its source deleted: should it stay, the background work removes it.
+            with suppress(StorageUnavailable):
+                self.objects.delete(object_key)
         return record
 
     def restore(self, tenant: ids.Tenant, deletion: ids.Version) -> int:

@@ -136,8 +136,11 @@ class Index(Protocol):
         """Every version under a target that is not deleted, whatever its role."""
         ...
 
-    def delete(self, tenant: Tenant, record: Version, body: bytes, versions: Sequence[StoredVersion]) -> None:
-        """Turn versions into tombstones; ``record`` and ``body`` are those of the record object."""
+    def delete(self, tenant: Tenant, record: Version, body: bytes, versions: Sequence[StoredVersion]) -> Sequence[str]:
+        """Turn versions into tombstones; ``record`` and ``body`` are those of the record object.
+
+        What was put beside them since has no row then; the keys of its objects come back, which are to go.
+        """
         ...
 
     def deletions(self, tenant: Tenant, scope: Condition, record: Version | None = None) -> Sequence[DeletionState]:
@@ -213,10 +216,11 @@ class Index(Protocol):
         """Requests asked before a time that have no result."""
         ...
 
-    def erase(self, tenant: Tenant, record: Version, body: bytes, versions: Sequence[Version]) -> None:
+    def erase(self, tenant: Tenant, record: Version, body: bytes, versions: Sequence[Version]) -> Sequence[str]:
         """Remove versions with everything that was known of them, and what they alone stood in; no tombstone stays.
 
-        Quarantined ones too. May be asked for again with the same record, and with versions that are not there.
+        Quarantined ones too. May be asked for again with the same record, and with versions that are not there. What
+        was put beside them since goes as well, and the keys of its objects come back, which are to go.
         """
         ...
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from storage.dicom import identifiers as ids
 from storage.index.database import Among, Found, Sql
-from storage.index.recompressing import with_those_beside
+from storage.index.recompressing import beside_but_not_named
 from storage.index.removal import Touched, forget_patient, keep_record
 from storage.index.writing import Writer
 
@@ -27,10 +27,19 @@ class _Row(NamedTuple):
     series: int
 
 
-def erase(writer: Writer, tenant: str, record: str, body: bytes, versions: Sequence[str]) -> None:
-    """Remove versions, and the instances, series, studies and patients that hold nothing else."""
+def erase(writer: Writer, tenant: str, record: str, body: bytes, versions: Sequence[str]) -> list[str]:
+    """Remove versions, and the instances, series, studies and patients that hold nothing else.
+
+    What was recompressed from them after the record's author had looked goes too, and the keys of its objects come
+    back.
+    """
     keep_record(writer, tenant, record, body)
-    versions = with_those_beside(writer, versions)
+    late = beside_but_not_named(writer, versions)
+    _erase(writer, tenant, [*versions, *late])
+    return list(late.values())
+
+
+def _erase(writer: Writer, tenant: str, versions: Sequence[str]) -> None:
     found = _rows(writer, tenant, versions)
     _among(writer, "DELETE FROM quarantine WHERE", "version", versions)
     if not found:

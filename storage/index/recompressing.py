@@ -14,39 +14,51 @@ _CHUNK = 500
 _SEEN_AT_ONCE = 1000
 
 
-def with_those_beside(writer: Writer, versions: Sequence[str]) -> list[str]:
-    """Versions, and those that stand beside them, which may have come after whoever names them looked."""
-    found: list[str] = []
+def beside_but_not_named(writer: Writer, versions: Sequence[str], *, live: bool = False) -> dict[str, str]:
+    """Versions that stand beside some and are not among them, and their object keys; ``live``: not those deleted.
+
+    They came after whoever names the others had looked.
+    """
+    named = frozenset(versions)
+    found: dict[str, str] = {}
     for start in range(0, len(versions), _CHUNK):
         among = Among("beside", list(versions[start : start + _CHUNK]))
-        # PostgreSQL takes the index of those that stand beside something only when it is told so.
-        asked = Sql().add("SELECT version FROM version WHERE beside IS NOT NULL AND").put(among)
-        found += [version for (version,) in writer.db.run(asked)]
-    return [*versions, *(version for version in found if version not in set(versions))]
+        asked = Sql().add("SELECT version, object_key FROM version WHERE beside IS NOT NULL AND").put(among)
+        if live:
+            asked.add("AND deleted IS NULL")
+        found.update((version, key) for version, key in writer.db.run(asked) if version not in named)
+    return found
+
+
+def page(after: str, before: str) -> Sql:
+    """The next versions between two, whatever they are."""
+    return Sql().add(
+        "SELECT version FROM version WHERE version > ? AND version < ? ORDER BY version LIMIT ?",
+        after, before, _SEEN_AT_ONCE,
+    )  # fmt: skip
+
+
+def without_one_beside(after: str, through: str, limit: int) -> Sql:
+    """Current versions of a page that nothing stands beside."""
+    return Sql().add(
+        "SELECT i.tenant, s.study_uid, e.series_uid, i.sop_uid, i.sop_class_uid, v.id, v.version, v.object_key,"
+        " v.data_offset, v.size, v.sha256, v.transfer_syntax, i.instance_number, e.modality"
+        " FROM version v JOIN instance i ON i.id = v.instance AND i.current_version = v.id"
+        " JOIN series e ON e.id = i.series JOIN study s ON s.id = e.study"
+        " WHERE v.version > ? AND v.version <= ?"
+        " AND NOT EXISTS (SELECT 1 FROM version d WHERE d.beside = v.version AND d.deleted IS NULL)"
+        " ORDER BY v.version LIMIT ?",
+        after, through, limit,
+    )  # fmt: skip
 
 
 def candidates(db: Database, after: str, before: str, limit: int) -> tuple[list[Found], str]:
     """Current versions between two, oldest first, that have none beside them, and through which one was looked."""
-    page = db.run(
-        Sql().add(
-            "SELECT version FROM version WHERE version > ? AND version < ? ORDER BY version LIMIT ?",
-            after, before, _SEEN_AT_ONCE,
-        )
-    )  # fmt: skip
-    if not page:
+    seen = db.run(page(after, before))
+    if not seen:
         return [], ""
-    last = page[-1][0]
-    found = db.run(
-        Sql().add(
-            "SELECT i.tenant, s.study_uid, e.series_uid, i.sop_uid, i.sop_class_uid, v.id, v.version, v.object_key,"
-            " v.data_offset, v.size, v.sha256, v.transfer_syntax, i.instance_number, e.modality"
-            " FROM version v JOIN instance i ON i.current_version = v.id JOIN series e ON e.id = i.series"
-            " JOIN study s ON s.id = e.study WHERE v.version > ? AND v.version <= ? AND v.instance = i.id"
-            " AND NOT EXISTS (SELECT 1 FROM version d WHERE d.beside = v.version AND d.deleted IS NULL)"
-            " ORDER BY v.version LIMIT ?",
-            after, last, limit,
-        )
-    )  # fmt: skip
+    last = seen[-1][0]
+    found = db.run(without_one_beside(after, last, limit))
     return found, found[-1][6] if len(found) == limit else last
 
 

@@ -111,9 +111,11 @@ class RelationalIndex(ABC):
     def quarantine(self, item: Quarantined) -> None:
         self._write(lambda writer: writer.quarantine(_quarantine_values(item)))
 
-    def delete(self, tenant: ids.Tenant, record: ids.Version, body: bytes, versions: Sequence[StoredVersion]) -> None:
+    def delete(
+        self, tenant: ids.Tenant, record: ids.Version, body: bytes, versions: Sequence[StoredVersion]
+    ) -> Sequence[str]:
         names = [each.version for each in versions]
-        self._write(lambda writer: removal.delete(writer, tenant, record, body, names))
+        return self._write(lambda writer: removal.delete(writer, tenant, record, body, names))
 
     def restorable(self, tenant: ids.Tenant, deletion: ids.Version) -> Sequence[StoredVersion]:
         found = self._write(lambda writer: removal.restorable(writer, tenant, deletion))
@@ -403,8 +405,10 @@ class RelationalIndex(ABC):
         )
         return [(ids.Tenant(str(tenant)), str(uid)) for tenant, uid in self._read(statement)]
 
-    def erase(self, tenant: ids.Tenant, record: ids.Version, body: bytes, versions: Sequence[ids.Version]) -> None:
-        self._write(lambda writer: erasing.erase(writer, tenant, record, body, versions))
+    def erase(
+        self, tenant: ids.Tenant, record: ids.Version, body: bytes, versions: Sequence[ids.Version]
+    ) -> Sequence[str]:
+        return self._write(lambda writer: erasing.erase(writer, tenant, record, body, versions))
 
     def forget_records(self, names: Sequence[ids.Version]) -> None:
         self._write(lambda writer: writer.db.write("DELETE FROM record WHERE record = ?", *((name,) for name in names)))

@@ -23,12 +23,19 @@ ON_STUDY = (
 """That hold ``h`` is on study ``s`` of patient ``p``."""
 
 
-def delete(writer: Writer, tenant: str, record: str, body: bytes, versions: Sequence[str]) -> None:
-    """Turn versions into tombstones; a record that was applied before changes nothing."""
+def delete(writer: Writer, tenant: str, record: str, body: bytes, versions: Sequence[str]) -> list[str]:
+    """Turn versions into tombstones; a record that was applied before changes nothing.
+
+    What was recompressed from them after the record's author had looked has no place in it: its row goes, and the key
+    of its object comes back.
+    """
     if not keep_record(writer, tenant, record, body):
-        return
+        return []
+    late = recompressing.beside_but_not_named(writer, versions, live=True)
+    for version in late:
+        _withdraw(writer, tenant, version)
     touched = Touched(writer)
-    for version in recompressing.with_those_beside(writer, versions):
+    for version in versions:
         change = writer.transaction.next_change()
         found = writer.db.execute(
             "UPDATE version SET deleted = ?, deletion_record = ?, role = ? WHERE version = ? AND deleted IS NULL"
@@ -45,6 +52,7 @@ def delete(writer: Writer, tenant: str, record: str, body: bytes, versions: Sequ
             if found[1] is None:
                 feed.record(writer.transaction, change, Action.DELETED, place)
     touched.revoice()
+    return list(late.values())
 
 
 class _Deleted(NamedTuple):
@@ -356,7 +364,7 @@ def _row(writer: Writer, change: int, table: str, key: dict[str, object], more: 
 
 def withdraw(writer: Writer, tenant: str, version: str) -> None:
     """Take a version's row back, and those of what it stood in as far as nothing else does."""
-    for each in reversed(recompressing.with_those_beside(writer, [version])):
+    for each in (*recompressing.beside_but_not_named(writer, [version]), version):
         _withdraw(writer, tenant, each)
 
 

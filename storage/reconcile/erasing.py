@@ -159,10 +159,11 @@ def erase(archive: Archive, found: Found) -> ids.Version:
     versions = tuple(doomed.version for doomed in found.versions)
     body = records.Erasure(versions).dumps()
     archive.objects.put(records.key(found.tenant, record), [body])
+    late: list[str] = []
     for part in _by_study(found.versions):
-        archive.index.erase(found.tenant, record, body, part)
+        late += archive.index.erase(found.tenant, record, body, part)
     with ThreadPoolExecutor(_AT_ONCE, "erase") as pool:
-        for _ in pool.map(archive.objects.delete, (doomed.object_key for doomed in found.versions)):
+        for _ in pool.map(archive.objects.delete, (*late, *(doomed.object_key for doomed in found.versions))):
             pass
         for _ in pool.map(archive.objects.delete, found.records):
             pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import tempfile
 import time
 from collections.abc import Callable
@@ -17,10 +18,12 @@ from hypothesis import strategies as st
 
 from storage import reconcile
 from storage.archive import Archive, Sender
+from storage.dicom import file_meta
 from storage.dicom import identifiers as ids
 from storage.dicom.attributes import Level
 from storage.dicom.limits import Limits
 from storage.dicom.matching import EVERYTHING
+from storage.dicom.origin import Origin
 from storage.dicom.part10 import Extract
 from storage.errors import ObjectNotFound
 from storage.index.arrivals import Conflict, Outcome
@@ -29,8 +32,9 @@ from storage.index.postgres import PostgresIndex, PostgresSettings
 from storage.index.questions import Search, Target
 from storage.index.relational import RelationalIndex
 from storage.index.sqlite import SqliteIndex
+from storage.index.stored import Located, StoredVersion
 from storage.objects.memory import MemoryObjectStore
-from tests.instances import CT, data_set, encode, extract
+from tests.instances import CT, data_set, encapsulated, encode, extract
 from tests.postgres import drop_schema, new_schema
 from tests.storage.reconcile.dump import dump
 
@@ -66,6 +70,15 @@ def encoded(sent: Sent) -> tuple[bytes, Extract]:
     return body, extract(body)
 
 
+@cache
+def recompressed(sent: Sent) -> tuple[bytes, Extract]:
+    """The same, as if its pixels were recompressed."""
+    body = encoded(sent)[0]
+    head = body[: body.index(b"\xe0\x7f\x10\x00OW")]
+    body = head + encapsulated(b"\xff\x4f\xff\x51")
+    return body, extract(body, "1.2.840.10008.1.2.4.202")
+
+
 STORE = st.builds(
     Sent,
     st.sampled_from(STUDIES),
@@ -82,6 +95,8 @@ STEP = st.one_of(
     st.sampled_from(STUDIES).map(lambda study: ("delete", study)),
     st.integers(0, 9).map(lambda which: ("undo", which)),
     st.sampled_from(STUDIES).map(lambda study: ("delete at once", study)),
+    st.sampled_from(STUDIES).map(lambda study: ("recompress", study)),
+    st.sampled_from(STUDIES).map(lambda study: ("delete while it is recompressed", study)),
     st.just(("purge", None)),
     st.just(("reindex", None)),
 )
@@ -97,6 +112,7 @@ class History:
         self.archive = Archive(self.objects, self.index, Limits())
         self.owed: set[Sent] = set()
         self.deletions: list[tuple[ids.Version, set[Sent]]] = []
+        self.made: set[ids.Version] = set()
 
     def store(self, sent: Sent, source: str = "CT1") -> None:
         body, found = encoded(sent)
@@ -107,12 +123,40 @@ class History:
         else:
             self.owed.add(sent)
 
-    def delete(self, study: str, times: int = 1) -> None:
+    def recompress(self, study: str) -> None:
+        """Put something beside each current version of a study that has nothing there."""
+        for located in self.index.locate(Target(TENANT, ids.study_uid(study)), EVERYTHING):
+            sent = next(each for each in self.owed if self.is_of(each, located))
+            source = located.key.object_key(located.version)
+            meta, _, _ = file_meta.read(io.BytesIO(self.objects.get(source)), Limits())
+            body, found = recompressed(sent)
+            version = ids.version_beside(located.version)
+            origin = Origin(located.version, located.sha256, located.transfer_syntax_uid, "")
+            sender = Sender(meta.sending_ae_title, meta.receiving_ae_title, meta.source_ae_title)
+            known = self.index.beside(located) is not None
+            commit = self.archive.store(TENANT, version, found, [body], sender, Conflict.VERSION, made_of=origin)
+            assert commit.outcome is (Outcome.DUPLICATE if known else Outcome.ALTERNATIVE)
+            if not known:
+                self.made.add(version)
+
+    def is_of(self, sent: Sent, located: Located) -> bool:
+        """Whether the current version of an instance is of what was sent."""
+        (metadata,) = self.index.metadata([located.version_id])
+        found: bytes = encoded(sent)[1].metadata
+        return found == metadata
+
+    def versions(self, study: str) -> list[StoredVersion]:
+        """Versions of a study that somebody sent."""
+        found = self.index.versions(Target(TENANT, ids.study_uid(study)), EVERYTHING)
+        return [each for each in found if each.version not in self.made]
+
+    def delete(self, study: str, times: int = 1, meanwhile: Callable[[str], None] = lambda _: None) -> None:
         """Delete a study; more than once as callers do who looked at the same moment."""
         target = Target(TENANT, ids.study_uid(study))
         versions = self.index.versions(target, EVERYTHING)
         gone = {sent for sent in self.owed if sent.study == study}
-        assert len(versions) == len(gone)
+        assert len(self.versions(study)) == len(gone)
+        meanwhile(study)
         if versions:
             self.deletions += [(self.archive.delete(target, versions), gone) for _ in range(times)]
             self.owed -= gone
@@ -121,10 +165,17 @@ class History:
         if which >= len(self.deletions):
             return
         record, gone = self.deletions[which]
-        restored = self.archive.restore(TENANT, record)
+        before = self.live_made()
+        restored = self.archive.restore(TENANT, record) - len(self.live_made() - before)
         back = {sent for sent in gone - self.owed if self.held(sent)}
         assert len(back) == restored
         self.owed |= back
+
+    def live_made(self) -> set[ids.Version]:
+        """What is live of what was recompressed."""
+        return {
+            each.version for study in STUDIES for each in self.index.versions(Target(TENANT, study), EVERYTHING)
+        } & self.made
 
     def purge(self, _: object) -> None:
         reconcile.purge(self.archive, 0.0, time.time() + 60)
@@ -150,11 +201,12 @@ class History:
         assert all(self.held(sent) for sent in self.owed)
         for study in STUDIES:
             target = Target(TENANT, study)
-            assert len(self.index.versions(target, EVERYTHING)) == len([s for s in self.owed if s.study == study])
+            assert len(self.versions(study)) == len([s for s in self.owed if s.study == study])
             for version in self.index.versions(target, EVERYTHING):
                 assert self.whole(version.object_key)
             for located in self.index.locate(target, EVERYTHING):
                 assert hashlib.sha256(self.objects.get(located.object_key)).hexdigest() == located.sha256
+                assert located.version not in self.made
             assert len({sent.patient for sent in self.owed if sent.study == study} - {""}) <= 1
 
     def whole(self, object_key: str) -> bool:
@@ -169,6 +221,8 @@ class History:
             "store": lambda what: self.store(*what),
             "delete": self.delete,
             "delete at once": lambda study: self.delete(study, 2),
+            "recompress": self.recompress,
+            "delete while it is recompressed": lambda study: self.delete(study, meanwhile=self.recompress),
             "undo": self.undo,
             "purge": self.purge,
             "reindex": self.reindex,

@@ -313,15 +313,15 @@ class IndexContract:
         late = index.commit(arrival(packed, version, beside=source.version))
         assert (late.outcome, index.locate(study(native), EVERYTHING)) == (Outcome.DUPLICATE, [])
 
-    def test_a_deletion_takes_what_came_beside_meanwhile_and_its_undoing_brings_both(self, index: Index) -> None:
+    def test_a_deletion_takes_what_stands_beside_and_its_undoing_brings_both(self, index: Index) -> None:
         native, packed = recompressed_pair()
         source = arrival(native)
         index.commit(source)
-        named = index.versions(study(native), EVERYTHING)
         made = arrival(packed, ids.version_beside(source.version), beside=source.version)
         index.commit(made)
+        named = index.versions(study(native), EVERYTHING)
         deletion = CLOCK.next()
-        index.delete(MAIN, deletion, b"{}", named)
+        assert index.delete(MAIN, deletion, b"{}", named) == []
         assert index.locate(study(native), EVERYTHING) == []
         actions = [row.action for row in index.changes(MAIN, EVERYTHING, 0, 100).rows]
         assert actions == [Action.CREATED, Action.DELETED]
@@ -332,6 +332,21 @@ class IndexContract:
         index.delete(MAIN, CLOCK.next(), b"{}", named)
         due = index.purge_due(time.time() + 60)
         assert {each.version for each in due} == {source.version, made.version}
+
+    def test_what_came_beside_while_it_was_deleted_goes_without_a_trace(self, index: Index) -> None:
+        native, packed = recompressed_pair()
+        source = arrival(native)
+        index.commit(source)
+        named = index.versions(study(native), EVERYTHING)
+        made = arrival(packed, ids.version_beside(source.version), beside=source.version)
+        index.commit(made)
+        deletion = CLOCK.next()
+        assert index.delete(MAIN, deletion, b"{}", named) == [made.key.object_key(made.version)]
+        assert index.locate(study(native), EVERYTHING) == []
+        assert index.kept_versions([made.version]) == frozenset()
+        assert undo(index, deletion) == 1
+        (located,) = index.locate(study(native), EVERYTHING)
+        assert (located.version, index.beside(located)) == (source.version, None)
 
     def test_what_stood_beside_comes_back_with_its_source_alone(self, index: Index) -> None:
         native, packed = recompressed_pair()

@@ -20,8 +20,8 @@ from gateway.fhir.values import Token
 from storage.dicom.attributes import Level
 from storage.dicom.keys import of_keyword
 from storage.dicom.matching import AnyOf
-from storage.index import ageing, queries, removal, sources
-from storage.index.database import Database, Sql
+from storage.index import ageing, queries, recompressing, removal, sources
+from storage.index.database import Among, Database, Sql
 from storage.index.postgres import PostgresIndex
 from storage.index.postgres_database import PostgresDatabase
 from storage.index.questions import Ageing, Search
@@ -181,3 +181,12 @@ def test_what_is_taken_back_is_found_through_an_index(filled: Filled, monkeypatc
 
 def test_versions_without_a_source_are_found_through_an_index(filled: Filled) -> None:
     assert filled.whole_tables(Sql().add(f"{sources.UNKNOWN} LIMIT ?", 9)) == []
+
+
+def test_what_stands_beside_and_what_may_be_recompressed_are_found_through_an_index(filled: Filled) -> None:
+    page = recompressing.page("8", "Z")
+    assert filled.whole_tables(page) == []
+    assert filled.whole_tables(recompressing.without_one_beside("8", "9", 50)) == []
+    assert filled.whole_tables(Sql().add("SELECT version FROM version WHERE beside = ? AND deleted IS NULL", "8")) == []
+    named = Sql().add("SELECT version FROM version WHERE beside IS NOT NULL AND").put(Among("beside", ["8", "9"]))
+    assert filled.whole_tables(named) == []

@@ -64,6 +64,10 @@ class Followed:
             "store": lambda what: self.history.store(*what),
             "delete": self.history.delete,
             "delete at once": lambda study: self.history.delete(study, 2),
+            "recompress": self.history.recompress,
+            "delete while it is recompressed": lambda study: self.history.delete(
+                study, meanwhile=self.history.recompress
+            ),
             "undo": self.history.undo,
             "purge": self.history.purge,
             "reindex": self.restart,

@@ -168,6 +168,20 @@ def test_an_erasure_takes_both_objects_and_purging_a_deletion_does(archive: Arch
     assert purged.object_keys() == []
 
 
+@pytest.mark.parametrize("how", ["deleted", "erased"])
+def test_what_is_made_while_its_source_is_removed_goes_with_it(archive: Archive, how: str) -> None:
+    pair = Pair(archive)
+    found = reconcile.find(archive, MAIN, pair.target.study_uid)
+    versions = archive.index.versions(pair.target, EVERYTHING)
+    assert pair.recompress() is Outcome.ALTERNATIVE
+    if how == "deleted":
+        archive.delete(pair.target, versions)
+        assert pair.object_keys() == [versions[0].object_key]
+    else:
+        reconcile.erase(archive, found)
+        assert pair.object_keys() == []
+
+
 def test_one_that_is_refused_leaves_no_object(archive: Archive) -> None:
     pair = Pair(archive)
     assert pair.recompress() is Outcome.ALTERNATIVE

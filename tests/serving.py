@@ -70,6 +70,7 @@ class Gateway:
                 if time.monotonic() > deadline_s:
                     break
                 time.sleep(0.02)
+        self.kill_all()
         raise TimeoutError(f"the gateway did not start: {self._log.read_text()[-2000:]}")
 
     def _ready(self) -> bool:

@@ -8,6 +8,7 @@ import re
 import socket
 import ssl
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 from cryptography import x509
@@ -91,13 +92,12 @@ class SyslogServer:
         self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
         for connection in self._connections:
-            try:
-                connection.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                continue
-        self._thread.join(10)
+            # Below TLS, which the thread that reads is at work with.
+            with suppress(OSError):
+                socket.socket.shutdown(connection, socket.SHUT_RDWR)
+        self._thread.join(60)
 
     def wait_for(self, count: int) -> list[bytes]:
         with self._changed:
-            assert self._changed.wait_for(lambda: len(self.received) >= count, 20), len(self.received)
+            assert self._changed.wait_for(lambda: len(self.received) >= count, 60), len(self.received)
             return list(self.received)

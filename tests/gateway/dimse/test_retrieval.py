@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,12 +11,16 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
 from pydicom.dataset import Dataset
+from pydicom.encaps import generate_frames
 from pydicom.uid import (
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGLSLossless,
@@ -27,9 +32,11 @@ from gateway import assembly
 from gateway.assembly import Core
 from gateway.config import Settings
 from gateway.config.access import AccessSettings
+from gateway.config.keeping import RecompressionRule
 from gateway.config.serving import DestinationSettings
 from gateway.context import command_line
 from gateway.dimse.server import DimseServer
+from gateway.services.recompress import RecompressionService
 from gateway.services.retrieve import RetrieveService
 from storage.dicom import identifiers as ids
 from storage.errors import StorageUnavailable
@@ -459,6 +466,27 @@ def test_compressed_instances_go_as_they_are_or_without_compression(
     (plain,) = listening.received
     assert plain.file_meta.TransferSyntaxUID in (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
     assert (plain.pixel_array == CT_PIXELS).all()
+
+
+@pytest.mark.parametrize("taken", [HTJ2KLossless, HTJ2KLosslessRPCL])
+def test_what_is_kept_in_htj2k_goes_to_who_takes_that_without_encoding(
+    server: DimseServer, core: Core, taken: str
+) -> None:
+    stored = put(core, image())
+    with assembly.gentle_pool(core) as pool:
+        service = RecompressionService(
+            core.archive, pool, core.spool, core.room, [RecompressionRule(name="all")], after_s=0.0, holder="test",
+            now=lambda: time.time() + 60,
+        )  # fmt: skip
+        assert [step.left for step in service.round()] == [None]
+    core.pool.close()
+    wanted = identifier("STUDY", StudyInstanceUID=stored.StudyInstanceUID)
+    _, (received,) = get(server, wanted, syntaxes=(taken,))
+    assert received.file_meta.TransferSyntaxUID == taken
+    (frame,) = generate_frames(received.PixelData, number_of_frames=1)
+    assert (imagecodecs.jpeg2k_decode(frame) == CT_PIXELS).all()
+    _, (plain,) = get(server, wanted)
+    assert plain.PixelData == stored.PixelData
 
 
 @claim("M7")

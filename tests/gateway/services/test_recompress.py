@@ -48,9 +48,9 @@ ALL = (
 DAY_S = 86_400.0
 
 
-@pytest.fixture(params=["local+sqlite", "s3+sqlite"])
+@pytest.fixture(params=["local+sqlite", "s3+sqlite", "s3+postgres"])
 def core(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Core]:
-    """Everything below the faces, as the background worker has it, on two pairs of engines."""
+    """Everything below the faces, as the background worker has it, on each pair of engines."""
     with engines.made(request.param, request) as pair:
         built = assembly.build(pair.settings(tmp_path / "data"), "background", any_age=True)
         yield built

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import http.client
+import itertools
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -72,6 +74,31 @@ def test_what_is_forked_from_shares_what_the_supervisor_has_imported(gateway: Ga
     )
     own = sum(int(told[name].split()[0]) for name in ("Private_Clean", "Private_Dirty"))
     assert own < int(told["Rss"].split()[0]) / 4
+
+
+def arenas(pid: int) -> int:
+    """How many areas of 64 MB glibc has taken for the memory of threads, each used from its beginning."""
+    size = 64 << 20
+    lines = [line.split() for line in Path(f"/proc/{pid}/maps").read_text().splitlines()]
+    spans = [(*(int(each, 16) for each in line[0].split("-")), line[1]) for line in lines if len(line) == 5]
+    return sum(
+        begin % size == 0 and used == "rw-p" and rest == "---p" and end == middle and last == begin + size
+        for (begin, end, used), (middle, last, rest) in itertools.pairwise(spans)
+    )
+
+
+def test_the_threads_of_a_worker_have_their_memory_from_one_area_beside_the_heap(gateway: Gateway) -> None:
+    """Each keeps what was freed in it; by default there are up to eight a processor."""
+    body = part10_file(data_set())
+
+    def store_and_search(_: int) -> None:
+        headers = {"Content-Type": "application/dicom"}
+        assert requests.post(gateway.web + "/studies", data=body, headers=headers, timeout=30).status_code == 200
+        assert requests.get(gateway.web + "/studies", timeout=30).status_code == 200
+
+    with ThreadPoolExecutor(8) as clients:
+        list(clients.map(store_and_search, range(40)))
+    assert max(map(arenas, gateway.workers())) == 1
 
 
 def test_workers_go_on_without_what_they_were_forked_from_and_are_replaced(gateway: Gateway) -> None:

@@ -187,3 +187,32 @@ def test_the_order_of_system_calls_is_file_then_folder_then_index_then_acknowled
     assert file_synced < published < folder_synced < row_synced < acknowledged
     last_row_write = max(n for n, line in enumerate(lines) if "pwrite64" in line and "index.sqlite-wal" in line)
     assert last_row_write < max(n for n, line in enumerate(lines) if "sync(" in line and "-wal" in line) < acknowledged
+
+
+_WITHOUT_FSYNC = """
+import sys
+from pathlib import Path
+from storage.control.sqlite import SqliteControl
+from storage.index.sqlite import SqliteIndex
+from tests.storage.index.conformance import put
+root = Path(sys.argv[1])
+index, control = SqliteIndex(root / "index.sqlite", fsync=False), SqliteControl(root / "control.sqlite", fsync=False)
+put(index)
+control.put("kind", "key", {}, expected=None)
+index.close()
+control.close()
+"""
+
+
+@need_program("strace", "strace")
+def test_without_fsync_no_database_is_synced_from_the_first_moment_on(tmp_path: Path) -> None:
+    log = tmp_path / "strace"
+    command = [sys.executable, "-c", _WITHOUT_FSYNC, tmp_path]
+    subprocess.run(
+        ["strace", "-f", "-y", "-e", "trace=fsync,fdatasync,pwrite64", "-o", log, *command],
+        cwd=Path(__file__).parents[2],
+        check=True,
+        capture_output=True,
+    )
+    assert "index.sqlite-wal" in log.read_text()
+    assert [line for line in log.read_text().splitlines() if "sync(" in line] == []

@@ -119,14 +119,14 @@ class Nursery:
         if len(list(Path("/proc/self/task").iterdir())) > 1:
             return made
         _freeze()
+        _occupy_standard_descriptors()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        sys.stdout.flush()
-        sys.stderr.flush()
+        _flush()
         pid = os.fork()
         if not pid:
             _become_nursery(theirs)
         theirs.close()
-        made._channel, made._await_end = ours, partial(os.waitpid, pid, 0)
+        made._channel, made._await_end = ours, partial(_await_end, pid)
         return made
 
     def prepare(self) -> None:
@@ -207,6 +207,25 @@ def _freeze() -> None:
     gc.freeze()
 
 
+def _occupy_standard_descriptors() -> None:
+    """Put nothing where standard input, output or errors are closed: a channel there would be taken for them."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # it was closed when Python began
+            stream.flush()
+
+
+def _await_end(pid: int) -> None:
+    # Who was started with SIGCHLD ignored has no status to fetch, and is told so when the process has ended.
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, 0)
+
+
 def _few_arenas() -> None:
     """Have glibc give threads memory from two arenas instead of up to eight a processor, each of which keeps its own.
 
@@ -234,8 +253,7 @@ def _become_nursery(channel: socket.socket) -> NoReturn:
     except BaseException:  # the process ends with it, as it would at its top
         traceback.print_exc()
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        _flush()
         os._exit(status)
 
 
@@ -315,8 +333,7 @@ def _become(arguments: list[str], stdin: int, inherited: Sequence[int]) -> NoRet
     except BaseException:  # the process ends with it, as it would at its top
         traceback.print_exc()
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        _flush()
         # Nothing of the nursery's own is to be ended here a second time.
         os._exit(status)
 

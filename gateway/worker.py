@@ -14,7 +14,6 @@ import pickle
 import signal
 import socket
 import struct
-import sys
 import threading
 from collections.abc import Callable
 from enum import StrEnum
@@ -56,8 +55,10 @@ def send_settings(pipe: int, settings: Settings) -> None:
 
 
 def _receive_settings() -> Settings:
-    (length,) = struct.unpack("<I", sys.stdin.buffer.read(4))
-    settings = pickle.loads(sys.stdin.buffer.read(length))  # noqa: S301 - from our own parent
+    # Not by sys.stdin, which is the supervisor's: there is none when that was started with it closed.
+    with os.fdopen(0, "rb", closefd=False) as pipe:
+        (length,) = struct.unpack("<I", pipe.read(4))
+        settings = pickle.loads(pipe.read(length))  # noqa: S301 - from our own parent
     assert isinstance(settings, Settings)
     return settings
 

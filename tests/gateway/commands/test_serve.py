@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from storage.objects.s3 import S3Settings
 from tests import postgres as postgres_server
 from tests.instances import data_set, part10_file
 from tests.postgres import Postgres
+from tests.programs import running
 from tests.serving import free_port
 
 
@@ -128,3 +130,32 @@ def test_a_face_of_its_own_is_refused_on_engines_of_one_host(capsys: pytest.Capt
     error = capsys.readouterr().err
     assert 'storage.objects: has to be "s3" for --face' in error
     assert 'index.engine: has to be "postgres" for --face' in error
+
+
+@pytest.mark.parametrize(
+    "begun",
+    ["exec {} <&-", "exec {} >&-", "exec {} <&- >&- 2>&-", "exec env --ignore-signal=CHLD {}"],
+    ids=["without input", "without output", "with none of them", "with SIGCHLD ignored"],
+)
+def test_it_serves_and_ends_well_whatever_its_parent_has_closed_or_ignores(tmp_path: Path, begun: str) -> None:
+    """As under supervisors that are not a shell: closed descriptors are taken by the next that are opened."""
+    port, log = free_port(), tmp_path / "log"
+    environment = {
+        **os.environ,
+        "GATEWAY_HTTP__PORT": str(port),
+        "GATEWAY_DIMSE__PORT": str(free_port()),
+        "GATEWAY_STORAGE__DIRECTORY": str(tmp_path / "data"),
+    }
+    command = ["sh", "-c", begun.format('"$0" -m gateway.cli serve --single'), sys.executable]
+    with log.open("wb") as told, running(command, env=environment, stdout=told, stderr=told) as process:
+
+        def answers() -> bool:
+            assert process.poll() is None, log.read_text()
+            with suppress(requests.ConnectionError):
+                return requests.get(f"http://127.0.0.1:{port}/health/ready", timeout=30).status_code == 200
+            return False
+
+        eventually(answers)
+        process.terminate()
+        assert process.wait(60) == 0, log.read_text()
+    assert "Traceback" not in log.read_text()

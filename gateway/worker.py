@@ -18,6 +18,7 @@ import threading
 from collections.abc import Callable
 from enum import StrEnum
 
+import uvloop
 from aiohttp import web
 
 from gateway import assembly, background, caching, certificates, log
@@ -122,7 +123,7 @@ def run_http(core: assembly.Core, listening: socket.socket, ready: Callable[[], 
         await runner.cleanup()
         listener.end()
 
-    asyncio.run(serve())
+    uvloop.run(serve())
 
 
 def run_dimse(core: assembly.Core, listening: socket.socket, ready: Callable[[], None], stop: Stop) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+import uvloop
 
 from storage.index.postgres import PostgresSettings
 from storage.objects.s3 import S3Settings
@@ -31,6 +33,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         " is marked `dealt` only those that it is dealt to",
     )
     parser.addoption("--face-workers", default="2", help="worker processes of each face in the interop suite (2)")
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The event loop of the workers."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -119,7 +119,7 @@ async def send(
         return await _deliver(request, _sized(status, head, content.size), _nothing())
     if content.size <= SMALL_BYTES:
         body = await request.app[OFFLOAD].run(lane, _whole, content)
-        return await _deliver(request, web.Response(status=status, headers=head, body=body), _nothing())
+        return await _deliver(request, _sized(status, head, content.size), _after(body, _nothing()))
     blocks = batched(content.read(0, content.size), BATCH_BYTES)
     async with aclosing(request.app[OFFLOAD].iterate(lane, blocks)) as pieces:
         first = await anext(pieces, b"")

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable
 from enum import Enum
 from http import HTTPStatus
+from typing import cast
 
 from aiohttp import StreamReader, web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -113,10 +114,10 @@ class Connection(web.RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """It stands, with TLS if there is any; the first head has its time from now on."""
-        assert isinstance(transport, asyncio.Transport)
-        self._wire = transport
+        # uvloop's are none by class where there is TLS.
+        self._wire = transport = cast(asyncio.Transport, transport)
         self._tls = transport.get_extra_info("sslcontext") is not None
-        # As without TLS, where asyncio would hold eight times as much.
+        # As without TLS, where eight times as much would be held.
         transport.set_write_buffer_limits(_UNSENT_BYTES)
         self._enter(Stage.HEAD)
         super().connection_made(transport)

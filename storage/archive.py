@@ -243,6 +243,8 @@ class Archive(InstanceReader):
     def restore(self, tenant: ids.Tenant, deletion: ids.Version) -> int:
         """Undo a deletion, as far as nothing took the place of what it deleted; how many versions are live again.
 
+        Those that stand beside others come with them, and are not counted.
+
         Raises
         ------
         StorageUnavailable
@@ -259,4 +261,4 @@ class Archive(InstanceReader):
         if left:
             # Their place was taken, or their time was over, between the two: the record promised too much.
             self.delete(Target(tenant, ids.parse_object_key(left[0].object_key)[0].study_uid), left)
-        return len(restored)
+        return sum(each.version in restored for each in versions if not each.beside)

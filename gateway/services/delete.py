@@ -20,7 +20,7 @@ from storage.index.stored import DeletionState, Existence, StoredVersion
 
 @dataclass(frozen=True, slots=True)
 class Deletion:
-    """A deletion: its record, what it named, how many versions it took, and until when it can be undone.
+    """A deletion: its record, what it named, how many versions of those sent it took, and until when it can be undone.
 
     ``undo_until_s`` is Unix time; ``undoable`` is False once the objects are being removed. ``reason`` names the rule
     by which the gateway itself deleted it.
@@ -115,7 +115,9 @@ class DeleteService:
         return [self._of(state) for state in self._archive.index.deletions(decision.tenant, decision.scope)]
 
     def undo(self, caller: Caller, record: ids.Version) -> int:
-        """Make live again what a deletion took; how many versions. Some may stay deleted: others took their place.
+        """Make live again what a deletion took; how many versions of those sent.
+
+        Some may stay deleted: others took their place.
 
         Raises
         ------
@@ -131,7 +133,7 @@ class DeleteService:
         if not state.undoable:
             raise Gone("the time to undo the deletion is over")
         restored = self._archive.restore(decision.tenant, record)
-        detail = f"{restored} of {state.instances} versions of {record}"
+        detail = f"{restored} of {state.versions} versions of {record}"
         self._door.record(AuditEvent(Action.DELETE.value, "undone", caller, decision.tenant, (), detail))
         return restored
 
@@ -144,7 +146,7 @@ class DeleteService:
             named.study_uid,
             named.series_uid,
             named.sop_uid,
-            state.instances,
+            state.versions,
             deleted_s,
             deleted_s + self._grace_s,
             state.undoable,

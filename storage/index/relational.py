@@ -119,7 +119,7 @@ class RelationalIndex(ABC):
 
     def restorable(self, tenant: ids.Tenant, deletion: ids.Version) -> Sequence[StoredVersion]:
         found = self._write(lambda writer: removal.restorable(writer, tenant, deletion))
-        return [StoredVersion(ids.Version(version), object_key) for version, object_key in found]
+        return [StoredVersion(ids.Version(version), object_key, beside) for version, object_key, beside in found]
 
     def restore(
         self,
@@ -362,7 +362,8 @@ class RelationalIndex(ABC):
             within.add("AND v.object_key LIKE i.tenant || '/' || s.study_uid || '/' || e.series_uid || '/%'")
         statement = (
             Sql()
-            .add("SELECT v.deletion_record, r.body, count(*), sum(CASE WHEN v.purge IS NULL THEN 1 ELSE 0 END),")
+            .add("SELECT v.deletion_record, r.body, sum(CASE WHEN v.beside IS NULL THEN 1 ELSE 0 END),")
+            .add("count(*), sum(CASE WHEN v.purge IS NULL THEN 1 ELSE 0 END),")
             .add("sum(CASE WHEN").extend(within).add("THEN 1 ELSE 0 END)")
             .add(f"{_UNDER} JOIN version v ON v.instance = i.id JOIN record r ON r.record = v.deletion_record")
             .add("WHERE v.deletion_record IS NOT NULL AND i.tenant = ? AND", tenant)
@@ -373,8 +374,8 @@ class RelationalIndex(ABC):
             statement.add("v.deletion_record = ?", record)
         statement.add("GROUP BY v.deletion_record, r.body ORDER BY v.deletion_record DESC")
         return [
-            DeletionState(ids.Version(str(record)), bytes(body), int(str(total)), undoable == total)
-            for record, body, total, undoable, within in self._read(statement)
+            DeletionState(ids.Version(str(record)), bytes(body), int(str(sent)), undoable == total)
+            for record, body, sent, total, undoable, within in self._read(statement)
             if within == total
         ]
 

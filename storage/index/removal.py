@@ -77,14 +77,14 @@ def _undoable(writer: Writer, tenant: str, which: Sql) -> list[_Deleted]:
     return [_Deleted(*row) for row in writer.db.run(found)]
 
 
-def restorable(writer: Writer, tenant: str, deletion: str) -> list[tuple[str, str]]:
-    """Versions and object keys of what an undoing would bring back."""
+def restorable(writer: Writer, tenant: str, deletion: str) -> list[tuple[str, str, bool]]:
+    """Versions and object keys of what an undoing would bring back, and whether it stands beside something."""
     found = _undoable(writer, tenant, Sql().add("v.deletion_record = ?", deletion))
-    back: dict[str, str] = {}
+    back: dict[str, tuple[str, str, bool]] = {}
     for each in found:
         if (each.beside in back and _is_free(writer, each)) if each.beside else _has_room(writer, each):
-            back[each.version] = each.object_key
-    return list(back.items())
+            back[each.version] = each.version, each.object_key, each.beside is not None
+    return list(back.values())
 
 
 def restore(

@@ -12,10 +12,11 @@ from storage.dicom.part10 import BulkItem
 
 @dataclass(frozen=True, slots=True)
 class StoredVersion:
-    """A version and the key of its object."""
+    """A version and the key of its object; ``beside`` what an undoing brings back with something that was sent."""
 
     version: Version
     object_key: str
+    beside: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +100,14 @@ class Existence(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DeletionState:
-    """A deletion that may be undone or not: the record's version, what it named, and what is left of it."""
+    """A deletion that may be undone or not: the record's version, what it named, and what is left of it.
+
+    ``versions`` counts what was sent, without what stands beside it.
+    """
 
     record: Version
     body: bytes
-    instances: int
+    versions: int
     undoable: bool
 
 

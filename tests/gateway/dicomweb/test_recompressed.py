@@ -204,8 +204,11 @@ async def test_a_search_names_both_transfer_syntaxes_and_a_deletion_takes_both(
         undo = response.headers["Location"]
     asked = f"application/octet-stream; transfer-syntax={RPCL}"
     assert (await get(client, f"{path_of(sent)}/frames/1", asked))[0] == 410
+    # Whoever deletes one instance, of which two objects go, is told of one.
+    async with client.get("/dicomweb/deletions") as response:
+        assert [each["versions"] for each in await response.json()] == [1]
     async with client.post(f"{undo.partition('/dicomweb')[1]}{undo.partition('/dicomweb')[2]}/undo") as response:
-        assert response.status == 200
+        assert (response.status, await response.json()) == (200, {"restored": 1})
     core.pool.close()
     assert (await get(client, f"{path_of(sent)}/frames/1", asked))[0] == 200
     async with client.delete(study) as response:

@@ -278,6 +278,17 @@ class IndexContract:
 
     # Recompression
 
+    def test_a_study_with_more_recompressed_is_not_known_to_be_in_a_storage_class(self, index: Index) -> None:
+        native, packed = recompressed_pair()
+        source = arrival(native)
+        index.commit(source)
+        other = put(index)
+        for each in index.aged(Ageing(MAIN, "8")):
+            index.place(MAIN, each.study_uid, Placed("STANDARD_IA", each.version, each.change))
+        index.commit(arrival(packed, ids.version_beside(source.version), beside=source.version))
+        placed = {each.study_uid: each.placed is not None for each in index.aged(Ageing(MAIN, "8"))}
+        assert placed == {native.study_uid: False, other.study_uid: True}
+
     def test_what_is_recompressed_is_an_alternative_that_nobody_hears_of(self, index: Index) -> None:
         native, packed = recompressed_pair()
         source = arrival(native)
@@ -325,6 +336,9 @@ class IndexContract:
         assert index.locate(study(native), EVERYTHING) == []
         actions = [row.action for row in index.changes(MAIN, EVERYTHING, 0, 100).rows]
         assert actions == [Action.CREATED, Action.DELETED]
+        (listed,) = index.deletions(MAIN, EVERYTHING)
+        assert (listed.versions, listed.undoable) == (1, True)
+        assert [each.beside for each in index.restorable(MAIN, deletion)] == [False, True]
         assert undo(index, deletion) == 2
         (located,) = index.locate(study(native), EVERYTHING)
         beside = index.beside(located)
@@ -940,7 +954,7 @@ class IndexContract:
         deletion = CLOCK.next()
         index.delete(MAIN, deletion, b"{}", index.versions(study(one), EVERYTHING))
         ((listed),) = index.deletions(MAIN, EVERYTHING)
-        assert (listed.record, listed.instances, listed.undoable) == (deletion, 1, True)
+        assert (listed.record, listed.versions, listed.undoable) == (deletion, 1, True)
         assert undo(index, deletion) == 1
         assert (index.search(Search(MAIN, Level.INSTANCE)), index.locate(study(one), EVERYTHING)) == before
         assert index.deletions(MAIN, EVERYTHING) == []

@@ -21,6 +21,8 @@ from storage.index.stored import AgedStudy, Holding, Placed
 
 _TOGETHER = 8
 _OBJECTS_PER_STEP = 64
+_ANOTHER_CHANGE = -1
+"""That no study is at: one that was moved at it is looked at again."""
 
 
 class StorageClasses(Protocol):
@@ -129,6 +131,9 @@ class TransitionService:
             self._audit(caller, due, "moved", f"rule {rule.name}: {objects} objects to {rule.storage_class}")
         placed = Placed(rule.storage_class, due.through, due.study.change)
         self._archive.index.place(due.tenant, due.study.study_uid, placed)
+        if len(self._stored(due.tenant, due.study.study_uid)) > len(there):
+            # What was recompressed meanwhile is no change of the study, but has to be moved too.
+            self._archive.index.place(due.tenant, due.study.study_uid, replace(placed, change=_ANOTHER_CHANGE))
         yield Step(due, done=objects > 0)
 
     def round(self, caller: Caller, tenants: Sequence[ids.Tenant], look: Look) -> Iterator[Step]:

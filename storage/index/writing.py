@@ -249,7 +249,9 @@ class Writer:
                 self.settle(instance_row)
             return Commit(Outcome.STORED)
         if arrival.beside:
-            return Commit(Outcome.ALTERNATIVE)  # nothing came: neither feed nor quiet times know of it
+            # Nothing came: neither feed nor quiet times know of it. But its object is not where the study was moved.
+            self.db.write("DELETE FROM study_class WHERE study = ?", (study_row,))
+            return Commit(Outcome.ALTERNATIVE)
         place = feed.Place(key.tenant, study_row, series_row, instance_row, arrival.version)
         if role is Role.ALTERNATIVE:
             feed.record(self.transaction, change, Action.ALTERNATIVE, place)

@@ -18,15 +18,18 @@ from gateway.services.hold import HoldService
 from gateway.services.rules import Look, Uncovered, today
 from gateway.services.transition import Due, TransitionService, due_rule
 from storage import reconcile
-from storage.archive import Archive
+from storage.archive import Archive, Sender
 from storage.dicom import identifiers as ids
 from storage.dicom.limits import Limits
 from storage.dicom.matching import EVERYTHING
+from storage.dicom.origin import Origin
 from storage.errors import ObjectNotFound, StorageUnavailable
+from storage.index.arrivals import Conflict, Outcome
 from storage.index.questions import Target
 from storage.index.sqlite import SqliteIndex
 from storage.index.stored import Held
 from tests.gateway.services.test_retention import ANY_AGE, MAIN, OTHER, SOMEBODY, Site, site
+from tests.instances import data_set, encapsulated, encode, extract, text, version_of
 
 __all__ = ["site"]
 
@@ -273,3 +276,42 @@ def test_what_comes_while_a_study_moves_is_seen_in_the_next_round(site: Site, bu
     assert due(service(site, bucket, IA))[0] == []
     assert moved(service(site, bucket, IA, later_days=90)) == [(MAIN, study, "ia")]
     assert bucket.of(study) == ["STANDARD_IA"] * 2
+
+
+RPCL = "1.2.840.10008.1.2.4.202"
+
+
+@pytest.mark.parametrize("meanwhile", ["after it moved", "while it moves", "after it was found"])
+def test_what_is_recompressed_once_a_study_is_due_follows_it(site: Site, bucket: Bucket, meanwhile: str) -> None:
+    """It is of the age of its source, and no change of the study."""
+    base = encode(data_set(PixelData=None))
+    sent, made = base + text(0x7FE00010, "OB", "aa"), base + encapsulated(b"\xff\x4f\xff\x51")
+    source, extracted = version_of(100), extract(sent)
+    site.archive.store(MAIN, source, extracted, [sent], Sender("A", "B"), Conflict.VERSION)
+    study = extracted.study_uid
+
+    def recompress(_: str = "") -> None:
+        bucket.meets = lambda _: None
+        origin = Origin(source, "ab" * 32, extracted.transfer_syntax_uid, "cd" * 32)
+        commit = site.archive.store(
+            MAIN, ids.version_beside(source), extract(made, RPCL), [made], Sender("A", "B"), Conflict.VERSION,
+            made_of=origin,
+        )  # fmt: skip
+        assert commit.outcome is Outcome.ALTERNATIVE
+
+    found = service(site, bucket, IA)
+    if meanwhile == "after it was found":
+        (known,), _ = due(found)
+        recompress()
+        list(found.move(ITSELF, known))
+    else:
+        if meanwhile == "while it moves":
+            bucket.meets = recompress
+        assert moved(found) == [(MAIN, study, "ia")]
+        if meanwhile == "after it moved":
+            recompress()
+    assert sorted(bucket.of(study)) == ["STANDARD", "STANDARD_IA"]
+    assert moved(found) == [(MAIN, study, "ia")]
+    assert bucket.of(study) == ["STANDARD_IA"] * 2
+    bucket.asked.clear()
+    assert moved(found) == bucket.asked == []

@@ -97,12 +97,15 @@ class RecompressionRule(Rule):
 
     sop_classes: tuple[Uid, ...] = ()
     """SOP Class UIDs it is for; all of them when empty."""
-    transfer_syntaxes: tuple[LosslessSyntax, ...] = (
-        "1.2.840.10008.1.2",
-        "1.2.840.10008.1.2.1",
-        "1.2.840.10008.1.2.1.99",
-        "1.2.840.10008.1.2.2",
-        "1.2.840.10008.1.2.5",
+    transfer_syntaxes: tuple[LosslessSyntax, ...] = Field(
+        default=(
+            "1.2.840.10008.1.2",
+            "1.2.840.10008.1.2.1",
+            "1.2.840.10008.1.2.1.99",
+            "1.2.840.10008.1.2.2",
+            "1.2.840.10008.1.2.5",
+        ),
+        min_length=1,
     )
     """Transfer syntaxes, as sent, it is for: native ones and RLE; where they are named also lossless JPEG (.57, .70),
     JPEG-LS (.80) and JPEG 2000 (.90)."""

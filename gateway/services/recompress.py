@@ -42,6 +42,8 @@ _TURN_S = 120.0
 """After so long without a word the turn is another gateway's; two at once make nothing twice."""
 _NOTE_EVERY_S = 5.0
 _PAGE = 50
+_QUOTA_SHARE, _DISK_TIMES = 0.9, 2
+"""It takes so much of a tenant's quota, and stops at so many times the free room that arrivals stop at: they go on."""
 _ORIGIN_BYTES = 512
 """More than what is made says of its origin."""
 _SIGNATURES = (b'"FFFAFFFA"', b'"4FFE0001"')
@@ -147,7 +149,7 @@ class RecompressionService:
                 rule = self._rule(each)
                 if rule is None:
                     continue
-                self._room.check_disks()
+                self._room.check_disks(_DISK_TIMES)
                 yield self._one(each.located, rule)
                 if time.monotonic() - noted_s > _NOTE_EVERY_S:
                     if not self._note(each.located.version):
@@ -186,6 +188,8 @@ class RecompressionService:
     def _make(self, located: Located, syntax: str) -> int:
         """Put a recompressed version beside one; its size. Raises _Leave."""
         with _leaving():
+            with self._room.arriving(located.key.tenant, 0, _QUOTA_SHARE) as admit:
+                admit()  # or all of it would be encoded for nothing
             (text,) = self._archive.index.metadata([located.version_id])
             data_set: JsonDataSet = json_model.loads(text)
             reader = FrameReader(self._archive, self._pool, located, lambda: data_set)
@@ -248,7 +252,7 @@ class RecompressionService:
             raise _Leave(Left.NOT_EQUAL)
         made_of = Origin(located.version, located.sha256, located.transfer_syntax_uid, compared.original.hexdigest())
         version = ids.version_beside(located.version)
-        with self._room.arriving(located.key.tenant, spooled.size) as admit:
+        with self._room.arriving(located.key.tenant, spooled.size, _QUOTA_SHARE) as admit:
             commit = self._archive.store(
                 located.key.tenant,
                 version,

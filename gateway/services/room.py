@@ -53,17 +53,23 @@ class Room:
         self._objects_arriving: Counter[str] = Counter()
         self._bytes_arriving: Counter[str] = Counter()
 
-    def check_disks(self) -> None:
-        """Look whether there is room on the disks: some microseconds. Raises StorageFull, StorageUnavailable."""
-        if not self._min_free_bytes:
+    def check_disks(self, times: int = 1) -> None:
+        """Look whether there is room on the disks: some microseconds. Raises StorageFull, StorageUnavailable.
+
+        What can wait asks for more than arrivals do: ``times`` as much.
+        """
+        needed = times * self._min_free_bytes
+        if not needed:
             return
         for place in self._places:
-            if free_bytes(place.directory) < self._min_free_bytes:
-                raise StorageFull(f"less than {self._min_free_bytes} bytes are free for the {place.name}")
+            if free_bytes(place.directory) < needed:
+                raise StorageFull(f"less than {needed} bytes are free for the {place.name}")
 
     @contextmanager
-    def arriving(self, tenant: ids.Tenant, size: int) -> Iterator[Callable[[], None]]:
+    def arriving(self, tenant: ids.Tenant, size: int, share: float = 1.0) -> Iterator[Callable[[], None]]:
         """Around the storing of an object; what it gives raises QuotaExceeded when the object would be too much.
+
+        What nobody sent has a ``share`` of the quota and leaves the rest to arrivals.
 
         The index knows what has been committed, by whichever process, and this process what it is about to commit. So
         a quota is overstepped by no more than what other processes store at that very moment.
@@ -76,21 +82,21 @@ class Room:
             self._objects_arriving[tenant] += 1
             self._bytes_arriving[tenant] += size
         try:
-            yield lambda: self._check_quota(tenant, quota)
+            yield lambda: self._check_quota(tenant, quota, share)
         finally:
             with self._lock:
                 self._objects_arriving[tenant] -= 1
                 self._bytes_arriving[tenant] -= size
 
-    def _check_quota(self, tenant: ids.Tenant, quota: Quota) -> None:
+    def _check_quota(self, tenant: ids.Tenant, quota: Quota, share: float) -> None:
         # In this order: what is committed between the two counts twice for a moment, never not at all.
         with self._lock:
             objects, size = self._objects_arriving[tenant], self._bytes_arriving[tenant]
         used = self._index.usage().get(tenant, Usage())
         objects, size = objects + used.objects, size + used.bytes
-        if quota.objects is not None and objects > quota.objects:
+        if quota.objects is not None and objects > share * quota.objects:
             raise QuotaExceeded("the tenant has as many objects as it may have")
-        if quota.bytes is not None and size > quota.bytes:
+        if quota.bytes is not None and size > share * quota.bytes:
             raise QuotaExceeded("the tenant has no room left for the object")
 
 

@@ -169,6 +169,7 @@ def test_check_config_tells_a_database_url_that_is_none_without_quoting_it(
 def test_rules_of_recompression_take_lossless_syntaxes_and_names_once(monkeypatch: pytest.MonkeyPatch) -> None:
     for rules, where in (
         ('[{"name": "a", "transfer_syntaxes": ["1.2.840.10008.1.2.4.50"]}]', "recompression.0.transfer_syntaxes"),
+        ('[{"name": "a", "transfer_syntaxes": []}]', "recompression.0.transfer_syntaxes"),
         ('[{"name": "a", "into": "1.2.840.10008.1.2.4.203"}]', "recompression.0.into"),
         ('[{"name": "a", "sop_classes": ["1.2.*"]}]', "recompression.0.sop_classes"),
         ('[{"name": "a"}, {"name": "a"}]', "recompression: the name 'a' stands twice"),

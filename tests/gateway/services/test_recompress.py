@@ -7,6 +7,7 @@ import io
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from gateway.assembly import Core
 from gateway.config.keeping import RecompressionRule
 from gateway.config.storing import TenantSettings
 from gateway.imaging.pool import ImagingPool
+from gateway.services import room
 from gateway.services.recompress import Left, RecompressionService, Step
 from storage.archive import Sender
 from storage.dicom import file_meta, part10
@@ -29,7 +31,7 @@ from storage.dicom import identifiers as ids
 from storage.dicom.limits import Limits
 from storage.dicom.matching import EVERYTHING
 from storage.dicom.origin import loads
-from storage.errors import StorageError, StorageUnavailable
+from storage.errors import StorageError, StorageFull, StorageUnavailable
 from storage.index.arrivals import Conflict
 from storage.index.questions import Target
 from storage.index.stored import Located
@@ -335,17 +337,48 @@ def test_rules_say_what_it_is_about_and_from_when_on(core: Core, pool: ImagingPo
     assert beside.transfer_syntax_uid == "1.2.840.10008.1.2.4.201"
 
 
-def test_a_tenant_without_room_is_left_and_arrivals_are_not_crowded_out(tmp_path: Path, pool: ImagingPool) -> None:
-    given = engines.EMBEDDED.settings(tmp_path / "data")
-    built = assembly.build(
-        given.model_copy(update={"tenants": {"main": TenantSettings(quota_instances=1)}}), "background", any_age=True
-    )
+@contextmanager
+def bounded(folder: Path, **bounds: int) -> Iterator[Core]:
+    given = engines.EMBEDDED.settings(folder)
+    tenants = {"main": TenantSettings.model_validate(bounds)}
+    built = assembly.build(given.model_copy(update={"tenants": tenants}), "background", any_age=True)
     try:
-        located = store(built, part10_file(smooth()))
-        assert only(list(service(built, pool).round())).left is Left.NO_ROOM
-        assert built.archive.index.beside(located) is None
+        yield built
     finally:
         built.close()
+
+
+def test_a_tenant_without_room_is_left_before_anything_is_encoded(tmp_path: Path) -> None:
+    with bounded(tmp_path / "data", quota_instances=1) as built, ImagingPool(1, 1 << 30, 60.0) as closed:
+        closed.close()
+        located = store(built, part10_file(smooth()))
+        assert only(list(service(built, closed).round())).left is Left.NO_ROOM
+        assert built.archive.index.beside(located) is None
+
+
+@pytest.mark.parametrize("bounds", [{"quota_instances": 10}, {"quota_bytes": 95_000}])
+def test_a_part_of_a_quota_is_for_what_is_sent(tmp_path: Path, pool: ImagingPool, bounds: dict[str, int]) -> None:
+    with bounded(tmp_path / "data", **bounds) as built:
+        for _ in range(5):
+            store(built, part10_file(smooth()))
+        steps = list(service(built, pool).round())
+        assert {step.left for step in steps} == {None, Left.NO_ROOM}
+        used = built.archive.index.usage()[MAIN]
+        assert (used.objects <= 9) if "quota_instances" in bounds else (used.bytes <= 85_500)
+        with built.room.arriving(MAIN, 9_000) as admit:
+            admit()
+
+
+def test_a_part_of_a_disk_is_for_what_is_sent(core: Core, pool: ImagingPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    store(core, part10_file(smooth()))
+    needed = core.settings.storage.min_free_bytes
+    assert needed
+    monkeypatch.setattr(room, "free_bytes", lambda _: needed + 1)
+    with pytest.raises(StorageFull):
+        list(service(core, pool).round())
+    core.room.check_disks()
+    monkeypatch.undo()
+    assert only(list(service(core, pool).round())).left is None
 
 
 # Faults, and several at once

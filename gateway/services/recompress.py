@@ -35,6 +35,7 @@ from storage.dicom.json_model import JsonDataSet
 from storage.dicom.origin import Origin
 from storage.errors import ObjectDamaged, ObjectNotFound, Unreadable
 from storage.index.arrivals import Conflict, Outcome
+from storage.index.base import Index
 from storage.index.stored import Located, Recompressible
 from storage.objects.base import ByteRange
 
@@ -142,28 +143,25 @@ class RecompressionService:
         if after is None:
             return
         before = ids.before_time(max(0.0, now_s - self._after_s))
-        noted_s = time.monotonic()
-        while True:
-            found, through = index.recompressible(after, before, _PAGE)
-            for each in found:
-                rule = self._rule(each)
-                if rule is None:
-                    continue
-                self._room.check_disks(_DISK_TIMES)
-                yield self._one(each.located, rule)
-                if time.monotonic() - noted_s > _NOTE_EVERY_S:
-                    if not self._note(each.located.version):
-                        return
-                    noted_s = time.monotonic()
-            if not through:
-                index.recompressed_through(self._holder, after, 0.0)  # the turn is anybody's
-                return
-            if not self._note(through):
-                return
-            after = through
-
-    def _note(self, through: str) -> bool:
-        return self._archive.index.recompressed_through(self._holder, through, self._now() + _TURN_S)
+        turn = _Turn(index, self._holder, self._now, after)
+        try:
+            while True:
+                found, through = index.recompressible(after, before, _PAGE)
+                for each in found:
+                    rule = self._rule(each)
+                    if rule is None:
+                        continue
+                    self._room.check_disks(_DISK_TIMES)
+                    yield self._one(each.located, rule, turn)
+                    turn.through = each.located.version
+                    turn.go_on()
+                if not through:
+                    index.recompressed_through(self._holder, after, 0.0)  # the turn is anybody's
+                    return
+                turn.through = after = through
+                turn.note()
+        except _TurnLost:
+            return
 
     def _rule(self, each: Recompressible) -> RecompressionRule | None:
         """The first rule that an instance is in."""
@@ -178,15 +176,15 @@ class RecompressionService:
                 return rule
         return None
 
-    def _one(self, located: Located, rule: RecompressionRule) -> Step:
+    def _one(self, located: Located, rule: RecompressionRule, turn: _Turn) -> Step:
         try:
-            made = self._make(located, rule.into)
+            made = self._make(located, rule.into, turn)
         except _Leave as leave:
             return Step(located, rule.name, located.size, left=leave.why)
         return Step(located, rule.name, located.size, made)
 
-    def _make(self, located: Located, syntax: str) -> int:
-        """Put a recompressed version beside one; its size. Raises _Leave."""
+    def _make(self, located: Located, syntax: str, turn: _Turn) -> int:
+        """Put a recompressed version beside one; its size. Raises _Leave, _TurnLost."""
         with _leaving():
             with self._room.arriving(located.key.tenant, 0, _QUOTA_SHARE) as admit:
                 admit()  # or all of it would be encoded for nothing
@@ -194,7 +192,7 @@ class RecompressionService:
             data_set: JsonDataSet = json_model.loads(text)
             reader = FrameReader(self._archive, self._pool, located, lambda: data_set)
             self._look(located, text, data_set, reader)
-            compared = _Compared(self._pool, reader, syntax)
+            compared = _Compared(self._pool, reader, syntax, turn)
             with self._written(located, data_set, reader, compared) as spooled:
                 return self._keep(located, syntax, spooled, compared)
 
@@ -277,18 +275,45 @@ class RecompressionService:
         return Sender(meta.sending_ae_title, meta.receiving_ae_title, meta.source_ae_title)
 
 
+class _TurnLost(Exception):
+    """Another gateway is at it."""
+
+
+class _Turn:
+    """The turn, held for as long as somebody says that it goes on; ``through`` is how far it has come."""
+
+    def __init__(self, index: Index, holder: str, now: Callable[[], float], through: str) -> None:
+        self._index = index
+        self._holder = holder
+        self._now = now
+        self._noted_s = time.monotonic()
+        self.through = through
+
+    def go_on(self) -> None:
+        """Note it when that was not done for a while. Raises _TurnLost."""
+        if time.monotonic() - self._noted_s > _NOTE_EVERY_S:
+            self.note()
+
+    def note(self) -> None:
+        """Note how far it has come, and have the turn for longer. Raises _TurnLost."""
+        if not self._index.recompressed_through(self._holder, self.through, self._now() + _TURN_S):
+            raise _TurnLost
+        self._noted_s = time.monotonic()
+
+
 class _Compared:
     """Frames as they are recompressed, and digests of the pixels before and after."""
 
-    def __init__(self, pool: ImagingPool, reader: FrameReader, syntax: str) -> None:
+    def __init__(self, pool: ImagingPool, reader: FrameReader, syntax: str, turn: _Turn) -> None:
         self._pool = pool
+        self._turn = turn
         self._reader = reader
         self.syntax = syntax
         self.count = reader.count
         self.original, self.recompressed = hashlib.sha256(), hashlib.sha256()
 
     def frames(self) -> Iterator[bytes]:
-        """The codestreams, one after the other. Raises ImagingError, _Leave."""
+        """The codestreams, one after the other. Raises ImagingError, _Leave, _TurnLost."""
         reader = self._reader
         decoded = reader.decoded_description
         encoded = encode.encoded_description(decoded, self.syntax)
@@ -306,6 +331,7 @@ class _Compared:
                 raise _Leave(Left.NOT_EQUAL)
             self.original.update(native)
             self.recompressed.update(back)
+            self._turn.go_on()
             yield codestream
 
 

@@ -23,7 +23,7 @@ from gateway.assembly import Core
 from gateway.config.keeping import RecompressionRule
 from gateway.config.storing import TenantSettings
 from gateway.imaging.pool import ImagingPool
-from gateway.services import room
+from gateway.services import recompress, room
 from gateway.services.recompress import Left, RecompressionService, Step
 from storage.archive import Sender
 from storage.dicom import file_meta, part10
@@ -401,6 +401,40 @@ def test_one_gateway_at_a_time_is_at_it(core: Core, pool: ImagingPool) -> None:
     later = list(service(core, pool, holder="two", later_s=2 * DAY_S).round())
     assert [step.left for step in later] == [None]
     assert list(hanging) == []
+
+
+@pytest.mark.parametrize(("frame_s", "keeps"), [(100, True), (200, False)])
+def test_the_turn_is_kept_from_frame_to_frame_and_its_loss_ends_the_work(
+    core: Core, pool: ImagingPool, monkeypatch: pytest.MonkeyPatch, frame_s: int, keeps: bool
+) -> None:
+    monkeypatch.setattr(recompress, "_NOTE_EVERY_S", 0.0)
+    clock_s = time.time() + DAY_S
+    turns: list[str | None] = []
+
+    class Slow(ImagingPool):
+        """Takes so long for each frame, and meanwhile another gateway asks for the turn."""
+
+        def encode(self, frame: Any, transfer_syntax_uid: str) -> bytes:
+            nonlocal clock_s
+            clock_s += frame_s
+            turns.append(core.archive.index.recompression_turn("other", "two", clock_s, clock_s + 60))
+            return pool.encode(frame, transfer_syntax_uid)
+
+        def decode(self, frame: Any) -> bytes:
+            return pool.decode(frame)
+
+    frame = smooth()
+    frame.NumberOfFrames, frame.PixelData = 3, 3 * frame.PixelData
+    located = store(core, part10_file(frame))
+    with Slow(1, 1 << 30, 60.0) as slow:
+        found = RecompressionService(
+            core.archive, slow, core.spool, core.room, [rule()], after_s=0.0, holder="one", now=lambda: clock_s
+        )
+        steps = list(found.round())
+    assert [step.left for step in steps] == ([None] if keeps else [])
+    assert turns == ([None] * 3 if keeps else [""])
+    assert (core.archive.index.beside(located) is not None) is keeps
+    assert list((core.settings.storage.directory / "spool").glob("*.spool")) == []
 
 
 class _Failing:

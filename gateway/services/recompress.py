@@ -49,7 +49,9 @@ _ORIGIN_BYTES = 512
 """More than what is made says of its origin."""
 _SIGNATURES = (b'"FFFAFFFA"', b'"4FFE0001"')
 """Digital Signatures Sequence and MAC Parameters Sequence (PS3.3 C.12.1.1.3), at whatever level."""
-_ICON, _LOSSY = "00880200", "00282110"
+_ICON = b'"00880200"'
+"""Icon Image Sequence, also of an item: compressed it is in the transfer syntax of the whole (PS3.5 A.4)."""
+_LOSSY = "00282110"
 
 
 class Left(StrEnum):
@@ -203,7 +205,7 @@ class RecompressionService:
         reasons = (
             (any(tag in text for tag in _SIGNATURES), Left.SIGNED),
             (json_model.text_of(data_set, _LOSSY) == "01", Left.LOSSY),
-            (_ICON in data_set and not native, Left.ICON),
+            (_ICON in text and not native, Left.ICON),
             (not reader.count, Left.NO_PIXELS),
             (reader.layout.frames.kind is FrameKind.DECODE and not native, Left.FRAMES),
             # Native pairs of two pixels with common chroma would come back as pixels of their own.

@@ -261,6 +261,13 @@ def torn() -> Dataset:
     return found
 
 
+def with_icon_within() -> Dataset:
+    found, referenced = torn(), Dataset()
+    referenced.IconImageSequence = [Dataset()]
+    found.SourceImageSequence = [referenced]
+    return found
+
+
 def noise() -> Dataset:
     return data_set(Rows=64, Columns=64, PixelData=np.random.default_rng(1).bytes(64 * 64 * 2))
 
@@ -285,6 +292,7 @@ def with_icon() -> bytes:
         (lambda: part10_file(data_set(Rows=400, Columns=400)), Left.NO_PIXELS),
         (lambda: part10_file(torn(), RLE), Left.DAMAGED),
         (with_icon, Left.ICON),
+        (lambda: part10_file(with_icon_within(), RLE), Left.ICON),
     ],
 )  # fmt: skip
 def test_what_cannot_be_or_is_not_to_be_is_left(core: Core, pool: ImagingPool, body: Any, why: Left) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -32,7 +34,7 @@ class SqliteControl(RelationalControl):
         self._turn = threading.Lock()
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
         path.touch(mode=0o600)
-        with self._writer() as db:
+        with _one_at_a_time(path.parent), self._writer() as db:
             db.script(SCHEMA + FAILURES)
         if fsync:
             sync_folder(path.parent)
@@ -70,3 +72,14 @@ class SqliteControl(RelationalControl):
     def close(self) -> None:
         """See ControlStore."""
         self._readers.close()
+
+
+@contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Of those that open a new file: while one gives it a write-ahead log, SQLite fails the others at once."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

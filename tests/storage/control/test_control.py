@@ -195,6 +195,14 @@ def test_a_file_of_secrets_is_its_owners_alone(tmp_path: Path) -> None:
     store.close()
 
 
+def test_a_new_file_is_opened_by_several_at_once(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        for number in range(60):
+            path = tmp_path / str(number) / "control.sqlite"
+            for store in threads.map(lambda _, path=path: SqliteControl(path, fsync=False), range(8)):
+                store.close()
+
+
 def test_a_process_with_thousands_of_descriptors_goes_on(postgres_schema: PostgresSettings) -> None:
     """As an HTTP worker has, one for each client."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)

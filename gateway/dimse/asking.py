@@ -8,7 +8,7 @@ PS3.4 C.4.1.2 "C-FIND Operation", C.4.2.2 "C-MOVE SCU Behavior", C.4.3.2 "C-GET 
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -21,6 +21,7 @@ from gateway.dimse.ending import Aborted
 from gateway.dimse.messages import Context, Message, never
 from gateway.dimse.requesting import MAX_CONTEXTS, Address, Proposal, Requested
 from gateway.dimse.sending import PLAIN
+from gateway.dimse.told import said
 from gateway.errors import InvalidQuery
 from gateway.services.spool import Spool
 from storage.dicom import file_meta
@@ -31,7 +32,8 @@ _MEDIUM = 0
 _CANCELLED = 0xFE00
 _WARNING = 0xB000
 _MAX_MESSAGE_ID = 0xFFFF
-_MODELS = (contexts.STUDY_ROOT_FIND, contexts.STUDY_ROOT_MOVE, contexts.STUDY_ROOT_GET)
+MODELS = (contexts.STUDY_ROOT_FIND, contexts.STUDY_ROOT_MOVE, contexts.STUDY_ROOT_GET)
+"""What a peer is asked by: the Study Root models."""
 # In the order in which they are left out when there are more SOP classes than contexts for all.
 _COMPRESSED = (
     *(f"1.2.840.10008.1.2.4.{number}" for number in (70, 50, 90, 91, 80, 81, 51, 57, 201, 202, 203)),
@@ -40,14 +42,28 @@ _COMPRESSED = (
     file_meta.EXPLICIT_VR_BIG_ENDIAN,
     file_meta.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
 )
+_STORAGE = "1.2.840.10008.5.1.4.1.1."
+COMMON_CLASSES = frozenset(
+    _STORAGE + each
+    for each in (
+        *("1", "1.1", "1.1.1", "1.2", "1.2.1", "2", "2.1", "4", "4.1", "6.1", "3.1", "7", "7.2", "7.4", "11.1"),
+        *("12.1", "12.2", "20", "66.4", "77.1.4", "77.1.5.1", "88.11", "88.22", "88.33", "88.59", "88.67", "104.1"),
+        *("128", "481.1", "481.2", "481.3", "481.5"),
+    )
+)
+"""For an archive that does not tell of which SOP class its instances are."""
 
 
 class NotAnswered(Exception):
-    """The peer does not do what it was asked for; the text says so for people. ``status`` is its answer, if any."""
+    """The peer does not do what it was asked for; the text says so for people. ``status`` is its answer, if any.
 
-    def __init__(self, why: str, status: int | None = None) -> None:
+    ``advice`` is what to do about it.
+    """
+
+    def __init__(self, why: str, status: int | None = None, advice: str = "") -> None:
         super().__init__(why)
         self.status = status
+        self.advice = advice
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +98,9 @@ class _Offer:
         """Whether another one will do as well."""
         return self.sop_classes <= other.sop_classes and self.together == other.together
 
-    def proposals(self) -> list[Proposal]:
+    def proposals(self, models: Sequence[str]) -> list[Proposal]:
         """The models, and for each SOP class as many transfer syntaxes as there are contexts for."""
-        found = [Proposal(uid, PLAIN) for uid in _MODELS]
+        found = [Proposal(uid, PLAIN) for uid in models]
         if not self.sop_classes:
             return found
         each = (MAX_CONTEXTS - len(found)) // len(self.sop_classes)
@@ -121,10 +137,16 @@ class RemoteArchive:
 
     Everything raises NotAssociated, NotAnswered and Ended; after NotAssociated or Ended the next question begins with
     a new association.
+
+    Parameters
+    ----------
+    models
+        SOP classes that it is asked by.
     """
 
-    def __init__(self, address: Address, conditions: Conditions, spool: Spool) -> None:
+    def __init__(self, address: Address, conditions: Conditions, spool: Spool, models: Sequence[str] = MODELS) -> None:
         self._address = address
+        self._models = tuple(models)
         self._conditions = conditions
         self._spool = spool
         self._association: Requested | None = None
@@ -140,8 +162,15 @@ class RemoteArchive:
         most
             After so many the peer is asked to stop.
         """
+        for encoded, transfer_syntax in self.answers(level, keys, most):
+            yield self._texts(encoded, transfer_syntax)
+
+    def answers(
+        self, level: str, keys: Mapping[str, str], most: int | None = None, model: str = contexts.STUDY_ROOT_FIND
+    ) -> Iterator[tuple[bytes, str]]:
+        """Matches of a query as they come, and their transfer syntax; as ``find``, in any model."""
         with self._used(self._offer) as association:
-            context = self._context(association, contexts.STUDY_ROOT_FIND, "is not one that is searched by C-FIND")
+            context = self._context(association, model, "is not one that is searched by C-FIND in this model")
             command, identifier = self._request(Field.C_FIND_RQ, context, level, keys)
             found = 0
             for message in association.exchange.responses(context.id, command, identifier, self._conditions.within_s):
@@ -150,7 +179,7 @@ class RemoteArchive:
                         association.exchange.cancel(context.id, command)
                     found += 1
                     if most is None or found <= most:
-                        yield self._texts(message.data_set, context.transfer_syntax)
+                        yield message.data_set, context.transfer_syntax
                 elif not message.command.is_pending and message.command.status not in (0, _CANCELLED):
                     raise self._refused(message)
 
@@ -173,8 +202,9 @@ class RemoteArchive:
         keep: Callable[[Message], int],
         *,
         together: bool = False,
-    ) -> None:
-        """Have instances of these SOP classes sent back by C-GET.
+        told: Callable[[Command], None] = lambda _: None,
+    ) -> Command:
+        """Have instances of these SOP classes sent back by C-GET; the command of the last response.
 
         Parameters
         ----------
@@ -183,6 +213,8 @@ class RemoteArchive:
         together
             Offers all transfer syntaxes of a SOP class in one presentation context, of which the peer chooses one,
             instead of each in its own: for peers that send in the first context of the class or not at all.
+        told
+            Hears what each response says of how far it is.
         """
         offer = _Offer(frozenset(sop_classes), together)
         with self._used(self._offer if offer.is_in(self._offer) else offer) as association:
@@ -196,7 +228,8 @@ class RemoteArchive:
                 exchange.send(message.context.id, response)
 
             command, identifier = self._request(Field.C_GET_RQ, context, level, keys)
-            self._end(exchange.responses(context.id, command, identifier, self._conditions.within_s, serve))
+            within_s = self._conditions.within_s
+            return self._end(exchange.responses(context.id, command, identifier, within_s, serve), told)
 
     def move(self, level: str, keys: Mapping[str, str], destination: str) -> None:
         """Have instances sent to an AE title that the peer knows."""
@@ -228,7 +261,7 @@ class RemoteArchive:
             self.close()
             under = self._conditions
             self._association = requesting.associate(
-                self._address, offer.proposals(), under.settings, under.tls, self._spool, under.pause_s
+                self._address, offer.proposals(self._models), under.settings, under.tls, self._spool, under.pause_s
             )
             self._offer = offer
         try:
@@ -263,16 +296,21 @@ class RemoteArchive:
             values[Element.MOVE_DESTINATION] = destination
         return Command.of(field, values, data_set=True), (identifier(level, keys, context.transfer_syntax),)
 
-    def _end(self, responses: Iterator[Message]) -> None:
+    def _end(self, responses: Iterator[Message], told: Callable[[Command], None] = lambda _: None) -> Command:
         """Hear a retrieval out. What failed of it the peer counts; whoever asked looks for itself."""
+        last = None
         for message in responses:
-            status = message.command.status
-            if message.command.is_pending or not status or status & 0xF000 == _WARNING:
+            last = message.command
+            told(last)
+            status = last.status
+            if last.is_pending or not status or status & 0xF000 == _WARNING:
                 continue
-            if not message.command.number(Element.FAILED_SUB_OPERATIONS):
+            if not last.number(Element.FAILED_SUB_OPERATIONS):
                 raise self._refused(message)
+        assert last is not None
+        return last
 
     def _refused(self, message: Message) -> NotAnswered:
         status = message.command.status
         comment = message.command.text(Element.ERROR_COMMENT)
-        return NotAnswered(f"the peer answers 0x{status:04X}" + (f" ({comment})" if comment else ""), status)
+        return NotAnswered(f"the peer answers {said(status, comment)}", status)

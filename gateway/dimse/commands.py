@@ -100,6 +100,7 @@ _NEEDED: Mapping[int, tuple[Element, ...]] = {
     Field.C_FIND_RSP: _ANSWERED,
     Field.C_GET_RSP: _ANSWERED,
     Field.C_MOVE_RSP: _ANSWERED,
+    Field.C_ECHO_RSP: _ANSWERED,
     Field.N_EVENT_REPORT_RSP: _ANSWERED,
 }
 """Messages that we take, and what they cannot do without."""

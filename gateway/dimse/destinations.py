@@ -37,5 +37,8 @@ def given(settings: DimseSettings, text: str) -> Destination:
         return Destination(Address.of(f"{SCHEME}://{name}"))
     found = of_settings(settings, name)
     if found is None:
-        raise InvalidSettings([f"{text}: a peer is AET@HOST:PORT, or the AE title of one of dimse.destinations"])
+        known = ", ".join(sorted(settings.destinations)) or "none"
+        raise InvalidSettings(
+            [f"{text}: a peer is AET@HOST:PORT, or the AE title of one of dimse.destinations (there: {known})"]
+        )
     return found

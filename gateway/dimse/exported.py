@@ -11,6 +11,7 @@ from gateway.dimse.destinations import Destination
 from gateway.dimse.ending import Ended
 from gateway.dimse.requesting import NotAssociated
 from gateway.dimse.sending import Sender, is_stored
+from gateway.dimse.told import OF_STORE, said
 from gateway.exporting.items import ExportError, Item, Kind, NotExported, Put
 
 _LOST_IN_A_ROW = 3
@@ -50,7 +51,7 @@ class StoragePeer:
         status = self._sent(item)
         self._lost = 0
         if not is_stored(status):
-            raise NotExported(f"the peer answers 0x{status:04X}")
+            raise NotExported(f"the peer answers {said(status, meanings=OF_STORE)}")
         return Put("")
 
     def _sent(self, item: Item) -> int:

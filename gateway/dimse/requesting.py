@@ -46,8 +46,30 @@ _LINGER_S = 1.0
 _ACCEPTED = 0
 
 
+# By source and reason of a rejection (PS3.8 Table 9-21): what to do about it.
+_ADVICE = {
+    (1, 2): "the peer speaks another protocol than DICOM's",
+    (1, 3): "the peer does not know who calls: have the AE title {ours} entered there, or call as one that it knows",
+    (1, 7): "the peer goes by another AE title than {theirs}: ask its administrator, capitals count",
+    (2, 2): "the peer speaks another version of the protocol",
+    (3, 1): "the peer is busy: try again in a while",
+    (3, 2): "the peer has as many associations as it takes: end others, or try again in a while",
+}
+_UNTOLD_ADVICE = "the peer says no more: its log does; often it wants the AE titles {ours} and {theirs} entered first"
+_HTTP = b"HTTP"
+_TLS_ALERT = 0x15  # ContentType (RFC 8446 5.1)
+
+
 class NotAssociated(Exception):
-    """There is no association: the peer is not there, does not answer, or rejects it; the text says so for people."""
+    """There is no association: the peer is not there, does not answer, or rejects it; the text says so for people.
+
+    ``advice`` is what to do about it; ``rejected`` that it is there, and rejects us.
+    """
+
+    def __init__(self, why: str, advice: str = "", *, rejected: bool = False) -> None:
+        super().__init__(why)
+        self.advice = advice
+        self.rejected = rejected
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,10 +176,13 @@ def associate(
     wire = Wire(_connected(address, tls), min(settings.acse_timeout_s, settings.dimse_timeout_s))
     try:
         wire.send(_request(address, proposed, settings), settings.acse_timeout_s)
-        accepted = _answer(wire, address, settings.acse_timeout_s)
+        accepted = _answer(wire, address, settings.acse_timeout_s, settings.ae_title)
     except (Lost, Late) as error:
         wire.close(0.0)
-        raise NotAssociated(f"the peer {address} does not answer the association") from error
+        what = "not a DICOM port" if tls is not None else "not a DICOM port, or one that wants TLS"
+        raise NotAssociated(
+            f"the peer {address} does not answer the association", f"perhaps it is {what}, or a firewall is between"
+        ) from error
     except BaseException:
         wire.close(0.0)
         raise
@@ -174,16 +199,36 @@ def _connected(address: Address, tls: ssl.SSLContext | None) -> socket.socket:
         # Or the last part of each message waits for the acknowledgement of the one before it, 40 ms on Linux.
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except OSError as error:
-        raise NotAssociated(f"the peer {address} cannot be reached: {error.strerror or error}") from error
+        why = f"the peer {address} cannot be reached: {error.strerror or error}"
+        raise NotAssociated(why, _advice_of(error, address)) from error
     except UnicodeError as error:
-        raise NotAssociated(f"the peer {address} has no name that a host can have") from error
+        raise NotAssociated(
+            f"the peer {address} has no name that a host can have", "a peer is AET@HOST:PORT; look at the host"
+        ) from error
     if tls is None:
         return connection
     try:
         return tls.wrap_socket(connection, server_hostname=address.host)
     except OSError as error:
         connection.close()
-        raise NotAssociated(f"no TLS with the peer {address}: {error}") from error
+        raise NotAssociated(f"no TLS with the peer {address}: {error}", _advice_of(error, address)) from error
+
+
+def _advice_of(error: OSError, address: Address) -> str:
+    """What to do when there is no connection."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        if "match" in error.verify_message:
+            return f"its certificate does not name {address.host}: use a name that it has, or check the authority alone"
+        return f"its certificate is of no authority that is known here ({error.verify_message}): give that authority"
+    if isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or ""):
+        return "the peer wants another certificate from us, or none"
+    if isinstance(error, ssl.SSLError | ConnectionResetError):
+        return "perhaps the peer does not speak TLS on this port"
+    if isinstance(error, socket.gaierror):
+        return f"nobody knows a host {address.host}: look at the spelling, and at DNS"
+    if isinstance(error, ConnectionRefusedError):
+        return f"nothing listens there: does the peer run, and is {address.port} its port?"
+    return "is the host right, does it run, and does a firewall let us through?"
 
 
 def _request(address: Address, proposed: Mapping[int, Proposal], settings: DimseSettings) -> bytes:
@@ -211,13 +256,26 @@ def _role(sop_class_uid: str) -> SCP_SCU_RoleSelectionNegotiation:
     return role
 
 
-def _answer(wire: Wire, address: Address, within_s: float) -> A_ASSOCIATE:
+def _rejected(address: Address, pdu: A_ASSOCIATE_RJ, calling: str) -> NotAssociated:
+    advice = _ADVICE.get((pdu.source or 0, pdu.reason_diagnostic or 0), _UNTOLD_ADVICE)
+    return NotAssociated(
+        f"the peer {address} rejects the association: {pdu.reason_str}",
+        advice.format(ours=calling, theirs=address.ae_title),
+        rejected=True,
+    )
+
+
+def _answer(wire: Wire, address: Address, within_s: float, calling: str) -> A_ASSOCIATE:
     """The A-ASSOCIATE-AC. Raises NotAssociated, Lost, Late."""
     wire.deadline_s = time.monotonic() + within_s
     header = bytes(wire.exactly(pdus.HEADER.size))
     kind, length = pdus.HEADER.unpack(header)
+    if header.startswith(_HTTP):
+        raise NotAssociated(f"the peer {address} speaks HTTP", "that is a port for the web; DICOM has another one")
+    if header[0] == _TLS_ALERT and kind not in (PduType.A_ASSOCIATE_AC, PduType.A_ASSOCIATE_RJ):
+        raise NotAssociated(f"the peer {address} answers in TLS", "it wants TLS: ask it over TLS")
     if kind not in (PduType.A_ASSOCIATE_AC, PduType.A_ASSOCIATE_RJ) or length > _MAX_ANSWER_BYTES:
-        raise NotAssociated(f"the peer {address} aborts the association")
+        raise NotAssociated(f"the peer {address} aborts the association", "its log says why")
     answer = bytearray(header)
     while length:
         part = wire.some(length)
@@ -227,7 +285,7 @@ def _answer(wire: Wire, address: Address, within_s: float) -> A_ASSOCIATE:
     try:
         pdu.decode(bytes(answer))
         if isinstance(pdu, A_ASSOCIATE_RJ):
-            raise NotAssociated(f"the peer {address} rejects the association: {pdu.reason_str}")
+            raise _rejected(address, pdu, calling)
         return pdu.to_primitive()
     except NotAssociated:
         raise

@@ -168,6 +168,16 @@ class Sender:
             association.abort()
 
 
+def in_turns(kinds: Iterable[Kind]) -> list[list[Kind]]:
+    """Kinds by the association that carries them: in as few as their contexts fit into."""
+    left, found = dict.fromkeys(kinds), []
+    while left:
+        fit = _as_many_as_fit(left)
+        found.append(list(fit))
+        left = {each: None for each in left if each not in fit}
+    return found
+
+
 def _as_many_as_fit(kinds: Mapping[Kind, None]) -> dict[Kind, None]:
     """The first kinds, with the plain context of each of their classes."""
     found: dict[Kind, None] = {}

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from gateway.access.door import Decision
 from gateway.assembly import Core
 from gateway.dimse import status, store
-from gateway.dimse.asking import NotAnswered, RemoteArchive
+from gateway.dimse.asking import COMMON_CLASSES, NotAnswered, RemoteArchive
 from gateway.dimse.ending import Ended
 from gateway.dimse.messages import Message
 from gateway.dimse.received import Received
@@ -28,16 +28,6 @@ _SERIES_INSTANCES = "00201209"
 _TRIES = 3
 _LISTED = 200
 """UIDs in one request: 64 characters each are well within what peers take."""
-_STORAGE = "1.2.840.10008.5.1.4.1.1."
-# For an archive that does not tell of which SOP class its instances are.
-_COMMON = frozenset(
-    _STORAGE + each
-    for each in (
-        *("1", "1.1", "1.1.1", "1.2", "1.2.1", "2", "2.1", "4", "4.1", "6.1", "3.1", "7", "7.2", "7.4", "11.1"),
-        *("12.1", "12.2", "20", "66.4", "77.1.4", "77.1.5.1", "88.11", "88.22", "88.33", "88.59", "88.67", "104.1"),
-        *("128", "481.1", "481.2", "481.3", "481.5"),
-    )
-)
 
 
 @dataclass(slots=True)
@@ -186,7 +176,7 @@ class Puller:
         if self._destination:
             self._archive.move(level, keys, self._destination)
             return
-        classes = inventory.sop_classes or _COMMON
+        classes = inventory.sop_classes or COMMON_CLASSES
         self._archive.get(level, keys, classes, self._keep, together=self._together)
 
     def _keep(self, message: Message) -> int:

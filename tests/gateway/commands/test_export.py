@@ -419,7 +419,7 @@ def test_what_a_peer_answers_with_a_failure_is_told_and_the_rest_is_sent(site: S
     server.shutdown()
     report = json.loads(out)
     assert (status, report["instances"], report["failed"]) == (1, 3, 1)
-    assert report["wrong"][0]["reason"] == "the peer answers 0xA700"
+    assert report["wrong"][0]["reason"] == "the peer answers 0xA700 (Refused: Out of Resources)"
 
 
 class Peer:

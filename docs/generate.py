@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import argparse
 import inspect
 import json
 import re
@@ -20,7 +21,8 @@ from pydantic.fields import FieldInfo
 from pydicom.uid import UID
 from pynetdicom import AllStoragePresentationContexts, sop_class
 
-from gateway import errors
+from gateway import cli, errors
+from gateway.commands import teaching, terminal
 from gateway.config import Settings
 from gateway.dicomweb import api, changefeed, commitment, media_types, multipart, negotiation, parameters, qido
 from gateway.dicomweb.failures import REASONS
@@ -49,6 +51,7 @@ from storage.dicom.attributes import ATTRIBUTES, Attribute, Computed
 FOLDER = Path(__file__).parent
 _BLOCK = re.compile(r"(<!-- generated: (?P<name>[a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _EXPLICIT = file_meta.EXPLICIT_VR_LITTLE_ENDIAN
+_EXAMPLE_WIDTH = 60
 _OF_EVERY_ROUTE = frozenset((400, 401, 403, 429, 503))
 
 
@@ -150,6 +153,51 @@ def _default(value: object) -> str:
 def _plain(text: str | None) -> str:
     assert text, "a setting without its line of help"
     return " ".join(text.replace("``", "`").split())
+
+
+# Commands
+
+
+def commands() -> str:
+    """The whole of cli.md."""
+    statuses = table(("Exit status", "What it says"), [(str(each), what) for each, what in terminal.STATUSES.items()])
+    parts = [
+        "# Commands\n\n"
+        "Generated from `gateway/commands` by `make docs`; do not edit. `gateway COMMAND --help` says the same.\n\n"
+        "Answers go to standard output; progress, notes, errors and what to do next to standard error. With `--json`\n"
+        "the answer is one JSON document. What a command does beside a running gateway, and after an interruption, is\n"
+        "in [operations](operations.md).\n\n"
+        f"{statuses}"
+    ]
+    for name, parser in teaching.leaves(cli.parser()):
+        examples = "".join(f"{command:<{_EXAMPLE_WIDTH}}  # {what}\n" for command, what in teaching.EXAMPLES[name])
+        actions = [each for each in parser._actions if each.dest != "help"]
+        head = ("Argument", "What it is")
+        rows = [(_code(_argument(each)), _plain(each.help).replace("%%", "%")) for each in actions]
+        description = _plain(parser.description or _help_of(name))
+        parts.append(f"\n## gateway {name}\n\n{description}\n\n```\n{examples}```\n\n{table(head, rows)}")
+    return "".join(parts)
+
+
+def _help_of(path: str) -> str:
+    """What the list of commands says of one, as a sentence."""
+    parser = cli.parser()
+    said = ""
+    for name in path.split():
+        [children] = [each for each in parser._actions if isinstance(each, argparse._SubParsersAction)]
+        said = next(str(each.help) for each in children._choices_actions if each.dest == name)
+        parser = children.choices[name]
+    return f"{said[:1].upper()}{said[1:]}."
+
+
+def _argument(action: argparse.Action) -> str:
+    """An argument as it is written: its names, and what stands behind them."""
+    chosen = f"{{{','.join(map(str, action.choices))}}}" if action.choices else ""
+    value = str(action.metavar or chosen or action.dest.upper())
+    if not action.option_strings:
+        return f"[{value} ...]" if action.nargs == "*" else f"{value} ..." if action.nargs == "+" else value
+    names = ", ".join(action.option_strings)
+    return names if action.nargs == 0 else f"{names} {value}"
 
 
 # Conformance
@@ -436,7 +484,11 @@ def filled(text: str) -> str:
 def expected() -> dict[Path, str]:
     """Every generated file and what it should hold."""
     conformance = FOLDER / "conformance.md"
-    return {FOLDER / "settings.md": settings(), conformance: filled(conformance.read_text(encoding="utf-8"))}
+    return {
+        FOLDER / "settings.md": settings(),
+        FOLDER / "cli.md": commands(),
+        conformance: filled(conformance.read_text(encoding="utf-8")),
+    }
 
 
 def stale() -> dict[Path, str]:

@@ -18,10 +18,14 @@ from gateway.commands import (
     audit,
     backup,
     check_config,
+    completion,
     deid,
     demo,
+    echo,
     erase,
     export,
+    find,
+    get,
     hold,
     import_files,
     key,
@@ -30,14 +34,21 @@ from gateway.commands import (
     reindex,
     restore,
     retention,
+    send,
     serve,
+    status,
+    teaching,
     terminal,
     transition,
     user,
     verify,
     view,
 )
+from gateway.commands.arguments import NotUnderstood
 from gateway.config import InvalidSettings
+from gateway.dimse.asking import NotAnswered
+from gateway.dimse.ending import Ended
+from gateway.dimse.requesting import NotAssociated
 from gateway.errors import GatewayError
 from gateway.exporting.items import ExportError
 from gateway.nursery import StartFailed
@@ -47,7 +58,12 @@ gc.enable()
 
 _COMMANDS = (
     serve,
+    status,
     check_config,
+    echo,
+    find,
+    send,
+    get,
     import_files,
     migrate,
     reindex,
@@ -66,25 +82,44 @@ _COMMANDS = (
     export,
     deid,
     demo,
+    completion,
 )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; the exit status is 0, 1 when it failed or found something wrong, 2 when it was not understood."""
-    options = parser().parse_args(arguments)
+    """Run a command; the exit status is one of ``terminal.STATUSES``."""
+    known = parser()
+    options, more = known.parse_known_args(arguments)
+    if more:
+        if "more" not in options or any(each.startswith("-") for each in more):
+            known.error(f"unrecognized arguments: {' '.join(more)}")
+        options.more(options, more)
     command: Callable[[argparse.Namespace], int] = options.command
     try:
         return command(options)
     except KeyboardInterrupt:
         terminal.error("interrupted" + (f": {options.go_on}" if options.go_on else ""))
+        return terminal.INTERRUPTED
     except InvalidSettings as error:
         for fault in error.faults:
             terminal.error(fault)
+        return terminal.USAGE if isinstance(error, NotUnderstood) else terminal.FAILED
     except BrokenPipeError:
         # Whoever read the answer has seen enough; the interpreter must not stumble over the rest of it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         terminal.error(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except NotAssociated as error:
+        terminal.error(str(error))
+        terminal.advise(error.advice)
+        return terminal.UNREACHED
+    except NotAnswered as error:
+        terminal.error(str(error))
+        terminal.advise(error.advice)
+    except Ended as error:
+        terminal.error(f"the peer ended the association, or did not answer in time: {error}")
+        terminal.advise("its log says why; --timeout SECONDS waits longer")
+        return terminal.UNREACHED
     except (StorageError, GatewayError, BackupError, ExportError, StartFailed) as error:
         terminal.error(str(error))
     return terminal.FAILED
@@ -99,6 +134,8 @@ def parser() -> argparse.ArgumentParser:
     commands = made.add_subparsers(metavar="COMMAND", required=True)
     for each in _COMMANDS:
         each.add(commands)
+    made.set_defaults(whole=made)
+    teaching.teach(made)
     return made
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gateway.config import InvalidSettings
 from storage.dicom import identifiers as ids
 from storage.errors import InvalidIdentifier
 
@@ -19,10 +20,21 @@ else:
 MAX_WORKERS = 64
 
 
+class NotUnderstood(InvalidSettings):
+    """The command line asks for what cannot be; each fault says what would be right."""
+
+
 def with_config(parser: argparse.ArgumentParser, command: Callable[[argparse.Namespace], int], go_on: str = "") -> None:
     """The settings file, and what the command does; ``go_on`` says what to do after Ctrl-C."""
-    parser.add_argument("-c", "--config", type=Path, help="the settings file, TOML; see docs/settings.md")
+    parser.add_argument(
+        "-c", "--config", type=Path, metavar="FILE", help="the settings file, TOML; see docs/settings.md"
+    )
     parser.set_defaults(command=command, go_on=go_on)
+
+
+def with_more(parser: argparse.ArgumentParser, take: Callable[[argparse.Namespace, list[str]], None]) -> None:
+    """Let arguments without a name stand behind options too, where argparse leaves them: ``take`` has them."""
+    parser.set_defaults(more=take)
 
 
 def with_json(parser: argparse.ArgumentParser) -> None:
@@ -52,8 +64,13 @@ def with_bucket(parser: argparse.ArgumentParser) -> None:
 
 def with_workers(parser: argparse.ArgumentParser, what: str = "processes that read at the same time") -> None:
     """``--workers``: as many as there are processors unless told otherwise."""
-    count = len(os.sched_getaffinity(0))
-    parser.add_argument("--workers", type=_workers, default=count, metavar="N", help=f"{what} ({count} here)")
+    parser.add_argument(
+        "--workers",
+        type=_workers,
+        default=len(os.sched_getaffinity(0)),
+        metavar="N",
+        help=f"{what} (as many as there are processors)",
+    )
 
 
 def checked(check: Callable[[str], str]) -> Callable[[str], str]:

@@ -6,7 +6,8 @@ import argparse
 
 from gateway import assembly, config
 from gateway.commands import terminal
-from gateway.commands.arguments import Commands, with_config
+from gateway.commands.arguments import Commands, with_config, with_json
+from gateway.config import InvalidSettings
 
 
 def add(commands: Commands) -> None:
@@ -16,11 +17,17 @@ def add(commands: Commands) -> None:
         help="check settings and policy, starting nothing",
         description="Check settings and policy; each fault is told with its place and what would be right.",
     )
+    with_json(parser)
     with_config(parser, run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Check."""
-    assembly.check(config.load(options.config))
-    terminal.answer("the settings are in order")
+    try:
+        assembly.check(config.load(options.config))
+    except InvalidSettings as error:
+        if options.json:
+            terminal.report({"in_order": False, "faults": error.faults})
+        raise
+    terminal.done(options, {"in_order": True, "faults": []}, "the settings are in order")
     return terminal.OK

@@ -11,7 +11,7 @@ from pathlib import Path
 from gateway import assembly, config
 from gateway.commands import terminal
 from gateway.commands.administration import administrator, opened, with_subject, with_tenant
-from gateway.commands.arguments import Commands, with_config
+from gateway.commands.arguments import Commands, with_config, with_json
 from gateway.config import InvalidSettings, Settings
 from gateway.services.erase import Certificate, EraseService
 from storage import reconcile
@@ -32,6 +32,7 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--certificate", type=Path, metavar="FILE", help="where it goes; certificates/ in the storage directory"
     )
+    with_json(parser)
     with_config(parser, run, "what has a record already is removed by the background worker; give the command again")
 
 

@@ -27,8 +27,8 @@ def add(commands: Commands) -> None:
     removing = what.add_parser("remove", help="end a hold")
     removing.add_argument("hold", type=checked(ids.version), help="as `gateway hold list` names it")
     listing = what.add_parser("list", help="list the holds in force")
-    with_json(listing)
     for each, command in ((adding, _add), (removing, _remove), (listing, _list)):
+        with_json(each)
         with_tenant(each)
         with_config(each, command)
 
@@ -36,14 +36,15 @@ def add(commands: Commands) -> None:
 def _add(options: argparse.Namespace) -> int:
     held = Held(options.study or "", options.issuer, options.patient_id or "", options.reason)
     with opened(config.load(options.config)) as (archive, trail):
-        terminal.answer(HoldService(archive, trail).add(administrator(), options.tenant, held))
+        hold = HoldService(archive, trail).add(administrator(), options.tenant, held)
+    terminal.done(options, {"hold": hold}, hold)
     return terminal.OK
 
 
 def _remove(options: argparse.Namespace) -> int:
     with opened(config.load(options.config)) as (archive, trail):
         HoldService(archive, trail).remove(administrator(), options.tenant, options.hold)
-    terminal.answer("the hold has ended")
+    terminal.done(options, {"hold": options.hold, "ended": True}, "the hold has ended")
     return terminal.OK
 
 

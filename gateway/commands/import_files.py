@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import os
 import time
-import zipfile
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import TextIO
 
 from gateway import assembly, config, stores
 from gateway.commands import terminal
 from gateway.commands.arguments import Commands, checked, with_bucket, with_config, with_json, with_workers
 from gateway.config import InvalidSettings, Settings
 from gateway.importing import journal as journals
-from gateway.importing import storing
+from gateway.importing import on_disk, storing
 from gateway.importing.buckets import Bucket
-from gateway.importing.file_sets import FileSet, is_directory
 from gateway.importing.items import Fate, Source
 from gateway.importing.running import Amount, Import, Report, measure
 from gateway.importing.storing import Order
-from gateway.importing.trees import OneFile, Tree
-from gateway.importing.zips import Zip
 from gateway.rebuilding import not_meanwhile
 from storage.crew import Crew
 from storage.dicom import identifiers as ids
@@ -84,7 +78,9 @@ def run(options: argparse.Namespace) -> int:
             held.callback(journal.close)
             if options.anew:
                 journal.clear()
-        work = Import(sources, journal, held.enter_context(_report_file(options.report)) if options.report else None)
+        work = Import(
+            sources, journal, held.enter_context(terminal.report_file(options.report)) if options.report else None
+        )
         threads = 1 if options.in_order else _THREADS
         order = Order(settings, sources, options.tenant, spool, threads, options.dry_run)
         complete = False
@@ -129,19 +125,7 @@ def _source(given: str, settings: Settings, options: argparse.Namespace) -> Sour
             raise InvalidSettings([f"{given}: a bucket is s3://BUCKET or s3://BUCKET/PREFIX"])
         own_keys = options.credentials == "settings"
         return Bucket(stores.foreign_bucket(settings, bucket, "", options.endpoint_url, own_keys=own_keys), prefix)
-    path = Path(given)
-    if path.is_dir():
-        return Tree(path, settings.storage.directory)
-    if not path.is_file():
-        raise InvalidSettings([f"{given}: neither a file nor a directory"])
-    limits = assembly.limits(settings)
-    if zipfile.is_zipfile(path):
-        return Zip(path, limits)
-    return FileSet(path, limits) if is_directory(path, limits) else OneFile(path)
-
-
-def _report_file(path: Path) -> TextIO:
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w", encoding="ascii")
+    return on_disk.source(given, assembly.limits(settings), settings.storage.directory)
 
 
 def _tell(report: Report, seconds: float, options: argparse.Namespace, *, complete: bool) -> None:

@@ -29,10 +29,9 @@ def add(commands: Commands) -> None:
     revoking = what.add_parser("revoke", help="make a key no good, within a second")
     revoking.add_argument("key", help="its id, as `gateway key list` names it")
     for each, command in ((creating, _create), (listing, _list), (revoking, _revoke)):
+        with_json(each)
         with_tenant(each)
         with_config(each, command)
-    for each in (creating, listing):
-        with_json(each)
 
 
 def _create(options: argparse.Namespace) -> int:
@@ -67,7 +66,7 @@ def _list(options: argparse.Namespace) -> int:
 def _revoke(options: argparse.Namespace) -> int:
     with accounts(config.load(options.config)) as service:
         service.revoke_key(administrator(), options.tenant, options.key)
-    terminal.answer("the key is no good any more")
+    terminal.done(options, {"key": options.key, "revoked": True}, "the key is no good any more")
     return terminal.OK
 
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import os
 import time
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TextIO
 
 from gateway import assembly, config
 from gateway.access.actions import Action
@@ -112,7 +110,7 @@ def run(options: argparse.Namespace) -> int:
         held.callback(journal.close)
         if options.anew:
             journal.clear()
-        report_file = held.enter_context(_report_file(options.report)) if options.report else None
+        report_file = held.enter_context(terminal.report_file(options.report)) if options.report else None
         core = assembly.build(settings, "migrate")
         held.callback(core.close)
         spool = Spool(directory, settings.storage.spool_memory_bytes, settings.storage.max_instance_bytes)
@@ -129,14 +127,20 @@ def run(options: argparse.Namespace) -> int:
             return Puller(core, archive, decision, title if by is By.MOVE else "")
 
         work = Migration(asked, puller, options.by, journal, pacing, report_file)
-        complete = False
+        complete = unreached = False
         try:
             _migrate(work, wanted, dry_run=options.dry_run)
             complete = True
-        except (NotAssociated, NotAnswered, Stopped, GatewayError) as error:
+        except NotAssociated as error:
+            unreached = True
+            terminal.error(str(error))
+            terminal.advise(error.advice)
+        except (NotAnswered, Stopped, GatewayError) as error:
             terminal.error(str(error))
         finally:
             _tell(work.report, time.monotonic() - started_s, options, complete=complete)
+    if unreached:
+        return terminal.UNREACHED
     return terminal.OK if complete and not work.report.failed else terminal.FAILED
 
 
@@ -227,10 +231,6 @@ def _hours(text: str) -> Hours:
         return found
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r} are no hours; 19:00-06:00 are some") from error
-
-
-def _report_file(path: Path) -> TextIO:
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w", encoding="ascii")
 
 
 def _tell(report: Report, seconds: float, options: argparse.Namespace, *, complete: bool) -> None:

@@ -74,13 +74,13 @@ def add(commands: Commands) -> None:
                             help=f"one of {', '.join(Action)} (read)")  # fmt: skip
     explaining.add_argument("--study", type=checked(ids.study_uid), metavar="UID", help="a study that is here")
     explaining.add_argument("--reason", default="", help="as if the glass were broken for it")
-    with_json(explaining)
     with_tenant(explaining)
     testing = what.add_parser(
         "test", help="compare the policy with a table of expectations; exit status 1 when it differs"
     )
     testing.add_argument("table", type=Path, help="a TOML file of [[expectation]]; see docs/security.md")
     for each, command in ((checking, _check), (explaining, _explain), (testing, _test)):
+        with_json(each)
         with_config(each, command)
 
 
@@ -89,7 +89,8 @@ def _check(options: argparse.Namespace) -> int:
     found = policy.load(path)
     if path is None:
         terminal.note("no access.policy_file: this machine may do everything, and keys and users have built-in roles")
-    terminal.answer(f"roles: {', '.join(sorted(found.roles))}")
+    roles = sorted(found.roles)
+    terminal.done(options, {"roles": roles}, f"roles: {', '.join(roles)}")
     return terminal.OK
 
 
@@ -137,16 +138,17 @@ def told(found: Explanation) -> list[str]:
 
 def _test(options: argparse.Namespace) -> int:
     given = policy.load(config.load(options.config).access.policy_file)
-    differing = 0
+    differing: list[dict[str, object]] = []
     rows = _table(options.table)
     for number, row in enumerate(rows, 1):
         allowed = _allows(given, row, f"{options.table}: expectation.{number - 1}")
         if allowed != (row.expect == "allow"):
-            differing += 1
             who = row.principal or ", ".join(sorted(row.roles))
             outcome = "allowed" if allowed else "denied"
+            differing.append({"row": number, "expected": row.expect, "is": outcome})
             terminal.error(f"row {number}: {who}, {row.action} on {row.study}: expected {row.expect}, is {outcome}")
-    terminal.answer(f"{len(rows)} expectations, {differing} differ")
+    found = {"expectations": len(rows), "differing": differing}
+    terminal.done(options, found, f"{len(rows)} expectations, {len(differing)} differ")
     return terminal.FAILED if differing else terminal.OK
 
 

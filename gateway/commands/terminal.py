@@ -1,28 +1,42 @@
 """What every command says to the person or script that gave it: answers on standard output, the rest on standard error.
 
-Exit status: 0 when everything is well, 1 when the work failed or found something wrong, 2 when the command line was not
-understood. Names that come from outside (paths, keys) are shown with their control characters escaped.
+The exit statuses of all commands are those of ``STATUSES``. Names that come from outside (paths, keys) are shown with
+their control characters escaped.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import os
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
+from typing import TextIO
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-OK, FAILED, USAGE = 0, 1, 2
+OK, FAILED, USAGE, UNREACHED, INTERRUPTED = 0, 1, 2, 3, 130
+STATUSES = {
+    OK: "everything is well",
+    FAILED: "the work failed, or found something wrong",
+    USAGE: "the command line was not understood; nothing was done",
+    UNREACHED: "the peer or gateway cannot be reached, or refuses; the same command goes on later",
+    INTERRUPTED: "interrupted by Ctrl-C or SIGTERM",
+}
+"""What the exit status of a command says; the greatest counts of several."""
 SHOWN = 20
 """Faults that a report names one by one; a JSON report has more."""
 
 _LINE_EVERY_S = 10.0
+_THOUSAND = 1000
 
 
 def out() -> Console:
@@ -40,6 +54,12 @@ def error(text: str) -> None:
     err().print(f"[red]error[/] {safe(text)}")
 
 
+def advise(text: str) -> None:
+    """Say what to do next, if there is something to say."""
+    if text:
+        err().print(f"[cyan]next[/] {safe(text)}")
+
+
 def note(text: str) -> None:
     """Say what a person should know although it is not the answer."""
     err().print(f"[yellow]note[/] {safe(text)}")
@@ -55,9 +75,60 @@ def report(found: Mapping[str, object]) -> None:
     print(json.dumps(found, indent=2, ensure_ascii=True))
 
 
+def done(options: argparse.Namespace, found: Mapping[str, object], text: str) -> None:
+    """What was done, as the one who asked wants it: as one JSON document, or as a line for a person."""
+    if options.json:
+        report(found)
+    else:
+        answer(text)
+
+
 def safe(text: str) -> str:
     """A text that can neither style nor steer the terminal."""
-    return escape("".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text))
+    return escape(safe_text(text))
+
+
+def safe_text(text: str) -> str:
+    """A text that cannot steer the terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], longest: int = 40) -> None:
+    """A part of the answer in aligned columns, for a person; all columns but the last are cut off at a length."""
+    written = [[_cut(safe_text(cell), longest) for cell in row[:-1]] + [safe_text(row[-1])] for row in rows]
+    widths = [max(map(cell_len, column)) for column in zip(head, *written, strict=True)]
+    console = out()
+    for number, row in enumerate([list(head), *written]):
+        cells = (cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True))
+        line = escape("  ".join(cells).rstrip())
+        console.print(line if number else f"[bold]{line}[/]")
+
+
+def pairs(lines: Iterable[tuple[str, str]]) -> None:
+    """A part of the answer as names and what is to be said of each, for a person."""
+    found = list(lines)
+    width = max((cell_len(name) for name, _ in found), default=0)
+    for name, text in found:
+        out().print(f"  [bold]{safe(name.ljust(width))}[/]  {safe(text)}")
+
+
+def size(count: float) -> str:
+    """A number of bytes as a person says it."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < _THOUSAND:
+            return f"{count:,.0f} {unit}" if unit == "bytes" else f"{count:,.1f} {unit}"
+        count /= _THOUSAND
+    return f"{count:,.1f} TB"
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if cell_len(text) <= longest else set_cell_size(text, longest - 1).rstrip() + "…"
+
+
+def report_file(path: Path) -> TextIO:
+    """A file for a JSON line of each thing that went wrong, readable for its owner alone: names may be patients'."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+    return os.fdopen(os.open(path, flags, 0o600), "w", encoding="ascii")
 
 
 @contextmanager

@@ -27,7 +27,6 @@ def add(commands: Commands) -> None:
     adding.add_argument("--role", action="append", required=True, help="a role of the policy; may be given again")
     adding.add_argument("--person", default="", metavar="NAME", help="name as in data sets, such as Gray^Ann")
     listing = what.add_parser("list", help="list the users")
-    with_json(listing)
     setting = what.add_parser("password", help="give a user another password, and end its sessions")
     for each in (adding, setting):
         each.add_argument("--generate", action="store_true", help="make a password and show it")
@@ -46,6 +45,7 @@ def add(commands: Commands) -> None:
         (requiring, _totp),
         (removing, _remove),
     ):
+        with_json(each)
         with_tenant(each)
         with_config(each, command)
 
@@ -91,7 +91,8 @@ def _enable(options: argparse.Namespace) -> int:
 def _enabled(options: argparse.Namespace, *, enabled: bool) -> int:
     with accounts(config.load(options.config)) as service:
         service.enable(administrator(), options.tenant, options.name, enabled=enabled)
-    terminal.answer(f"user {options.name} is {'let in again' if enabled else 'kept out'}")
+    text = f"user {options.name} is {'let in again' if enabled else 'kept out'}"
+    terminal.done(options, {"user": options.name, "disabled": not enabled}, text)
     return terminal.OK
 
 
@@ -99,14 +100,14 @@ def _totp(options: argparse.Namespace) -> int:
     with accounts(config.load(options.config)) as service:
         address = service.require_totp(administrator(), options.tenant, options.name)
     terminal.note("enter this address in the user's authenticator; it is not shown again")
-    terminal.answer(address)
+    terminal.done(options, {"user": options.name, "address": address}, address)
     return terminal.OK
 
 
 def _remove(options: argparse.Namespace) -> int:
     with accounts(config.load(options.config)) as service:
         service.remove_user(administrator(), options.tenant, options.name)
-    terminal.answer(f"user {options.name} was removed")
+    terminal.done(options, {"user": options.name, "removed": True}, f"user {options.name} was removed")
     return terminal.OK
 
 
@@ -127,4 +128,6 @@ def _shown(options: argparse.Namespace, password: str, done: str) -> None:
     terminal.note(done)
     if options.generate:
         terminal.note("the password is shown this once")
-        terminal.answer(password)
+        terminal.done(options, {"user": options.name, "password": password}, password)
+    elif options.json:
+        terminal.report({"user": options.name})

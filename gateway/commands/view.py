@@ -36,10 +36,8 @@ def add(commands: Commands) -> None:
     )
     what = parser.add_subparsers(metavar="WHAT", required=True)
     listing = what.add_parser("list", help="list the views, with what they show and withhold")
-    with_json(listing)
     filling = what.add_parser("fill", help="bring a view up with the archive now, and wait for it")
     withheld = what.add_parser("withheld", help="list what a view does not show, and why")
-    with_json(withheld)
     releasing = what.add_parser(
         "release", help="show an instance that is withheld since text may be burned in, once somebody has looked at it"
     )
@@ -49,7 +47,6 @@ def add(commands: Commands) -> None:
     named = finding.add_mutually_exclusive_group(required=True)
     for option, keyword in _OPTIONS.items():
         named.add_argument(f"--{option}", metavar="PSEUDONYM", help=f"{keyword} as the view has it")
-    with_json(finding)
     for each in (filling, withheld, releasing, finding):
         each.add_argument("--view", required=True, metavar="NAME", help="the view")
     for each, command, go_on in (
@@ -59,6 +56,7 @@ def add(commands: Commands) -> None:
         (releasing, _release, ""),
         (finding, _reidentify, ""),
     ):
+        with_json(each)
         with_config(each, command, go_on)
 
 
@@ -115,9 +113,11 @@ def _fill(options: argparse.Namespace) -> int:
         follower = assembly.view_follower(settings, options.view, archive, shown, pool)
         total = archive.index.count(Search(ids.Tenant(settings.views[options.view].tenant), Level.STUDY))
         report = _followed(follower, total)
-    terminal.answer(
+    terminal.done(
+        options,
+        {"studies": report.studies, "made": report.made, "gone": report.gone, "withheld": report.withheld},
         f"{report.studies} studies looked at: {report.made} instances made, {report.gone} gone, "
-        f"{report.withheld} withheld"
+        f"{report.withheld} withheld",
     )
     return terminal.OK
 
@@ -173,7 +173,7 @@ def _release(options: argparse.Namespace) -> int:
         follower = assembly.view_follower(settings, options.view, archive, shown, pool)
         review = Review(shown, follower, trail)
         review.release(administrator(), options.instance, options.reason)
-    terminal.answer("the instance is in the view")
+    terminal.done(options, {"instance": options.instance, "released": True}, "the instance is in the view")
     return terminal.OK
 
 

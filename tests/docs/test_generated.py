@@ -56,6 +56,7 @@ def test_check_names_the_stale_file_and_fails(
     assert generate.main(["--check"]) == 1
     assert {line.split()[1] for line in capsys.readouterr().err.splitlines()} == {
         "docs/settings.md;",
+        "docs/cli.md;",
         "docs/conformance.md;",
     }
     assert generate.main([]) == 0

@@ -83,6 +83,6 @@ def test_an_interrupted_command_says_how_to_go_on(number: signal.Signals, tmp_pa
         assert process.stdout.readline() == "ready\n"
         os.kill(process.pid, number)
         _, errors = process.communicate(timeout=60)
-    assert process.returncode == terminal.FAILED
+    assert process.returncode == terminal.INTERRUPTED
     assert errors.splitlines()[-1].startswith("error interrupted: ")
     assert "Traceback" not in errors

@@ -57,7 +57,7 @@ def test_an_interrupted_run_says_where_to_go_on(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(reconcile, "verify", interrupted)
-    assert cli.main(["verify", "--json"]) == 1
+    assert cli.main(["verify", "--json"]) == 130
     shown = capsys.readouterr()
     last = json.loads(shown.out)["last"]
     assert f"go on with --after {last}" in shown.err

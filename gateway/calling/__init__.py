@@ -1,0 +1,1 @@
+"""Peers, and the gateway itself, asked by a person at the command line."""

@@ -1,0 +1,358 @@
+"""What the gateway of some settings does just now, asked from outside: faces, engines, room, work, peers, failures.
+
+Everything is what others are told too: health, the metrics of the workers, the index, and the audit trail.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import ssl
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
+
+from gateway import assembly, certificates
+from gateway.audit import reading
+from gateway.audit.reading import Bound, Wanted
+from gateway.config import InvalidSettings, Settings
+from gateway.config.section import LOOPBACK
+from gateway.config.serving import DestinationSettings, TlsSettings
+from gateway.dimse import echoing
+from gateway.dimse.ending import Ended
+from gateway.dimse.requesting import Address, NotAssociated
+from gateway.services.room import free_bytes
+from storage.dicom import identifiers as ids
+from storage.dicom.attributes import Level
+from storage.errors import StorageError
+from storage.index.questions import Search
+
+HTTP, DIMSE, METRICS = "HTTP", "DIMSE", "metrics"
+_WITHIN_S = 10.0
+_MOST_BODY_BYTES = 16 << 20
+_RECORDS = 20_000
+"""Records of the trail that are looked at for the peers' last contacts."""
+_ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - where we ask, not where we listen
+_SUCCESSES = ("0x0000", "0xFF00", "0xFF01", "0xFE00")
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """Where a face should be, whether something answers there, and what is to be said of it."""
+
+    name: str
+    where: str
+    answers: bool
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A directory that arrivals need, and the room on its disk; None where that cannot be told."""
+
+    name: str
+    free_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a tenant has."""
+
+    tenant: str
+    studies: int
+    objects: int
+    bytes: int
+    quarantined: int
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """A peer's last record in the trail."""
+
+    ae_title: str
+    address: str
+    time: str
+    action: str
+    outcome: str
+
+
+@dataclass(slots=True)
+class Standing:
+    """All of it. ``fault`` is what keeps it from serving, "" for nothing; ``version`` "" where it is not told.
+
+    ``work`` are the depths of queues, ``failures`` counts since the gateway was started; None where nobody tells.
+    """
+
+    faces: list[Face] = field(default_factory=list)
+    fault: str = ""
+    version: str = ""
+    workers: dict[str, str] = field(default_factory=dict)
+    places: list[Place] = field(default_factory=list)
+    held: list[Held] = field(default_factory=list)
+    index_fault: str = ""
+    work: dict[str, int] | None = None
+    failures: dict[str, int] | None = None
+    peers: list[Contact] = field(default_factory=list)
+
+    @property
+    def runs(self) -> bool:
+        """Whether anything answers."""
+        return any(each.answers for each in self.faces)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it serves as it should."""
+        return self.runs and not self.fault and all(each.answers for each in self.faces)
+
+
+def standing(settings: Settings, faces: Collection[str] = (HTTP, DIMSE)) -> Standing:
+    """Look at everything; ``faces`` are those that should answer."""
+    found = Standing()
+    asked = {HTTP: _http, DIMSE: _dimse, METRICS: _metrics_face}
+    wanted = [each for each in asked if each in faces or (each == METRICS and settings.metrics.port is not None)]
+    for name in wanted:
+        asked[name](settings, found)
+    found.places = [_place(each.name, each.directory) for each in assembly.places(settings)]
+    for place in found.places:
+        if place.free_bytes is not None and place.free_bytes < settings.storage.min_free_bytes:
+            found.fault = found.fault or f"less than storage.min_free_bytes are free for the {place.name}"
+    _ask_index(settings, found)
+    if found.runs:
+        _count(settings, found)
+    with suppress(FileNotFoundError):
+        found.peers = _peers(settings)
+    return found
+
+
+def _http(settings: Settings, found: Standing) -> None:
+    given = settings.http
+    secure = given.tls_certificate_file is not None
+    where = f"{'https' if secure else 'http'}://{given.host}:{given.port}"
+    try:
+        status, body = _asked(given.host, given.port, "/health/ready", _own_tls(given) if secure else None)
+        told: Mapping[str, Any] = json.loads(body)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        found.faces.append(Face(HTTP, where, False, _why(error)))
+        return
+    if status != http.client.OK:
+        found.fault = str(told.get("detail") or told.get("title") or f"health answers {status}")
+    found.faces.append(Face(HTTP, where, True, "reads only" if told.get("read_only") else ""))
+
+
+def _dimse(settings: Settings, found: Standing) -> None:
+    given = settings.dimse
+    where = f"{given.ae_title} at {given.host}:{given.port}"
+    host = _ANYWHERE.get(given.host, given.host)
+    if not given.port:
+        found.faces.append(Face(DIMSE, where, False, "it takes any port, so that it cannot be asked"))
+        return
+    tls = None
+    try:
+        if given.tls_certificate_file is not None and not given.tls_or_clear:
+            ours = DestinationSettings(
+                host=host, port=given.port, tls=True, tls_ca_file=given.tls_certificate_file, tls_check_name=False
+            )
+            tls = certificates.to_peer(given, ours)
+            if tls is not None:
+                tls.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        echoing.echo(Address(given.ae_title, host, given.port), given, tls)
+    except NotAssociated as error:
+        # Who rejects us by policy is there all the same.
+        is_there = error.rejected
+        detail = "knows no AE title of ours that may ask, as the policy has it" if is_there else _why_not(error)
+        found.faces.append(Face(DIMSE, where, is_there, detail))
+    except (Ended, InvalidSettings) as error:
+        found.faces.append(Face(DIMSE, where, False, str(error)))
+    else:
+        found.faces.append(Face(DIMSE, where, True, "over TLS" if tls is not None else ""))
+
+
+def _metrics_face(settings: Settings, found: Standing) -> None:
+    given = settings.metrics
+    where = f"http://{given.host}:{given.port}"
+    try:
+        status, body = _asked(given.host, given.port or 0, "/health/ready")
+        told: Mapping[str, Any] = json.loads(body)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        found.faces.append(Face(METRICS, where, False, _why(error)))
+        return
+    if status != http.client.OK:
+        found.fault = str(told.get("detail") or told.get("status"))
+    found.faces.append(Face(METRICS, where, True))
+
+
+def _asked(host: str, port: int, path: str, tls: ssl.SSLContext | None = None) -> tuple[int, bytes]:
+    host = _ANYWHERE.get(host, host)
+    if not port:
+        raise OSError("it takes any port, so that it cannot be asked")
+    connection: http.client.HTTPConnection
+    if tls is None:
+        connection = http.client.HTTPConnection(host, port, timeout=_WITHIN_S)
+    else:
+        connection = http.client.HTTPSConnection(host, port, timeout=_WITHIN_S, context=tls)
+    with closing(connection):
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read(_MOST_BODY_BYTES)
+
+
+def _own_tls(given: TlsSettings) -> ssl.SSLContext:
+    """Trusts the certificate that the face shows, and no other; its name is not that of the loopback."""
+    context = ssl.create_default_context(cafile=given.tls_certificate_file)
+    context.check_hostname = False
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    if given.tls_client_certificates == "required" and given.tls_certificate_file is not None:
+        context.load_cert_chain(given.tls_certificate_file, given.tls_key_file, password=b"")
+    return context
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, ValueError):
+        return "something else answers there"
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def _why_not(error: NotAssociated) -> str:
+    cause = error.__cause__
+    return _why(cause) if isinstance(cause, OSError) else str(error)
+
+
+def _place(name: str, directory: Path) -> Place:
+    here = next((each for each in (directory, *directory.absolute().parents) if each.exists()), Path("/"))
+    try:
+        return Place(name, free_bytes(here))
+    except StorageError:
+        return Place(name, None)
+
+
+def _ask_index(settings: Settings, found: Standing) -> None:
+    """What each tenant has; an index that is not there is not made."""
+    try:
+        if settings.index.engine == "sqlite" and not assembly.index_path(settings).exists():
+            found.index_fault = "there is none yet"
+            return
+        with closing(assembly.index(settings)) as index:
+            usage = index.usage()
+            for name in sorted({"main", *settings.tenants, *usage}):
+                tenant = ids.Tenant(name)
+                used = usage.get(tenant)
+                found.held.append(
+                    Held(
+                        name,
+                        index.count(Search(tenant, Level.STUDY)),
+                        used.objects if used else 0,
+                        used.bytes if used else 0,
+                        len(index.quarantined(tenant)),
+                    )
+                )
+            if found.runs:
+                found.work = {"commitments": len(index.open_commitments(time.time()))}
+    except (StorageError, InvalidSettings) as error:
+        found.index_fault = str(error)
+        found.fault = found.fault or f"the index: {error}"
+
+
+def _count(settings: Settings, found: Standing) -> None:
+    samples = _samples(settings)
+    if not samples:
+        return
+    total = dict(_sums(samples))
+    waiting = found.work or {}
+    depths = {
+        "http_connections": "gateway_http_connections_active",
+        "http_requests": "gateway_http_requests_active",
+        "dimse_connections": "gateway_dimse_connections_active",
+        "calls_in_lanes": "gateway_http_lane_waiting",
+        "index_writes": "gateway_index_writes_waiting",
+        "imaging_jobs": "gateway_imaging_jobs_active",
+        "retention_waits_for_a_person": "gateway_retention_waiting_studies",
+        "syslog_bytes": "gateway_audit_syslog_pending_bytes",
+    }
+    found.work = {**{name: int(total[metric]) for name, metric in depths.items() if metric in total}, **waiting}
+    spool = settings.storage.directory / "spool"
+    if spool.is_dir():
+        found.work["arriving"] = sum(1 for _ in spool.iterdir())
+    found.failures = dict(_failures(samples))
+    for each in samples:
+        if each.name == "gateway_workers":
+            for sample in each.samples:
+                face = sample.labels["face"]
+                ready = _of(samples, "gateway_workers_ready", face)
+                found.workers[face] = f"{ready:.0f} of {sample.value:.0f}"
+        if each.name == "gateway_build":
+            found.version = each.samples[0].labels.get("version", "")
+
+
+def _samples(settings: Settings) -> list[Metric]:
+    """The metrics, where there is a port for them; without one nobody counts."""
+    if not settings.metrics.port:
+        return []
+    try:
+        _, text = _asked(settings.metrics.host, settings.metrics.port, "/metrics")
+    except (OSError, http.client.HTTPException):
+        return []  # that its face does not answer is told
+    return list(text_string_to_metric_families(text.decode()))
+
+
+def _sums(samples: Sequence[Metric]) -> Iterator[tuple[str, float]]:
+    for each in samples:
+        if each.type == "gauge":
+            yield each.name, sum(sample.value for sample in each.samples)
+
+
+def _of(samples: Sequence[Metric], name: str, face: str) -> float:
+    return sum(
+        sample.value
+        for each in samples
+        if each.name == name
+        for sample in each.samples
+        if sample.labels["face"] == face
+    )
+
+
+def _failures(samples: Sequence[Metric]) -> Iterator[tuple[str, int]]:
+    """What went wrong since the start, by name, with how often."""
+    for each in samples:
+        for sample in each.samples:
+            labels, count = sample.labels, int(sample.value)
+            if not count:
+                continue
+            match sample.name:
+                case "gateway_engine_errors_total" if labels["error"] != "ObjectNotFound":
+                    yield f"{labels['engine']} {labels['operation']}: {labels['error']}", count
+                case "gateway_background_failures_total":
+                    yield f"background, {labels['duty']}", count
+                case "gateway_http_requests_total" if labels["status"].startswith("5"):
+                    yield f"HTTP {labels['status']} of {labels['method']} {labels['route']}", count
+                case "gateway_dimse_requests_total" if labels["status"] not in _SUCCESSES:
+                    yield f"{labels['operation']} answered {labels['status']}", count
+                case "gateway_dimse_associations_total" if labels["result"] != "accepted":
+                    yield f"associations {labels['result']}", count
+                case "gateway_worker_restarts_total":
+                    yield f"{labels['face']} workers started anew", count
+                case "gateway_orphans_left_alone":
+                    yield "objects without a row that were left alone", count
+                case _:
+                    continue
+
+
+def _peers(settings: Settings) -> list[Contact]:
+    """The last contact of each AE title within the last records of the trail; our own questions left out."""
+    found: dict[tuple[str, str], Contact] = {}
+    own = (settings.dimse.ae_title, *LOOPBACK)
+    with suppress(Bound):
+        for record in reading.search(assembly.audit_directories(settings), Wanted(), _RECORDS):
+            fields = record.fields
+            title, address = str(fields.get("calling", "")), str(fields.get("address", ""))
+            if not title or (title == own[0] and address in own) or (title, address) in found:
+                continue
+            found[title, address] = Contact(
+                title, address, record.time, str(fields.get("action", "")), str(fields.get("outcome", ""))
+            )
+    return list(found.values())

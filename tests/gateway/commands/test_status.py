@@ -1,0 +1,116 @@
+"""``gateway status``: what it tells of a gateway that runs, of one that is not whole, and of none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom.uid import ExplicitVRLittleEndian
+from pynetdicom import AE
+
+from gateway import cli
+from gateway.commands import terminal
+from tests import instances
+from tests.ports import free_port
+from tests.serving import Gateway
+
+
+class Host:
+    """A gateway of a settings file, and the command beside it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.file = folder / "gateway.toml"
+        self.metrics_port = free_port()
+        self.gateway = Gateway(folder / "data", folder / "log", settings_file=self.file, GATEWAY_HTTP__WORKERS="1",
+                               GATEWAY_DIMSE__WORKERS="1")  # fmt: skip
+        self.write()
+
+    def write(self, more: str = "", dimse_port: int | None = None) -> None:
+        self.file.write_text(
+            f"[http]\nport = {self.gateway.http_port}\n[dimse]\nport = {dimse_port or self.gateway.dimse_port}\n"
+            f'[storage]\ndirectory = "data"\n[metrics]\nport = {self.metrics_port}\n{more}'
+        )
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    found = Host(tmp_path_factory.mktemp("host"))
+    found.gateway.start()
+    yield found
+    found.gateway.stop()
+
+
+def status(file: Path, capsys: pytest.CaptureFixture[str], *more: str) -> tuple[int, str, str]:
+    found = cli.main(["status", "-c", str(file), *more])
+    said = capsys.readouterr()
+    return found, said.out, said.err
+
+
+def as_json(file: Path, capsys: pytest.CaptureFixture[str], *more: str) -> tuple[int, dict[str, Any]]:
+    found, out, _ = status(file, capsys, "--json", *more)
+    return found, json.loads(out)
+
+
+def test_a_gateway_that_serves_is_ready(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
+    application_entity = AE(ae_title="CT1")
+    application_entity.add_requested_context(instances.CT, ExplicitVRLittleEndian)
+    application_entity.add_requested_context("1.2.840.10008.1.1")
+    association = application_entity.associate("127.0.0.1", host.gateway.dimse_port, ae_title="GATEWAY")
+    sent = instances.data_set()
+    instances.part10_file(sent)
+    assert association.send_c_store(sent).Status == 0x0000
+    wrong = instances.data_set(StudyInstanceUID=None)
+    instances.part10_file(wrong)
+    assert association.send_c_store(wrong).Status == 0xC000
+    association.release()
+
+    exit_status, found = as_json(host.file, capsys)
+    assert (exit_status, found["ready"], found["fault"]) == (terminal.OK, True, "")
+    assert {each["name"]: each["answers"] for each in found["faces"]} == {"HTTP": True, "DIMSE": True, "metrics": True}
+    assert found["workers_ready"] == {"http": "1 of 1", "dimse": "1 of 1", "background": "1 of 1"}
+    [tenant] = found["tenants"]
+    assert (tenant["studies"], tenant["objects"], tenant["quarantined"]) == (1, 1, 0)
+    assert {each["name"] for each in found["room"]["places"]} == {"spool", "objects", "audit trail"}
+    assert found["work"]["commitments"] == found["work"]["index_writes"] == found["work"]["arriving"] == 0
+    assert found["failures"]["C-STORE answered 0xC000"] == 1
+    assert [each["ae_title"] for each in found["peers"]] == ["CT1"], "not our own question"
+
+    exit_status, out, _ = status(host.file, capsys)
+    assert exit_status == terminal.OK
+    assert out.splitlines()[0].endswith(" is ready")
+    assert "1 studies, 1 objects" in out
+    assert "CT1 at 127.0.0.1" in out
+    assert "1 x C-STORE answered 0xC000" in out
+
+
+def test_a_face_that_does_not_answer_is_named(host: Host, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    host.write(dimse_port=free_port())
+    exit_status, out, err = status(host.file, capsys)
+    assert (exit_status, "runs, and is not ready" in out) == (terminal.FAILED, True)
+    assert "error no answer: DIMSE" in err
+    assert "does not answer (Connection refused)" in out
+    exit_status, _ = as_json(host.file, capsys, "--face", "http")
+    assert exit_status == terminal.OK, "where DIMSE is another workload"
+    host.write()
+
+
+def test_a_disk_without_room_is_told_of(
+    host: Host, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GATEWAY_STORAGE__MIN_FREE_BYTES", str(1 << 60))
+    exit_status, _, err = status(host.file, capsys)
+    assert (exit_status, "less than storage.min_free_bytes" in err) == (terminal.FAILED, True)
+
+
+def test_where_none_runs_it_says_how_to_start_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text(f"[http]\nport = {free_port()}\n[dimse]\nport = {free_port()}\n[storage]\ndirectory = 'data'\n")
+    exit_status, out, err = status(file, capsys)
+    assert exit_status == terminal.UNREACHED
+    assert out.splitlines()[0].endswith(" does not run")
+    assert f"next start it: gateway serve -c {file}" in err
+    assert not (tmp_path / "data").exists(), "it makes nothing"

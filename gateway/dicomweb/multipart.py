@@ -24,9 +24,9 @@ class PartBegin:
 
 @dataclass(frozen=True, slots=True)
 class PartData:
-    """Bytes of the part."""
+    """Bytes of the part: of a block as it came, not copied."""
 
-    data: bytes
+    data: memoryview
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,8 @@ class MultipartReader:
         self._least_bytes = least_bytes
         self._delimiter = b"\r\n--" + boundary
         # As if a line end stood before the body, so that the first boundary is like the others.
-        self._buffer = bytearray(b"\r\n")
+        self._buffer = b"\r\n"
+        self._place = 0
         self._state = self._preamble
         self._parts = 0
         self._empty = 0
@@ -74,55 +75,62 @@ class MultipartReader:
         """Take the next bytes; raises InvalidRequest or PayloadTooLarge."""
         if self.complete:
             return  # an epilogue means nothing, however long it is
-        self._buffer += block
+        # Within a part there is seldom anything left of the block before, and then nothing is copied.
+        self._buffer = self._buffer + block if self._buffer else block
+        self._place = 0
         while not self.complete:
-            before = len(self._buffer), self._state
+            before = self._place, self._state
             yield from self._state()
-            if (len(self._buffer), self._state) == before:
-                return
+            if (self._place, self._state) == before:
+                break
+        self._buffer = b"" if self.complete else self._buffer[self._place :]
 
     def close(self) -> None:
         """Say that the body has ended; raises InvalidRequest when the multipart has not."""
         if not self.complete:
             raise InvalidRequest("the multipart body ends before its final boundary")
 
+    @property
+    def _left(self) -> int:
+        """Bytes that are here and were not told apart yet."""
+        return len(self._buffer) - self._place
+
     def _preamble(self) -> Iterator[Event]:
-        place = self._buffer.find(self._delimiter)
+        place = self._buffer.find(self._delimiter, self._place)
         if place < 0:
-            if len(self._buffer) > MAX_PART_HEADER_BYTES:
+            if self._left > MAX_PART_HEADER_BYTES:
                 raise InvalidRequest("the multipart body does not begin with its boundary")
             return
-        del self._buffer[: place + len(self._delimiter)]
+        self._place = place + len(self._delimiter)
         self._state = self._after_boundary
         yield from ()
 
     def _after_boundary(self) -> Iterator[Event]:
-        if self._buffer.startswith(b"--"):
-            self._buffer.clear()
+        if self._buffer.startswith(b"--", self._place):
             self.complete = True
             return
-        end = self._buffer.find(b"\n")
+        end = self._buffer.find(b"\n", self._place)
         if end < 0:
-            if len(self._buffer) > MAX_PART_HEADER_BYTES:
+            if self._left > MAX_PART_HEADER_BYTES:
                 raise InvalidRequest("a multipart boundary's line does not end")
             return
-        if self._buffer[:end].strip(b" \t\r"):
+        if self._buffer[self._place : end].strip(b" \t\r"):
             raise InvalidRequest("a multipart boundary is followed by something else")
         # The line end stays: a part without headers begins with an empty line of its own.
-        del self._buffer[: end + 1]
+        self._place = end + 1
         self._state = self._headers
         yield from ()
 
     def _headers(self) -> Iterator[Event]:
-        end, length = _headers_end(self._buffer)
+        end, length = _headers_end(self._buffer, self._place)
         if end < 0:
-            if len(self._buffer) > MAX_PART_HEADER_BYTES:
+            if self._left > MAX_PART_HEADER_BYTES:
                 raise InvalidRequest("a multipart part's headers are too long")
             return
-        if end > MAX_PART_HEADER_BYTES:
+        if end - self._place > MAX_PART_HEADER_BYTES:
             raise InvalidRequest("a multipart part's headers are too long")
-        headers = _parse_headers(bytes(self._buffer[:end]))
-        del self._buffer[: end + length]
+        headers = _parse_headers(self._buffer[self._place : end])
+        self._place = end + length
         self._parts += 1
         if self._parts > MAX_PARTS:
             raise PayloadTooLarge(f"more than {MAX_PARTS} parts in one request")
@@ -133,10 +141,10 @@ class MultipartReader:
     def _first_content(self) -> Iterator[Event]:
         """An empty part may lack the line end before its boundary: its headers' last one has to serve."""
         boundary = self._delimiter[2:]
-        if len(self._buffer) < len(boundary):
+        if self._left < len(boundary):
             return
-        if self._buffer.startswith(boundary):
-            del self._buffer[: len(boundary)]
+        if self._buffer.startswith(boundary, self._place):
+            self._place += len(boundary)
             yield self._end_of_part()
             return
         self._state = self._content
@@ -150,30 +158,33 @@ class MultipartReader:
         return PartEnd()
 
     def _content(self) -> Iterator[Event]:
-        place = self._buffer.find(self._delimiter)
-        keep = len(self._delimiter) - 1
-        if place < 0:
-            ready = len(self._buffer) - keep
-            if ready > 0:
-                data = bytes(self._buffer[:ready])
-                del self._buffer[:ready]
-                self._part_bytes += ready
-                yield PartData(data)
-            return
-        if place:
-            self._part_bytes += place
-            yield PartData(bytes(self._buffer[:place]))
-        del self._buffer[: place + len(self._delimiter)]
-        yield self._end_of_part()
+        start, delimiter = self._place, self._buffer.find(self._delimiter, self._place)
+        end = self._undecided() if delimiter < 0 else delimiter
+        if end > start:
+            self._place = end
+            self._part_bytes += end - start
+            yield PartData(memoryview(self._buffer)[start:end])
+        if delimiter >= 0:
+            self._place = delimiter + len(self._delimiter)
+            yield self._end_of_part()
+
+    def _undecided(self) -> int:
+        """Where a delimiter begins that the next block may go on with; else the end of what is here."""
+        place = self._buffer.find(b"\r", max(self._place, len(self._buffer) - len(self._delimiter) + 1))
+        while place >= 0 and not self._delimiter.startswith(self._buffer[place:]):
+            place = self._buffer.find(b"\r", place + 1)
+        return len(self._buffer) if place < 0 else place
 
 
-def _headers_end(buffer: bytearray) -> tuple[int, int]:
-    """Where a part's headers end, and the length of what ends them."""
+def _headers_end(buffer: bytes, start: int) -> tuple[int, int]:
+    """Where a part's headers end that begin at ``start``, and the length of what ends them."""
     for ending in (b"\r\n", b"\n"):
-        if buffer.startswith(ending):
-            return 0, len(ending)
-    found = [(place, len(ending)) for ending in (b"\r\n\r\n", b"\n\n") if (place := buffer.find(ending)) >= 0]
-    return min(found, default=(-1, 0))
+        if buffer.startswith(ending, start):
+            return start, len(ending)
+    place = buffer.find(b"\r\n\r\n", start)
+    # What follows the one is not looked through for the other.
+    bare = buffer.find(b"\n\n", start, place if place >= 0 else len(buffer))
+    return (bare, 2) if bare >= 0 else (place, 4)
 
 
 def _parse_headers(raw: bytes) -> dict[str, str]:

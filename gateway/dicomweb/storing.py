@@ -128,14 +128,14 @@ class Keeper:
         """A place for the next part's bytes."""
         return self._core.spool.begin()
 
-    async def write(self, spooling: Spooling, data: bytes) -> None:
+    async def write(self, spooling: Spooling, data: bytes | memoryview) -> None:
         """Take bytes of a part; to disk in a thread. Raises PayloadTooLarge, StorageFull, StorageUnavailable."""
         if spooling.size + len(data) <= self._core.spool.memory_bytes:
             spooling.write(data)
         else:
             await self._offload.run(Lane.OBJECTS, spooling.write, data)
 
-    async def take(self, spooling: Spooling, data: bytes) -> Spooling | None:
+    async def take(self, spooling: Spooling, data: memoryview) -> Spooling | None:
         """Take bytes of a part that fails for itself: then it is reported, and None comes back."""
         try:
             await self.write(spooling, data)

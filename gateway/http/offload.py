@@ -6,15 +6,15 @@ its own.
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
+from functools import partial
 from typing import ParamSpec, TypeVar
 
 from gateway.errors import Busy
+from gateway.http.threads import Threads
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -45,10 +45,7 @@ class Offload:
 
     def __init__(self, waiting: Callable[[str, int], None] = lambda _lane, _calls: None) -> None:
         self._told = waiting
-        self._pools = {
-            lane: ThreadPoolExecutor(threads, thread_name_prefix=f"http-{lane.value}")
-            for lane, threads in _THREADS.items()
-        }
+        self._pools = {lane: Threads(threads, f"http-{lane.value}") for lane, threads in _THREADS.items()}
         self._waiting = dict.fromkeys(Lane, 0)
 
     async def run(self, lane: Lane, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -58,8 +55,7 @@ class Offload:
         self._count(lane, 1)
         try:
             context = contextvars.copy_context()
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._pools[lane], lambda: context.run(call, *args, **kwargs))
+            return await self._pools[lane].run(partial(context.run, call, *args, **kwargs))
         finally:
             self._count(lane, -1)
 
@@ -91,4 +87,4 @@ class Offload:
     def close(self) -> None:
         """End the threads; what runs is finished."""
         for pool in self._pools.values():
-            pool.shutdown(wait=True, cancel_futures=True)
+            pool.close()

@@ -15,6 +15,9 @@ from gateway.errors import PayloadTooLarge
 from storage.errors import StorageError, StorageFull, StorageUnavailable
 from storage.objects.base import FileSegment, Segment
 
+_AS_IT_IS_BYTES = 1 << 14
+"""Shorter pieces are put together: each would cost more than its bytes."""
+
 
 class Spooled:
     """Received bytes, whole: in memory, or in a file that leaving the ``with`` block removes."""
@@ -58,33 +61,47 @@ class Spooling:
     def __init__(self, spool: Spool, max_bytes: int) -> None:
         self._spool = spool
         self.max_bytes = max_bytes
-        self._memory = bytearray()
+        self._memory: list[bytes | bytearray | memoryview] = []
         self._file: BinaryIO | None = None
         self._path: Path | None = None
         self.size = 0
 
     def write(self, block: bytes | memoryview) -> None:
-        """Take the next bytes. Raises PayloadTooLarge, StorageFull; the arrival is discarded then."""
+        """Take the next bytes. Raises PayloadTooLarge, StorageFull; the arrival is discarded then.
+
+        Long bytes, and views of such, are kept as they are until the arrival is whole; of what may change, a copy is.
+        """
         self.size += len(block)
         if self.size > self.max_bytes:
             self.discard()
             raise PayloadTooLarge(f"an instance of more than {self.max_bytes} bytes")
-        if self._file is None and len(self._memory) + len(block) <= self._spool.memory_bytes:
-            self._memory += block
+        if self._file is None and self.size <= self._spool.memory_bytes:
+            self._hold(block)
             return
         try:
             if self._file is None:
                 self._path, self._file = self._spool.new_file()
-                self._file.write(self._memory)
-                self._memory = bytearray()
+                self._file.writelines(self._memory)
+                self._memory = []
             self._file.write(block)
         except OSError as error:
             raise self._failed(error) from error
 
+    def _hold(self, block: bytes | memoryview) -> None:
+        stays = isinstance(block.obj if isinstance(block, memoryview) else block, bytes)
+        if stays and len(block) >= _AS_IT_IS_BYTES:
+            self._memory.append(block)
+            return
+        last = self._memory[-1] if self._memory else None
+        if not isinstance(last, bytearray):
+            self._memory.append(last := bytearray())
+        last += block
+
     def finish(self) -> Spooled:
         """What arrived; it is the caller's from then on. Raises StorageFull, StorageUnavailable."""
         if self._file is None:
-            return Spooled(bytes(self._memory), None, self.size)
+            found, self._memory = Spooled(b"".join(self._memory), None, self.size), []
+            return found
         try:
             self._file.close()
         except OSError as error:
@@ -100,7 +117,7 @@ class Spooling:
 
     def discard(self) -> None:
         """Forget what arrived. Idempotent."""
-        self._memory = bytearray()
+        self._memory = []
         if self._file is not None:
             with contextlib.suppress(OSError):  # a full disk may refuse the last flush of what is thrown away
                 self._file.close()

@@ -120,6 +120,23 @@ def test_more_parts_than_allowed_are_refused() -> None:
         parts(body, [1 << 16])
 
 
+def test_a_block_within_a_part_is_given_on_as_it_came() -> None:
+    reader = MultipartReader(BOUNDARY)
+    list(reader.feed(b"--xyz\r\n\r\n" + b"begin"))
+    block = bytes(1 << 16)
+    (event,) = reader.feed(block)
+    assert isinstance(event, PartData)
+    assert event.data.obj is block
+    assert len(event.data) == len(block)
+
+
+def test_what_may_begin_a_boundary_waits_for_the_next_block() -> None:
+    reader = MultipartReader(BOUNDARY)
+    list(reader.feed(b"--xyz\r\n\r\n" + b"begin"))
+    assert [event.data for event in reader.feed(b"one\r\n--x") if isinstance(event, PartData)] == [b"one"]
+    assert [event.data for event in reader.feed(b"xz") if isinstance(event, PartData)] == [b"\r\n--xxz"]
+
+
 def test_an_epilogue_is_not_held_in_memory() -> None:
     reader = MultipartReader(BOUNDARY)
     assert [type(event) for event in reader.feed(encoded(b"one"))] == [PartBegin, PartData, PartEnd]

@@ -502,12 +502,12 @@ def build(settings: Settings, worker: str, *, any_age: bool = False) -> Core:
         working=metrics.working,
     )
     storage = settings.storage
-    far = storage.objects == "s3" and settings.s3.read_ahead > 0
+    near = storage.objects != "s3"
 
     def projection(view: View, shown: Archive, takes: Callable[[Door], Ingest]) -> Projection:
         behind = door.onto(view)
-        ahead = ReadAhead(settings.s3.read_ahead) if far else None
-        retrieve = RetrieveService(shown, behind, pool, bounds, ahead)
+        ahead = ReadAhead(settings.s3.read_ahead) if not near and settings.s3.read_ahead else None
+        retrieve = RetrieveService(shown, behind, pool, bounds, ahead, near=near)
         return Projection(
             view,
             QueryService(shown.index, behind, settings.search, record_values=settings.audit.query_values),

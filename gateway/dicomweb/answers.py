@@ -17,7 +17,7 @@ from gateway.http import problem
 from gateway.http.application import PIECE_BYTES
 from gateway.http.keys import OFFLOAD, REQUEST_ID
 from gateway.http.offload import Lane
-from gateway.services.content import Content, batched, held, joined
+from gateway.services.content import Content, grouped, held, joined, taken
 from storage.errors import ObjectDamaged
 
 _log = logging.getLogger("gateway.dicomweb")
@@ -28,8 +28,8 @@ ACCESS = web.RequestKey("access", Access)
 CACHE_CONTROL = "private, no-cache"
 """Kept by the client, asked for again each time: the answer is 304 while nothing changed and the caller still may."""
 
-BATCH_BYTES = 1 << 20
-"""Smaller blocks are put together before they cross into the event loop."""
+GROUP_BYTES = 1 << 20
+"""Smaller blocks cross into the event loop together."""
 
 SMALL_BYTES = 1 << 20
 """What is no longer than this is read in one step."""
@@ -58,10 +58,16 @@ def headers(etag: str, content_type: str) -> dict[str, str]:
     return found
 
 
+def small(request: web.Request, content: Content) -> Content:
+    """The same, in memory if that is how it will go out: for who is in a thread that may read it now."""
+    if content.size > SMALL_BYTES or request.method != "GET" or "Range" in request.headers:
+        return content
+    return taken(content)
+
+
 async def ranged(
     request: web.Request,
-    size: int,
-    read: Callable[[int, int], Iterator[bytes]],
+    content: Content,
     head: dict[str, str],
     *,
     lane: Lane = Lane.OBJECTS,
@@ -70,10 +76,8 @@ async def ranged(
 
     Parameters
     ----------
-    size
-        Bytes of the whole representation.
-    read
-        Gives ``length`` bytes from ``start`` on, in blocks; called in a thread of the lane.
+    content
+        The whole representation; what is not in memory is read in a thread of the lane.
     head
         As ``headers`` makes it. A range needs the ETag there: it says what the client combines.
 
@@ -89,21 +93,22 @@ async def ranged(
     try:
         # RFC 9110 14.2: a range means something for GET alone.
         asked = request.headers.get("Range") if request.method == "GET" else None
-        span = ranges.wanted(asked, request.headers.get("If-Range"), head.get("ETag", ""), size)
+        span = ranges.wanted(asked, request.headers.get("If-Range"), head.get("ETag", ""), content.size)
     except ranges.Unsatisfiable:
         status = HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
-        refused = problem.body(status, f"the representation has {size} bytes", request[REQUEST_ID])
-        refused.headers["Content-Range"] = f"bytes */{size}"
+        refused = problem.body(status, f"the representation has {content.size} bytes", request[REQUEST_ID])
+        refused.headers["Content-Range"] = f"bytes */{content.size}"
         return refused
     head = {**head, "Accept-Ranges": "bytes"}
     if span is None:
-        return await send(request, Content(size, read), head, lane=lane)
-    head["Content-Range"] = f"bytes {span.start}-{span.end - 1}/{size}"
+        return await send(request, content, head, lane=lane)
+    head["Content-Range"] = f"bytes {span.start}-{span.end - 1}/{content.size}"
 
-    def part(start: int, length: int) -> Iterator[bytes]:
-        return read(span.start + start, length)
+    def read(start: int, length: int) -> Iterator[bytes]:
+        return content.read(span.start + start, length)
 
-    return await send(request, Content(span.end - span.start, part), head, status=206, lane=lane)
+    part = Content(span.end - span.start, read)
+    return await send(request, part if content.blocks is None else taken(part), head, status=206, lane=lane)
 
 
 async def send(
@@ -117,13 +122,14 @@ async def send(
     """Send bytes of known size, whatever range is asked for; as ``ranged`` otherwise."""
     if request.method == "HEAD":
         return await _deliver(request, _sized(status, head, content.size), _nothing())
-    if content.size <= SMALL_BYTES:
-        body = await request.app[OFFLOAD].run(lane, _whole, content)
-        return await _deliver(request, _sized(status, head, content.size), _after(body, _nothing()))
-    blocks = batched(content.read(0, content.size), BATCH_BYTES)
-    async with aclosing(request.app[OFFLOAD].iterate(lane, blocks)) as pieces:
-        first = await anext(pieces, b"")
-        return await _deliver(request, _sized(status, head, content.size), _exactly(first, pieces, content.size))
+    if content.blocks is None and content.size <= SMALL_BYTES:
+        content = await request.app[OFFLOAD].run(lane, taken, content)
+    if content.blocks is not None:
+        return await _deliver(request, _sized(status, head, content.size), _after(content.blocks, _nothing()))
+    groups = grouped(content.read(0, content.size), GROUP_BYTES)
+    async with aclosing(request.app[OFFLOAD].iterate(lane, groups)) as following:
+        first = await anext(following, ())
+        return await _deliver(request, _sized(status, head, content.size), _exactly(first, following, content.size))
 
 
 async def stream(
@@ -138,9 +144,9 @@ async def stream(
 
     The first is taken before the status line goes out, so that an error still can.
     """
-    async with aclosing(request.app[OFFLOAD].iterate(lane, blocks)) as pieces:
-        first = await anext(pieces, b"")
-        after = _nothing() if request.method == "HEAD" else _after(first, pieces)
+    async with aclosing(request.app[OFFLOAD].iterate(lane, grouped(blocks, 1))) as following:
+        first = await anext(following, ())
+        after = _nothing() if request.method == "HEAD" else _after(first, following)
         return await _deliver(request, web.StreamResponse(status=status, headers=head), after)
 
 
@@ -148,49 +154,45 @@ def _sized(status: int, head: dict[str, str], size: int) -> web.StreamResponse:
     return web.StreamResponse(status=status, headers={**head, "Content-Length": str(size)})
 
 
-def _whole(content: Content) -> bytes:
-    body = b"".join(content.read(0, content.size))
-    if len(body) != content.size:
-        raise ObjectDamaged(f"{len(body)} bytes instead of {content.size}")
-    return body
+async def _nothing() -> AsyncIterator[Sequence[bytes]]:
+    nothing: tuple[Sequence[bytes], ...] = ()
+    for group in nothing:
+        yield group
 
 
-async def _nothing() -> AsyncIterator[bytes]:
-    nothing: tuple[bytes, ...] = ()
-    for piece in nothing:
-        yield piece
-
-
-async def _after(first: bytes, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _after(first: Sequence[bytes], following: AsyncIterator[Sequence[bytes]]) -> AsyncIterator[Sequence[bytes]]:
     yield first
-    async for piece in pieces:
-        yield piece
+    async for group in following:
+        yield group
 
 
-async def _exactly(first: bytes, pieces: AsyncIterator[bytes], size: int) -> AsyncIterator[bytes]:
-    """The pieces, without asking for one after the last."""
+async def _exactly(
+    first: Sequence[bytes], following: AsyncIterator[Sequence[bytes]], size: int
+) -> AsyncIterator[Sequence[bytes]]:
+    """The groups, without asking for one after the last."""
     yield first
-    size -= len(first)
-    while size > 0 and (piece := await anext(pieces, None)) is not None:
-        yield piece
-        size -= len(piece)
+    size -= sum(map(len, first))
+    while size > 0 and (group := await anext(following, None)) is not None:
+        yield group
+        size -= sum(map(len, group))
     if size:
         raise ObjectDamaged(f"the body differs from its announced size by {size} bytes")
 
 
 async def _deliver(
-    request: web.Request, response: web.StreamResponse, pieces: AsyncIterator[bytes]
+    request: web.Request, response: web.StreamResponse, groups: AsyncIterator[Sequence[bytes]]
 ) -> web.StreamResponse:
     """Write an answer. Once its status line has gone out, only a broken connection says that it is not whole."""
     sent = 0
     try:
         await response.prepare(request)
-        async for piece in pieces:
-            view = memoryview(piece)
-            for start in range(0, len(piece), PIECE_BYTES):
-                part = view[start : start + PIECE_BYTES]
-                await response.write(part)
-                sent += len(part)
+        async for group in groups:
+            for block in group:
+                view = memoryview(block)
+                for start in range(0, len(block), PIECE_BYTES):
+                    part = view[start : start + PIECE_BYTES]
+                    await response.write(part)
+                    sent += len(part)
         await response.write_eof()
         if isinstance(response, web.Response):
             sent += response.content_length or 0

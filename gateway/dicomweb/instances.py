@@ -13,13 +13,13 @@ from gateway.dicomweb import media_types as types
 from gateway.dicomweb.answers import MultipartAnswer
 from gateway.dicomweb.negotiation import Choice
 from gateway.dicomweb.urls import PREFIX, service_root
-from gateway.dicomweb.wado import locate, location, send_bulk_data
+from gateway.dicomweb.wado import at_once, locate, locate_and, location, reading_lane, send_bulk_data
 from gateway.errors import NotAcceptable
 from gateway.http.keys import OFFLOAD, SHOWN
 from gateway.http.offload import Lane
 from gateway.http.route import Route
 from gateway.imaging.encode import REVISION
-from gateway.services.content import held, unpacked
+from gateway.services.content import Content, held, unpacked
 from gateway.services.retrieve import Found, RetrieveService
 from storage.dicom.file_meta import EXPLICIT_VR_LITTLE_ENDIAN
 from storage.index.stored import Located
@@ -49,38 +49,95 @@ def sendable(service: RetrieveService, instances: Sequence[Located], choice: Cho
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """Instances as a choice wants them; ``content`` is None where their size shows only when they are made."""
+
+    choice: Choice
+    chosen: Sequence[Sendable] = ()
+    etag: str = ""
+    content: Content | None = None
+
+
 async def retrieve_instances(request: web.Request) -> web.StreamResponse:
     """A study, series or instance as Part 10 files; 206 when some instances do not exist in the syntax asked for."""
     choices = negotiation.resource_choices(request, single=urls.instance(request) is not None)
     only_bulk = all(choice.is_bulk for choice in choices)
-    found = await locate(request, Action.READ if only_bulk else Action.DOWNLOAD)
-    service, run = request[SHOWN].retrieve, request.app[OFFLOAD].run
+    action = Action.READ if only_bulk else Action.DOWNLOAD
+
+    def best(found: Found) -> _Ready | None:
+        return _best(request, found, choices)
+
+    found, ready = await locate_and(request, best, action, reading_lane(request))
+    if ready is None:
+        raise NotAcceptable("no instance exists in an acceptable transfer syntax")
+    if ready.choice.is_bulk:
+        return await send_bulk_data(request, found, [each for each in choices if each.is_bulk])
+    if ready.choice.media_type == types.ZIP:
+        return await _send_zip(request, found, ready)
+    if ready.choice.multipart:
+        return await _send_multipart(request, found, ready)
+    return await _send_file(request, ready)
+
+
+def _best(request: web.Request, found: Found, choices: Sequence[Choice]) -> _Ready | None:
+    """The first of a client's choices that can be had; looks into the index, and reads what is read at once."""
     for choice in choices:
         if choice.is_bulk:
-            return await send_bulk_data(request, found, [each for each in choices if each.is_bulk])
-        chosen = await run(Lane.INDEX, sendable, service, found.instances, choice)
-        if chosen and choice.media_type == types.ZIP:
-            return await _send_zip(request, found, choice, chosen)
-        if chosen and choice.multipart:
-            return await _send_multipart(request, found, choice, chosen)
+            return _Ready(choice)
+        chosen = sendable(request[SHOWN].retrieve, found.instances, choice)
         if chosen:
-            return await send_file(request, found, chosen[0])
-    raise NotAcceptable("no instance exists in an acceptable transfer syntax")
+            return _ready(request, found, choice, chosen)
+    return None
+
+
+def _ready(request: web.Request, found: Found, choice: Choice, chosen: Sequence[Sendable]) -> _Ready:
+    service, made_by = request[SHOWN].retrieve, _made_by(chosen)
+    content: Content | None = None
+    if choice.media_type == types.ZIP:
+        etag = found.etag("", "zip", choice.transfer_syntax, REVISION, made_by)
+    elif choice.multipart:
+        root = service_root(request)
+        etag = found.etag(root, "instances", choice.transfer_syntax, made_by)
+        if all(each.as_stored for each in chosen):
+            content = MultipartAnswer(types.DICOM, etag).content(
+                [each.located.size for each in chosen],
+                lambda number: _header(chosen[number], root),
+                lambda number: service.stored(chosen[number].located),
+            )
+    else:
+        only = chosen[0]
+        etag = found.etag("", "instance", only.syntax, made_by)
+        if only.as_stored:
+            content = service.stored(only.located)
+        elif only.kept is not None:
+            content = service.kept_file(only.located, only.kept, only.syntax)
+    if content is not None and answers.not_modified(request, etag) is None:
+        content = at_once(request, content)
+    return _Ready(choice, chosen, etag, content)
+
+
+def _header(each: Sendable, root: str, syntax: str = "") -> tuple[str, str]:
+    """Content type and location of an instance's part."""
+    return f"{types.DICOM}; transfer-syntax={syntax or each.syntax}", location(root, each.located)
 
 
 async def send_file(request: web.Request, found: Found, only: Sendable) -> web.StreamResponse:
     """One instance as a Part 10 file."""
-    etag = found.etag("", "instance", only.syntax, _made_by([only]))
-    if (unchanged := answers.not_modified(request, etag)) is not None:
+    choice = Choice(types.DICOM, False, only.syntax)
+    ready = await request.app[OFFLOAD].run(reading_lane(request), _ready, request, found, choice, [only])
+    return await _send_file(request, ready)
+
+
+async def _send_file(request: web.Request, ready: _Ready) -> web.StreamResponse:
+    if (unchanged := answers.not_modified(request, ready.etag)) is not None:
         return unchanged
-    service = request[SHOWN].retrieve
-    head = answers.headers(etag, f"{types.DICOM}; transfer-syntax={only.syntax}")
-    if only.as_stored:
-        return await answers.ranged(request, only.located.size, service.stored(only.located).read, head)
-    if only.kept is not None:
-        content = service.kept_file(only.located, only.kept, only.syntax)
-        return await answers.ranged(request, content.size, content.read, head)
-    return await answers.stream(request, service.part10(only.located, only.syntax), head, lane=Lane.LONG)
+    only = ready.chosen[0]
+    head = answers.headers(ready.etag, f"{types.DICOM}; transfer-syntax={only.syntax}")
+    if ready.content is not None:
+        return await answers.ranged(request, ready.content, head)
+    blocks = request[SHOWN].retrieve.part10(only.located, only.syntax)
+    return await answers.stream(request, blocks, head, lane=Lane.LONG)
 
 
 def _made_by(chosen: Sequence[Sendable]) -> str:
@@ -90,52 +147,37 @@ def _made_by(chosen: Sequence[Sendable]) -> str:
     return " ".join((REVISION, *(each.kept.version for each in chosen if each.kept is not None)))
 
 
-async def _send_multipart(
-    request: web.Request, found: Found, choice: Choice, chosen: Sequence[Sendable]
-) -> web.StreamResponse:
-    as_stored = all(each.as_stored for each in chosen)
-    root = service_root(request)
-    etag = found.etag(root, "instances", choice.transfer_syntax, _made_by(chosen))
-    if (unchanged := answers.not_modified(request, etag)) is not None:
+async def _send_multipart(request: web.Request, found: Found, ready: _Ready) -> web.StreamResponse:
+    if (unchanged := answers.not_modified(request, ready.etag)) is not None:
         return unchanged
-    service = request[SHOWN].retrieve
-    answer = MultipartAnswer(types.DICOM, etag)
-    head = answers.headers(etag, answer.content_type)
+    service, root, chosen = request[SHOWN].retrieve, service_root(request), ready.chosen
+    answer = MultipartAnswer(types.DICOM, ready.etag)
+    head = answers.headers(ready.etag, answer.content_type)
     missing = _missing(found, chosen, head)
-
-    def header(number: int, syntax: str = "") -> tuple[str, str]:
-        each = chosen[number]
-        return f"{types.DICOM}; transfer-syntax={syntax or each.syntax}", location(root, each.located)
-
-    if as_stored:
-        sizes = [each.located.size for each in chosen]
-        content = answer.content(sizes, header, lambda number: service.stored(chosen[number].located))
+    if ready.content is not None:
         if missing:  # a 206 of its own kind (PS3.18 Table 10.4.3-1), of which no range is given
-            return await answers.send(request, content, head, status=206)
-        return await answers.ranged(request, content.size, content.read, head)
+            return await answers.send(request, ready.content, head, status=206)
+        return await answers.ranged(request, ready.content, head)
 
     def parts() -> Iterator[tuple[str, str, Iterator[bytes]]]:
         if len(chosen) == 1:
-            yield *header(0), service.part10(chosen[0].located, chosen[0].syntax)
+            yield *_header(chosen[0], root), service.part10(chosen[0].located, chosen[0].syntax)
             return
-        for number, each in enumerate(chosen):
+        for each in chosen:
             syntax, blocks = service.part10_or_stored(each.located, each.syntax)
-            yield *header(number, syntax), blocks
+            yield *_header(each, root, syntax), blocks
 
     status = 206 if missing else 200
     return await answers.stream(request, answer.body(parts()), head, status=status, lane=Lane.LONG)
 
 
-async def _send_zip(
-    request: web.Request, found: Found, choice: Choice, chosen: Sequence[Sendable]
-) -> web.StreamResponse:
-    etag = found.etag("", "zip", choice.transfer_syntax, REVISION, _made_by(chosen))
-    if (unchanged := answers.not_modified(request, etag)) is not None:
+async def _send_zip(request: web.Request, found: Found, ready: _Ready) -> web.StreamResponse:
+    if (unchanged := answers.not_modified(request, ready.etag)) is not None:
         return unchanged
-    head = answers.headers(etag, types.ZIP)
+    head = answers.headers(ready.etag, types.ZIP)
     head["Content-Disposition"] = f'attachment; filename="{_lowest_uid(request)}.zip"'
-    missing = _missing(found, chosen, head)
-    blocks = request[SHOWN].retrieve.package([(each.located, each.syntax) for each in chosen])
+    missing = _missing(found, ready.chosen, head)
+    blocks = request[SHOWN].retrieve.package([(each.located, each.syntax) for each in ready.chosen])
     return await answers.stream(request, blocks, head, status=206 if missing else 200, lane=Lane.LONG)
 
 

@@ -96,8 +96,12 @@ async def answer(request: web.Request, target: Target, chosen: Plan) -> web.Stre
     # The same picture has other warnings where a parameter is given that says no more than its default.
     pictures, key = request.app[PICTURES], " ".join((etag, *sorted(target.given)))
     kept = pictures.get(key)
-    warnings = list(kept.warnings) if kept else await run(Lane.INDEX, _ineffective, service, target, first)
-    ineffective = tuple(warnings)
+    if kept is not None:
+        content, warnings = held(kept.data), list(kept.warnings)
+    else:
+        content, warnings = await run(Lane.LONG, _made, service, target, chosen)
+        if _is_picture(chosen) and content.blocks is not None:
+            pictures.keep(key, Picture(first.media_type, b"".join(content.blocks), tuple(warnings)))
     if chosen.left_out or target.others:
         warnings.append(f"{chosen.left_out + target.others} instances cannot be rendered like this and are left out")
     if warnings:
@@ -107,17 +111,15 @@ async def answer(request: web.Request, target: Target, chosen: Plan) -> web.Stre
     if first.media_type == PDF:
         head["Content-Security-Policy"] = _OF_PDF
         head["Content-Disposition"] = f'inline; filename="{first.renderable.located.key.sop_uid}.pdf"'
-    if kept is not None:
-        content = held(kept.data)
-    elif _is_picture(chosen):
-        image = await run(Lane.LONG, _picture, service, first, target.wanted)
-        pictures.keep(key, Picture(image.media_type, image.data, ineffective))
-        content = held(image.data)
-    else:
-        content = await run(Lane.LONG, _single, service, chosen, target.wanted)
     if chosen.left_out or target.others:
         return await answers.send(request, content, head, status=206)
-    return await answers.ranged(request, content.size, content.read, head)
+    return await answers.ranged(request, content, head)
+
+
+def _made(service: RenderService, target: Target, chosen: Plan) -> tuple[Content, list[str]]:
+    """The one file of a plan without parts, and warnings; in one thread, since each crossing costs as much."""
+    warnings = _ineffective(service, target, chosen.representations[0])
+    return _single(service, chosen, target.wanted), warnings
 
 
 def _single(service: RenderService, chosen: Plan, wanted: RenderRequest) -> Content:
@@ -254,7 +256,7 @@ async def retrieve_thumbnail(request: web.Request) -> web.StreamResponse:
         image = await request.app[OFFLOAD].run(Lane.LONG, service.thumbnail, located, number, wanted)
         kept = Picture(image.media_type, image.data)
         request.app[PICTURES].keep(etag, kept)
-    return await answers.ranged(request, len(kept.data), held(kept.data).read, answers.headers(etag, kept.media_type))
+    return await answers.ranged(request, held(kept.data), answers.headers(etag, kept.media_type))
 
 
 def _frame(request: web.Request) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from aiohttp import web
@@ -40,8 +40,10 @@ async def locate(request: web.Request, action: Action = Action.READ) -> Found:
     return found
 
 
-async def locate_and(request: web.Request, then: Callable[[Found], T], action: Action = Action.READ) -> tuple[Found, T]:
-    """The same, and what the index has to say of it besides: in one thread, since each crossing costs as much."""
+async def locate_and(
+    request: web.Request, then: Callable[[Found], T], action: Action = Action.READ, lane: Lane = Lane.INDEX
+) -> tuple[Found, T]:
+    """The same, and what is to be known of it besides: in one thread, since each crossing costs as much."""
     retrieve, caller = request[SHOWN].retrieve, request[CALLER]
     target = urls.study(request), urls.series(request), urls.instance(request)
     detail = (request.match_info["frames"][:64],) if "frames" in request.match_info else ()
@@ -50,9 +52,19 @@ async def locate_and(request: web.Request, then: Callable[[Found], T], action: A
         found = retrieve.locate(caller, *target, action=action, detail=detail)
         return found, then(found)
 
-    found, more = await request.app[OFFLOAD].run(Lane.INDEX, both)
+    found, more = await request.app[OFFLOAD].run(lane, both)
     request[answers.ACCESS] = found.decision.access
     return found, more
+
+
+def reading_lane(request: web.Request) -> Lane:
+    """Where that is done together with reading what is small; see ``at_once``."""
+    return Lane.OBJECTS if request[SHOWN].retrieve.near else Lane.INDEX
+
+
+def at_once(request: web.Request, content: Content) -> Content:
+    """Content in memory, if it is small and its object near; for who is in a thread of ``reading_lane``."""
+    return answers.small(request, content) if request[SHOWN].retrieve.near else content
 
 
 def location(root: str, located: Located) -> str:
@@ -79,8 +91,8 @@ def frame_numbers(text: str) -> list[int]:
 async def retrieve_frames(request: web.Request) -> web.StreamResponse:
     """Frames, as stored, uncompressed or in another transfer syntax."""
     numbers = frame_numbers(request.match_info["frames"])
-    found, plan = await locate_and(request, lambda found: _planned(request, found, numbers))
-    return await _send_frames(request, found, plan)
+    found, ready = await locate_and(request, lambda found: _ready(request, found, numbers), lane=reading_lane(request))
+    return await _send_frames(request, found, ready)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +110,33 @@ class _Plan:
     made_by: str = ""
     as_stored: bool = False
     """Whether they only have to be read."""
+
+    @property
+    def content_type(self) -> str:
+        """Of a frame."""
+        return f"{self.choice.media_type}; transfer-syntax={self.syntax}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """Frames as they go out: nothing of them where the client has them, no content before their size is known."""
+
+    plan: _Plan
+    place: str
+    answer: MultipartAnswer
+    etag: str
+    unchanged: web.Response | None = None
+    content: Content | None = None
+
+    def header(self, number: int) -> tuple[str, str]:
+        """Content type and location of a frame, by its number counted from 0."""
+        return self.plan.content_type, f"{self.place}/{self.plan.numbers[number]}"
+
+    def with_frames(self, frames: Frames) -> _Ready:
+        """The same with its content."""
+        if self.plan.choice.multipart:
+            return replace(self, content=self.answer.content(frames.sizes, self.header, frames.content))
+        return replace(self, content=frames.content(0))
 
 
 def _planned(request: web.Request, found: Found, numbers: Sequence[int] | None) -> _Plan:
@@ -117,38 +156,42 @@ def _planned(request: web.Request, found: Found, numbers: Sequence[int] | None) 
     return _Plan(reader, wanted, choice, syntax, frames, REVISION)
 
 
-async def _send_frames(request: web.Request, found: Found, plan: _Plan) -> web.StreamResponse:
-    """Send frames as planned."""
-    (located,) = found.instances
+def _ready(request: web.Request, found: Found, numbers: Sequence[int] | None) -> _Ready:
+    """The frames of a list, or all of them; looks into the index, and reads them where that is done at once."""
+    plan = _planned(request, found, numbers)
     choice = plan.choice
     root = service_root(request) if choice.multipart else ""
     form = (choice.media_type, str(choice.multipart), plan.syntax, plan.made_by)
     etag = found.etag(root, "frames", str(plan.numbers), *form)
-    if (unchanged := answers.not_modified(request, etag)) is not None:
-        return unchanged
+    place = f"{location(root, found.instances[0])}/frames"
+    unchanged = answers.not_modified(request, etag)
+    ready = _Ready(plan, place, MultipartAnswer(choice.media_type, etag), etag, unchanged)
+    if unchanged is not None or plan.frames is None:
+        return ready
+    ready = ready.with_frames(plan.frames)
+    if plan.as_stored and ready.content is not None:
+        ready = replace(ready, content=at_once(request, ready.content))
+    return ready
+
+
+async def _send_frames(request: web.Request, found: Found, ready: _Ready) -> web.StreamResponse:
+    """Send frames as planned."""
+    if ready.unchanged is not None:
+        return ready.unchanged
+    plan, answer = ready.plan, ready.answer
     found.decision.access.took(frames=len(plan.numbers))
     lane = Lane.OBJECTS if plan.as_stored else Lane.LONG
-    content_type = f"{choice.media_type}; transfer-syntax={plan.syntax}"
-    answer = MultipartAnswer(choice.media_type, etag)
-    place = f"{location(root, located)}/frames"
-
-    def header(number: int) -> tuple[str, str]:
-        return content_type, f"{place}/{plan.numbers[number]}"
-
-    frames = plan.frames
-    if frames is None:
+    if ready.content is None:
         encoded = plan.reader.transcoded(plan.numbers, plan.syntax)
         if len(plan.numbers) > 1:
-            parts = ((*header(number), (frame,)) for number, frame in enumerate(encoded))
-            head = answers.headers(etag, answer.content_type)
+            parts = ((*ready.header(number), (frame,)) for number, frame in enumerate(encoded))
+            head = answers.headers(ready.etag, answer.content_type)
             return await answers.stream(request, answer.body(parts), head, lane=lane)
         only = held(await request.app[OFFLOAD].run(lane, next, encoded))
-        frames = Frames([only.size], lambda _: only)
-    if not choice.multipart:
-        single = frames.content(0)
-        return await answers.ranged(request, single.size, single.read, answers.headers(etag, content_type), lane=lane)
-    whole = answer.content(frames.sizes, header, frames.content)
-    return await answers.ranged(request, whole.size, whole.read, answers.headers(etag, answer.content_type), lane=lane)
+        ready = ready.with_frames(Frames([only.size], lambda _: only))
+        assert ready.content is not None
+    content_type = answer.content_type if plan.choice.multipart else plan.content_type
+    return await answers.ranged(request, ready.content, answers.headers(ready.etag, content_type), lane=lane)
 
 
 def _frame_choice(choices: Sequence[Choice], reader: FrameReader) -> tuple[Choice, str]:
@@ -179,8 +222,8 @@ async def retrieve_bulk_data(request: web.Request) -> web.StreamResponse:
     choice = negotiation.bulk_choices(request, single=True)[0]
     native = located.transfer_syntax_uid in NATIVE
     if path == _PIXEL_DATA and (not native or _names_another(choice)):
-        plan = await request.app[OFFLOAD].run(Lane.INDEX, _planned, request, found, None)
-        return await _send_frames(request, found, plan)
+        ready = await request.app[OFFLOAD].run(reading_lane(request), _ready, request, found, None)
+        return await _send_frames(request, found, ready)
     if choice.media_type != types.OCTET_STREAM:
         raise NotAcceptable("this value is available as application/octet-stream")
     root = service_root(request) if choice.multipart else ""
@@ -194,7 +237,7 @@ async def retrieve_bulk_data(request: web.Request) -> web.StreamResponse:
         value = content
         content = answer.content([value.size], lambda _: (types.OCTET_STREAM, place), lambda _: value)
         content_type = answer.content_type
-    return await answers.ranged(request, content.size, content.read, answers.headers(etag, content_type))
+    return await answers.ranged(request, content, answers.headers(etag, content_type))
 
 
 def _names_another(choice: Choice) -> bool:
@@ -209,7 +252,7 @@ async def _send_video(request: web.Request, found: Found, media_type: str) -> we
         return unchanged
     run, retrieve = request.app[OFFLOAD].run, request[SHOWN].retrieve
     stream = await run(Lane.INDEX, retrieve.video, found.instances[0])
-    return await answers.ranged(request, stream.size, stream.read, answers.headers(etag, chosen))
+    return await answers.ranged(request, stream, answers.headers(etag, chosen))
 
 
 # All bulk data, or all pixel data, of a resource

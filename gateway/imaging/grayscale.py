@@ -13,6 +13,7 @@ from gateway.imaging.presentation import Presentation, Rescale, VoiLutFunction, 
 
 _TABLE_BITS = 16
 _BAND_PIXELS = 1 << 18
+_LOOKED_UP_PIXELS = 1 << 16
 _KEPT_TABLES = 64
 
 
@@ -101,15 +102,16 @@ def _plain_table(bits: int, plain: "_Plain", *, signed: bool) -> npt.NDArray[np.
 
 
 def look_up(table: npt.NDArray[np.uint8], patterns: Pixels) -> npt.NDArray[np.uint8]:
-    """Return ``table[patterns]``, band by band: as an index, numpy widens a pattern to 8 bytes."""
+    """Return ``table[patterns]``, in small bands: as an index, numpy widens a pattern to 8 bytes."""
     shown = np.empty(patterns.shape + table.shape[1:], np.uint8)
-    for band in _bands(patterns):
-        shown[band] = table[patterns[band]]
+    for band in _bands(patterns, _LOOKED_UP_PIXELS):
+        # Half of the time of ``table[...]``.
+        shown[band] = np.take(table, patterns[band], axis=0)
     return shown
 
 
-def _bands(pixels: Pixels) -> list[slice]:
-    height = max(_BAND_PIXELS // (pixels.size // pixels.shape[0]), 1)
+def _bands(pixels: Pixels, of_pixels: int = _BAND_PIXELS) -> list[slice]:
+    height = max(of_pixels // (pixels.size // pixels.shape[0]), 1)
     return [slice(top, top + height) for top in range(0, pixels.shape[0], height)]
 
 

@@ -7,26 +7,29 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate
 
 from gateway.services.ahead import ReadAhead, Span, begun
+from storage.errors import ObjectDamaged
 
 _GZIP = 31
 _BLOCK_BYTES = 1 << 20
+_SMALL_BYTES = 1 << 14
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
     """``read(start, length)`` gives the bytes from ``start``, counted from 0, in blocks; nothing is held meanwhile.
 
-    ``ahead`` may begin a read before its turn, in another thread.
+    ``ahead`` may begin a read before its turn, in another thread. ``blocks`` are all of it, where it is in memory.
     """
 
     size: int
     read: Callable[[int, int], Iterator[bytes]]
     ahead: ReadAhead | None = None
+    blocks: Sequence[bytes] | None = None
 
 
 def held(data: bytes) -> Content:
@@ -35,7 +38,18 @@ def held(data: bytes) -> Content:
     def read(start: int, length: int) -> Iterator[bytes]:
         yield data[start : start + length]
 
-    return Content(len(data), read)
+    return Content(len(data), read, blocks=(data,))
+
+
+def taken(content: Content) -> Content:
+    """A content with all of its bytes in memory. Raises ObjectDamaged when they are not as many as it says."""
+    if content.blocks is not None:
+        return content
+    blocks = next(grouped(content.read(0, content.size), content.size + 1), ())
+    size = sum(map(len, blocks))
+    if size != content.size:
+        raise ObjectDamaged(f"{size} bytes instead of {content.size}")
+    return replace(content, blocks=blocks)
 
 
 def unpacked(packed: bytes) -> Iterator[bytes]:
@@ -82,18 +96,25 @@ def cut(blocks: Iterator[bytes], skip: int, length: int) -> Iterator[bytes]:
             return
 
 
-def batched(blocks: Iterator[bytes], at_least: int) -> Iterator[bytes]:
-    """Small blocks put together: each costs its reader more than copying it does."""
-    waiting: list[bytes] = []
+def grouped(blocks: Iterator[bytes], at_least: int) -> Iterator[Sequence[bytes]]:
+    """Blocks in groups of so many bytes: each that is taken by itself costs its reader more than a small one is worth.
+
+    Small ones that follow each other are put together; of the others nothing is copied.
+    """
+    group: list[bytes] = []
+    small: list[bytes] = []
     size = 0
     for block in blocks:
-        if not waiting and len(block) >= at_least:
-            yield block
-            continue
-        waiting.append(block)
         size += len(block)
+        if len(block) < _SMALL_BYTES:
+            small.append(block)
+        else:
+            group += [b"".join(small), block] if small else [block]
+            small = []
         if size >= at_least:
-            yield b"".join(waiting)
-            waiting, size = [], 0
-    if waiting:
-        yield b"".join(waiting)
+            yield [*group, b"".join(small)] if small else group
+            group, small, size = [], [], 0
+    if small:
+        group.append(b"".join(small))
+    if group:
+        yield group

@@ -204,8 +204,8 @@ class RenderService:
     def _prepare(self, renderable: Renderable) -> Callable[[int, RenderRequest], RenderJob]:
         """What makes the jobs of an instance's frames; metadata is read once."""
         located = renderable.located
-        reader = self._retrieve.frames(located)
         data_set = self._retrieve.data_set(located)
+        reader = self._retrieve.frames(located, data_set)
         bulk = self._bulk(located)
         state = None if renderable.state is None else self._retrieve.data_set(renderable.state)
         state_bulk = bulk if renderable.state is None else self._bulk(renderable.state)
@@ -234,7 +234,7 @@ class RenderService:
 
     def ignored(self, renderable: Renderable, request: RenderRequest) -> list[str]:
         """Names of parameters that were given and have no effect on a frame, for a Warning."""
-        if not renderable.has_frames:
+        if not renderable.has_frames or not (request.window or request.preset or request.icc_profile):
             return []
         photometric = self._retrieve.frames(renderable.located).description.photometric_interpretation
         grey = photometric in (PhotometricInterpretation.MONOCHROME1, PhotometricInterpretation.MONOCHROME2)

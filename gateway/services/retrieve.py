@@ -70,11 +70,25 @@ class Outgoing:
 
 
 class RetrieveService:
-    """Reads the archive for those who may."""
+    """Reads the archive for those who may.
+
+    Parameters
+    ----------
+    near
+        Whether objects are where the index is: then no thread need be kept free of one while it waits for the other.
+    """
 
     def __init__(
-        self, archive: Archive, door: Door, pool: ImagingPool, limits: Limits, ahead: ReadAhead | None = None
+        self,
+        archive: Archive,
+        door: Door,
+        pool: ImagingPool,
+        limits: Limits,
+        ahead: ReadAhead | None = None,
+        *,
+        near: bool = False,
     ) -> None:
+        self.near = near
         self._archive = archive
         self._ahead = ahead
         self._door = door
@@ -321,14 +335,17 @@ class RetrieveService:
 
         return zipped(files())
 
-    def frames(self, located: Located) -> FrameReader:
-        """A reader of an instance's frames."""
+    def frames(self, located: Located, data_set: json_model.JsonDataSet | None = None) -> FrameReader:
+        """A reader of an instance's frames; ``data_set`` is its metadata, where it was read already."""
 
         def beside() -> FrameReader | None:
             found = self._archive.index.beside(located)
             return None if found is None else self.frames(found)
 
-        return FrameReader(self._archive, self._pool, located, lambda: self.data_set(located), self._ahead, beside)
+        def metadata() -> json_model.JsonDataSet:
+            return self.data_set(located) if data_set is None else data_set
+
+        return FrameReader(self._archive, self._pool, located, metadata, self._ahead, beside)
 
     def kept(self, located: Located, transfer_syntax_uid: str) -> Located | None:
         """What is kept beside an instance for a transfer syntax, see ``gateway.services.recompress``."""

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.services.content import Content, batched, cut, held, joined
+from gateway.services.content import Content, cut, grouped, held, joined, taken
 from gateway.services.frames import swapped
+from storage.errors import ObjectDamaged
 
 
 @given(st.lists(st.binary(max_size=9), max_size=12), st.integers(0, 120), st.integers(0, 120))
@@ -41,11 +42,42 @@ def test_cutting_a_stream_is_slicing_it(blocks: list[bytes], skip: int, length: 
     assert b"".join(cut(iter(blocks), skip, length)) == b"".join(blocks)[skip : skip + length]
 
 
-@given(st.lists(st.binary(max_size=9), max_size=20), st.integers(1, 20))
-def test_batching_changes_no_byte_and_leaves_no_small_block_but_the_last(blocks: list[bytes], at_least: int) -> None:
-    found = list(batched(iter(blocks), at_least))
-    assert b"".join(found) == b"".join(blocks)
-    assert all(len(block) >= at_least for block in found[:-1])
+@given(
+    st.lists(st.integers(0, 20) | st.integers(16_380, 16_390), max_size=20),
+    st.integers(1, 20) | st.integers(1, 100_000),
+)
+def test_grouping_changes_no_byte_and_leaves_no_small_group_but_the_last(sizes: list[int], at_least: int) -> None:
+    blocks = [bytes([number]) * size for number, size in enumerate(sizes)]
+    found = list(grouped(iter(blocks), at_least))
+    assert b"".join(block for group in found for block in group) == b"".join(blocks)
+    assert all(sum(map(len, group)) >= at_least for group in found[:-1])
+
+
+def test_within_a_group_small_blocks_are_put_together_and_large_ones_are_as_they_were() -> None:
+    small, large = [b"a", b"b", b"c", b"d", b"e"], bytes(1 << 20)
+    (group,) = grouped(iter([*small[:2], large, *small[2:]]), 1 << 21)
+    assert group == [b"ab", large, b"cde"]
+    assert group[1] is large
+
+
+def test_what_is_taken_is_in_memory_and_read_once() -> None:
+    reads = []
+
+    def read(start: int, length: int) -> Iterator[bytes]:
+        reads.append((start, length))
+        yield from (b"01", b"23", b"45")
+
+    found = taken(Content(6, read))
+    assert found.blocks == [b"012345"]
+    assert taken(found).blocks is found.blocks
+    assert reads == [(0, 6)]
+    assert held(b"01").blocks == (b"01",)
+
+
+@pytest.mark.parametrize("size", [5, 7])
+def test_what_is_not_as_long_as_it_says_is_not_taken(size: int) -> None:
+    with pytest.raises(ObjectDamaged, match="6 bytes instead of"):
+        taken(Content(size, lambda _start, _length: iter((b"012345",))))
 
 
 @pytest.mark.parametrize("word_bytes", [1, 2, 4, 8])

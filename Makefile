@@ -34,10 +34,10 @@ $(NODE): tests/interop/javascript/package.json | $(STAMP)
 
 $(OHIF): tests/interop/ohif-version | $(STAMP)
 	@if ! command -v npm >/dev/null; then \
-		echo "left out, since npm is not here: tests/interop/test_ohif.py"; \
+		echo "left out, since npm is not here: tests/interop/test_ohif.py, test_viewer.py"; \
 	else \
 		mkdir -p $(@D) && cd $(@D) && npm pack --silent "@ohif/app@$$(cat $(CURDIR)/$<)" >/dev/null && \
-		tar xzf ohif-app-*.tgz && rm ohif-app-*.tgz && touch $(@F); \
+		tar xzf ohif-app-*.tgz && touch $(@F); \
 	fi
 
 install: $(STAMP) ## make the local environment with everything needed

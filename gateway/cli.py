@@ -43,6 +43,7 @@ from gateway.commands import (
     user,
     verify,
     view,
+    viewer,
 )
 from gateway.commands.arguments import NotUnderstood
 from gateway.config import InvalidSettings
@@ -79,6 +80,7 @@ _COMMANDS = (
     user,
     policy,
     view,
+    viewer,
     export,
     deid,
     demo,

@@ -34,6 +34,7 @@ from gateway.http import application, health
 from gateway.http.listener import Listener
 from gateway.http.route import Route
 from gateway.telemetry import sharing
+from gateway.viewer.pages import routes as viewer_routes
 
 _log = logging.getLogger("gateway.worker")
 
@@ -96,7 +97,8 @@ class Stop:
 
 def routes() -> list[Route]:
     """Everything that is served over HTTP."""
-    return [*dicomweb_routes(), *fhir_routes(), *console_routes(), *entrance_routes(console_page), *health.routes()]
+    pages = [*console_routes(), *viewer_routes(), *entrance_routes(console_page)]
+    return [*dicomweb_routes(), *fhir_routes(), *pages, *health.routes()]
 
 
 def run_http(core: assembly.Core, listening: socket.socket, ready: Callable[[], None], stop: Stop) -> None:

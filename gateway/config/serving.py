@@ -220,6 +220,13 @@ class ImagingSettings(Section):
     """Rendered pictures that each HTTP worker keeps in memory, ten minutes at most; 0 keeps none."""
 
 
+class ViewerSettings(Section):
+    """The OHIF viewer, once `gateway viewer install` has fetched it."""
+
+    directory: Path | None = None
+    """Where its files are; ``viewer`` in the storage directory when absent."""
+
+
 class LogSettings(Section):
     """What is logged on standard error."""
 

@@ -27,6 +27,7 @@ from gateway.config.serving import (
     MetricsSettings,
     SearchSettings,
     TracesSettings,
+    ViewerSettings,
 )
 from gateway.config.storing import EncryptionSettings, IndexSettings, S3Section, StorageSettings, TenantSettings
 from gateway.config.views import DeidentificationSettings, ViewName, ViewSettings
@@ -48,6 +49,7 @@ class Settings(BaseSettings):
     encryption: EncryptionSettings = EncryptionSettings()
     limits: LimitSettings = LimitSettings()
     imaging: ImagingSettings = ImagingSettings()
+    viewer: ViewerSettings = ViewerSettings()
     access: AccessSettings = AccessSettings()
     tenants: dict[TenantName, TenantSettings] = {}
     views: dict[ViewName, ViewSettings] = {}

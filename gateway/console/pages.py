@@ -30,6 +30,7 @@ MEDIA_TYPES = {
     "study.js": _SCRIPT,
     "text.js": _SCRIPT,
     "viewer.js": _SCRIPT,
+    "viewers.js": _SCRIPT,
 }
 """Every file of the console; nothing else is served, so that no path can lead out of the folder."""
 

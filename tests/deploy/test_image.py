@@ -28,6 +28,15 @@ def test_it_runs_as_nobody_in_particular_and_starts_the_gateway() -> None:
     cli.parser().parse_args(command[1:])
 
 
+def test_the_viewer_is_installed_where_the_gateway_looks_for_it() -> None:
+    (run,) = [rest for rest in all_of("RUN") if "viewer" in rest]
+    setting, program, *arguments = run.split()
+    assert program == "/opt/gateway/bin/gateway"
+    cli.parser().parse_args(arguments)
+    assert setting in all_of("ENV")[0].split()
+    assert f"--from=viewer {setting.partition('=')[2]} {setting.partition('=')[2]}" in all_of("COPY")
+
+
 def test_it_installs_extras_that_there_are_from_files_that_reach_it() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     (extras,) = re.findall(r'"\.\[([a-z,]+)\]"', TEXT)

@@ -151,34 +151,17 @@ def test_an_ingress_leads_to_services_that_are_there(render: Render) -> None:
     services = {each["metadata"]["name"]: each for each in of_kind(manifests, "Service")}
     (rule,) = ingress["spec"]["rules"]
     assert rule["host"] == "imaging.example.org"
-    paths = {path["path"]: path["backend"]["service"] for path in rule["http"]["paths"]}
-    assert paths == {
-        "/imaging": {"name": "demo-gateway-http", "port": {"name": "http"}},
-        "/": {"name": "demo-gateway-viewer", "port": {"name": "http"}},
-    }
-    for backend in paths.values():
-        assert backend["port"]["name"] in {port["name"] for port in services[backend["name"]]["spec"]["ports"]}
-    (viewer,) = [each for each in of_kind(manifests, "ConfigMap") if "app-config.js" in each["data"]]
-    assert 'qidoRoot: "/imaging/dicomweb"' in viewer["data"]["app-config.js"]
+    (path,) = rule["http"]["paths"]
+    backend = path["backend"]["service"]
+    assert (path["path"], backend) == ("/imaging", {"name": "demo-gateway-http", "port": {"name": "http"}})
+    assert backend["port"]["name"] in {port["name"] for port in services[backend["name"]]["spec"]["ports"]}
 
 
-@pytest.mark.parametrize(
-    ("enabled", "prefix", "wanted"),
-    [
-        (True, "", {"/dicomweb": "http", "/fhir": "http", "/": "viewer"}),
-        (True, "/imaging", {"/imaging": "http", "/": "viewer"}),
-        (False, "", {"/": "http"}),
-        (False, "/imaging", {"/imaging": "http"}),
-    ],
-)
-def test_an_ingress_leads_to_the_faces_beside_a_viewer(
-    render: Render, enabled: bool, prefix: str, wanted: dict[str, str]
-) -> None:
-    more = {"viewer": {"enabled": enabled}, "settings": {"http": {"path_prefix": prefix}}}
+def test_an_ingress_without_a_prefix_leads_everything_to_the_pages(render: Render) -> None:
+    more = {"settings": {"http": {"path_prefix": ""}}}
     (ingress,) = of_kind(render(merged(values_of("everything"), more)), "Ingress")
     (rule,) = ingress["spec"]["rules"]
-    paths = {path["path"]: path["backend"]["service"]["name"] for path in rule["http"]["paths"]}
-    assert paths == {path: f"demo-gateway-{service}" for path, service in wanted.items()}
+    assert [path["path"] for path in rule["http"]["paths"]] == ["/"]
 
 
 def test_the_gateway_accepts_its_settings_and_its_command_line(

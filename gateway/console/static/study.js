@@ -6,6 +6,7 @@ import { askShare, canShare } from "./share.js";
 import { descriptionOf, nameOf, patientFacts } from "./studies.js";
 import { count, date, first, personName, time, values } from "./text.js";
 import { Viewer } from "./viewer.js";
+import { viewerLinks } from "./viewers.js";
 
 const FIELDS = "Rows,Columns,NumberOfFrames,InstanceNumber,SliceThickness,DocumentTitle,ContentLabel";
 
@@ -25,9 +26,11 @@ function heading(study) {
         referring && `Referred by ${referring}`,
       ].filter(Boolean).join(" · "))),
     element("span", "chips", {}, ...values(study, "00080061").map(chip)),
-    canShare() ? element("button", "quiet", {
-      type: "button", onclick: () => askShare(first(study, "0020000D")),
-    }, "Share…") : null);
+    element("span", "actions", {},
+      viewerLinks(String(first(study, "0020000D"))),
+      canShare() ? element("button", "quiet", {
+        type: "button", onclick: () => askShare(first(study, "0020000D")),
+      }, "Share…") : null));
 }
 
 function strip(study, series) {

@@ -1,0 +1,1 @@
+"""OHIF on the gateway's own origin: its files are fetched once, and configured for the place that serves them."""

@@ -97,6 +97,11 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ),
     ),
     "view reidentify": (("gateway view reidentify -c gateway.toml --view research --patient ABCD", "whose it is"),),
+    "viewer install": (
+        ("gateway viewer install -c gateway.toml", "from npm's registry; then open /ohif/"),
+        ("gateway viewer install -c gateway.toml --from ohif-app-3.13.2.tgz", "on a host without a way out"),
+    ),
+    "viewer status": (("gateway viewer status -c gateway.toml", "which release is served"),),
     "export": (
         ("gateway export -c gateway.toml --view research --to /srv/out --study 1.2.3", "into a directory"),
         (

@@ -27,13 +27,18 @@ def add(commands: Commands) -> None:
     getting = what.add_parser(
         "install",
         help="fetch it, check its digest, and lay it out",
-        description=f"Fetch {release.PACKAGE} from the npm registry ({release.VERSION} unless told otherwise; 60 MB, "
-        "some 300 MB on disk), check it against its digest, and put it where the gateway serves it from, in place of "
+        description=f"Fetch {release.PACKAGE} from the npm registry ({release.VERSION} unless told otherwise; 50 MB, "
+        "some 250 MB on disk), check it against its digest, and put it where the gateway serves it from, in place of "
         "what is there.",
-        epilog="Without a way out: run `npm pack @ohif/app@VERSION` elsewhere and give the file by --from.",
     )
     getting.add_argument("--release", default=release.VERSION, metavar="VERSION", help=f"which ({release.VERSION})")
-    getting.add_argument("--from", dest="package", type=Path, metavar="FILE", help="a package that is here already")
+    getting.add_argument(
+        "--from",
+        dest="package",
+        type=Path,
+        metavar="FILE",
+        help="a package that is here already, got elsewhere by `npm pack @ohif/app@VERSION`",
+    )
     getting.add_argument(
         "--registry",
         default=os.environ.get("NPM_CONFIG_REGISTRY", installing.REGISTRY),

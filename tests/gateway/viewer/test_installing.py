@@ -23,7 +23,9 @@ FOUND = Release("1.2.3", "somewhere", "sha512-x")
 
 
 def files(directory: Path) -> dict[str, bytes]:
-    return {path.relative_to(directory).as_posix(): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(directory).as_posix(): path.read_bytes() for path in directory.rglob("*") if path.is_file()
+    }
 
 
 def test_the_files_are_laid_out_so_that_they_find_each_other_below_any_path(tmp_path: Path) -> None:
@@ -85,7 +87,9 @@ def test_nothing_is_written_beside_the_folder_and_no_link_followed(tmp_path: Pat
     installing.install(package(tmp_path / "p.tgz", hostile, links), FOUND, directory)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["inner", "p.tgz"]
     assert [path.name for path in (tmp_path / "inner").iterdir()] == ["viewer"]
-    assert not {"passwd", "up", "absolute.js", "x.js", "out.js"} & {each.rpartition("/")[2] for each in files(directory)}
+    assert not {"passwd", "up", "absolute.js", "x.js", "out.js"} & {
+        each.rpartition("/")[2] for each in files(directory)
+    }
 
 
 def test_a_package_that_unpacks_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,7 +164,9 @@ def test_a_digest_that_proves_nothing_is_refused(registry: tuple[str, Path], tmp
         installing.fetch(url, "9.9.9", tmp_path, lambda *_: None)
 
 
-def test_a_registry_that_is_not_there_or_has_nothing_says_what_to_do(registry: tuple[str, Path], tmp_path: Path) -> None:
+def test_a_registry_that_is_not_there_or_has_nothing_says_what_to_do(
+    registry: tuple[str, Path], tmp_path: Path
+) -> None:
     url, root = registry
     with pytest.raises(InstallError, match="is there such a release"):
         installing.fetch(url, "0.0.0", tmp_path, lambda *_: None)

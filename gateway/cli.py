@@ -91,10 +91,14 @@ _COMMANDS = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit status is one of ``terminal.STATUSES``."""
     known = parser()
-    options, more = known.parse_known_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    if not given:
+        known.print_help(sys.stderr)
+        return terminal.USAGE
+    options, more = known.parse_known_args(given)
     if more:
         if "more" not in options or any(each.startswith("-") for each in more):
-            known.error(f"unrecognized arguments: {' '.join(more)}")
+            options.leaf.not_understood(more)
         options.more(options, more)
     command: Callable[[argparse.Namespace], int] = options.command
     try:
@@ -129,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """All commands and their arguments."""
-    made = argparse.ArgumentParser(
+    made = teaching.Parser(
         prog="gateway", description="DICOMweb imaging gateway: modalities send by DIMSE, viewers read by DICOMweb."
     )
     made.add_argument("--version", action="version", version=f"gateway {version('dicomweb-gateway')}")

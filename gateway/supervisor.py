@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import select
@@ -19,7 +20,7 @@ from gateway.access import moments
 from gateway.audit.checkpoints import Checkpointer
 from gateway.audit.syslog import Forwarder
 from gateway.audit.trail import AuditTrail
-from gateway.config import Settings
+from gateway.config import InvalidSettings, Settings
 from gateway.errors import AuditUnavailable
 from gateway.nursery import Nursery, StartFailed, Worker
 from gateway.services.spool import Spool
@@ -81,6 +82,21 @@ def bind(host: str, port: int) -> socket.socket:
     return listening
 
 
+def _listening(section: str, host: str, port: int) -> socket.socket:
+    """A socket by a section of the settings. Raises InvalidSettings."""
+    try:
+        return bind(host, port)
+    except OSError as error:
+        advice = {
+            errno.EADDRINUSE: f"something listens there, perhaps another gateway (`gateway status` tells); stop it, or "
+            f"set another {section}.port",
+            errno.EACCES: f"ports below 1024 are root's, or need CAP_NET_BIND_SERVICE; set another {section}.port",
+            errno.EADDRNOTAVAIL: f"this host has no such address; set another {section}.host",
+        }.get(error.errno or 0, "")
+        fault = f"{section}.port: {host}:{port} cannot be listened on: {error.strerror or error}"
+        raise InvalidSettings([f"{fault}: {advice}" if advice else fault]) from error
+
+
 class Supervisor:
     """The processes of one gateway. Use it as a context: leaving it drains everything.
 
@@ -93,6 +109,11 @@ class Supervisor:
         What is served here; on Kubernetes each is a workload of its own.
     nursery
         What forks the workers, if the caller has it already.
+
+    Raises
+    ------
+    InvalidSettings
+        An address cannot be listened on.
     """
 
     def __init__(
@@ -107,10 +128,10 @@ class Supervisor:
         places = {Face.HTTP: (http.host, http.port), Face.DIMSE: (dimse.host, dimse.port)}
         try:
             for face in places.keys() & set(faces):
-                self._sockets[face] = bind(*places[face])
+                self._sockets[face] = _listening(face, *places[face])
             if metrics.port is not None:
-                self._sockets[METRICS] = bind(metrics.host, metrics.port)
-        except OSError:
+                self._sockets[METRICS] = _listening(METRICS, metrics.host, metrics.port)
+        except InvalidSettings:
             self._close_sockets()
             raise
         counts = {Face.HTTP: http.workers, Face.DIMSE: dimse.workers, Face.BACKGROUND: 1}

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from gateway.config import InvalidSettings
 from storage.dicom import identifiers as ids
@@ -18,6 +19,7 @@ else:
     Commands = object
 
 MAX_WORKERS = 64
+_Chosen = TypeVar("_Chosen", bound=StrEnum)
 
 
 class NotUnderstood(InvalidSettings):
@@ -81,6 +83,18 @@ def checked(check: Callable[[str], str]) -> Callable[[str], str]:
             return check(text)
         except InvalidIdentifier as error:
             raise argparse.ArgumentTypeError(str(error)) from error
+
+    return of
+
+
+def chosen(kind: type[_Chosen]) -> Callable[[str], _Chosen]:
+    """An argument that is one of some words."""
+
+    def of(text: str) -> _Chosen:
+        try:
+            return kind(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"there is no {text!r}; there are {', '.join(kind)}") from error
 
     return of
 

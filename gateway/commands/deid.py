@@ -92,7 +92,7 @@ def _looked_at(path: Path, profile: Profile) -> Mapping[str, object]:
     try:
         data_set = pydicom.dcmread(path, stop_before_pixels=True, force=True)
     except (OSError, pydicom.errors.InvalidDicomError) as error:
-        raise InvalidSettings([f"{path}: {error}"]) from error
+        raise InvalidSettings([f"{path}: {getattr(error, 'strerror', None) or error}"]) from error
     known = Identifiers.harvested(data_set, lambda tag: profile.rule(tag).action is Action.K)
     cleaner = DictionaryCleaner(known, keeps_dates=Option.RETAIN_FULL_DATES in profile.options)
     pseudonyms = Pseudonyms(secrets.token_bytes(32))

@@ -11,7 +11,7 @@ from gateway import assembly
 from gateway.calling import questions
 from gateway.calling.questions import TOLD, Answer, Level
 from gateway.commands import keys, terminal
-from gateway.commands.arguments import Commands, with_config, with_json, with_more
+from gateway.commands.arguments import Commands, chosen, with_config, with_json, with_more
 from gateway.commands.peers import Called, called, with_manner, with_peer
 from gateway.dimse.asking import Conditions, NotAnswered, RemoteArchive
 from gateway.services.spool import Spool
@@ -42,21 +42,25 @@ def add(commands: Commands) -> None:
     )
     with_peer(parser)
     parser.add_argument(
-        "keys", nargs="*", metavar="KEYWORD[=VALUE]", help="such as PatientID=4711, StudyDate=20260101-"
+        "keys", nargs="*", default=[], metavar="KEYWORD[=VALUE]", help="such as PatientID=4711, StudyDate=20260101-"
     )
     parser.add_argument(
         "--level",
-        type=Level,
+        type=chosen(Level),
         choices=tuple(Level),
         default=Level.STUDY,
         metavar="{patient,study,series,image}",
         help="what is listed (study); series and images need the UIDs of what they are in, at most peers",
     )
     parser.add_argument("--limit", type=_limit, default=_MOST, metavar="N", help=f"most matches ({_MOST}); 0 for all")
-    with_more(parser, lambda options, more: options.keys.extend(more))
+    with_more(parser, _more)
     with_manner(parser)
     with_json(parser)
     with_config(parser, run)
+
+
+def _more(options: argparse.Namespace, more: list[str]) -> None:
+    options.keys = [*options.keys, *more]
 
 
 def run(options: argparse.Namespace) -> int:

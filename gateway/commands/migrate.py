@@ -15,7 +15,7 @@ from gateway.access.actions import Action
 from gateway.access.moments import Moments
 from gateway.access.throttle import Pace
 from gateway.commands import terminal
-from gateway.commands.arguments import Commands, checked, positive, with_config, with_json
+from gateway.commands.arguments import Commands, checked, chosen, positive, with_config, with_json
 from gateway.config import InvalidSettings, Settings
 from gateway.context import Caller, Source, command_line
 from gateway.dimse import asking, destinations
@@ -56,7 +56,7 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument(
         "--by",
-        type=By,
+        type=chosen(By),
         choices=tuple(By),
         metavar="{get,move}",
         help="how it is fetched; without it by C-GET, and by C-MOVE where the archive does not answer that. C-MOVE "

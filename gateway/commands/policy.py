@@ -16,7 +16,7 @@ from gateway.access.actions import Action
 from gateway.access.rules import Policy, attributes
 from gateway.commands import terminal
 from gateway.commands.administration import accounts, administrator, with_tenant
-from gateway.commands.arguments import Commands, checked, with_config, with_json
+from gateway.commands.arguments import Commands, checked, chosen, with_config, with_json
 from gateway.config import InvalidSettings
 from gateway.context import Principal, PrincipalKind
 from gateway.services.accounts import Explanation
@@ -70,8 +70,14 @@ def add(commands: Commands) -> None:
     who.add_argument("--principal", metavar="NAME", help="of the policy, a local user, or an API key")
     who.add_argument("--role", action="append", help="somebody with this role; may be given again")
     explaining.add_argument("--person", default="", metavar="NAME", help="with --role: the person's name")
-    explaining.add_argument("--action", type=Action, choices=tuple(Action), default=Action.READ, metavar="ACTION",
-                            help=f"one of {', '.join(Action)} (read)")  # fmt: skip
+    explaining.add_argument(
+        "--action",
+        type=chosen(Action),
+        choices=tuple(Action),
+        default=Action.READ,
+        metavar="ACTION",
+        help=f"one of {', '.join(Action)} (read)",
+    )
     explaining.add_argument("--study", type=checked(ids.study_uid), metavar="UID", help="a study that is here")
     explaining.add_argument("--reason", default="", help="as if the glass were broken for it")
     with_tenant(explaining)

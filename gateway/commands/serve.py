@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 
 from gateway import assembly, config, log, rebuilding
-from gateway.commands.arguments import Commands, with_config
+from gateway.commands.arguments import Commands, chosen, with_config
 from gateway.commands.terminal import OK
 from gateway.config import InvalidSettings, Settings
 from gateway.config.section import LOOPBACK
@@ -25,7 +25,7 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--face",
         action="append",
-        type=Face,
+        type=chosen(Face),
         choices=tuple(Face),
         metavar="FACE",
         help="serve only this: http, dimse or background; may be given again; needs S3 and PostgreSQL",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
-from typing import Any
+import difflib
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any, NoReturn
 
 from gateway.commands import terminal
 
@@ -130,11 +132,47 @@ _STATUSES = (
 )
 
 
+class Parser(argparse.ArgumentParser):
+    """Says what may have been meant, and where to read on, where the command line is not understood."""
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            known = [str(each) for each in action.choices]
+            raise argparse.ArgumentError(action, f"there is no {str(value)!r}{meant(str(value), known)}")
+
+    def not_understood(self, arguments: list[str]) -> NoReturn:
+        """End, since there is no place for some arguments."""
+        option = next((each for each in arguments if each.startswith("-")), "")
+        hint = meant(option.partition("=")[0], self._option_string_actions) if option else ""
+        self.error(f"no such arguments: {' '.join(arguments)}{hint}")
+
+    def error(self, message: str) -> NoReturn:
+        """End with what is wrong, and what to do."""
+        self.print_usage(sys.stderr)
+        terminal.error(message)
+        terminal.advise(f"{self.prog} --help says more, with examples")
+        sys.exit(terminal.USAGE)
+
+
+def meant(given: str, known: Iterable[str]) -> str:
+    """What somebody may have meant, or could have; as the end of a sentence."""
+    known = list(known)
+    close = difflib.get_close_matches(given, known, 1)
+    return f"; did you mean {close[0]}?" if close else f"; there are {', '.join(known)}" if known else ""
+
+
 class Help(argparse.HelpFormatter):
     """Breaks lines of descriptions, and leaves examples as they are written."""
 
     def __init__(self, prog: str, **given: Any) -> None:
         super().__init__(prog, **{"max_help_position": _HELP_COLUMN, **given})
+
+    def add_argument(self, action: argparse.Action) -> None:
+        """See HelpFormatter, which forgets that the list of commands is indented once more."""
+        super().add_argument(action)
+        if isinstance(action, argparse._SubParsersAction):
+            longest = max(map(len, action.choices)) + 2 * self._indent_increment
+            self._action_max_length = max(self._action_max_length, longest)
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         if "\n" in text:
@@ -163,6 +201,7 @@ def teach(parser: argparse.ArgumentParser, path: str = "") -> None:
         one = len(beneath) > 1
         examples = tuple(each for name in beneath for each in (EXAMPLES[name][:1] if one else EXAMPLES[name]))
         parser.epilog = f"{_examples(examples)}\n\n{_STATUSES}"
+    parser.set_defaults(leaf=parser)
     for each in parser._actions:
         if isinstance(each, argparse._SubParsersAction):
             for name, child in each.choices.items():

@@ -239,7 +239,8 @@ def test_a_port_that_is_taken_is_said_and_the_exit_status_is_1(gateway: Gateway,
         check=False,
     )
     assert done.returncode == 1
-    assert "Address already in use" in done.stderr
+    assert f"http.port: 127.0.0.1:{gateway.http_port} cannot be listened on: Address already in use" in done.stderr
+    assert "set another http.port" in done.stderr
 
 
 def test_ctrl_c_reaches_the_supervisor_alone_and_everything_drains(gateway: Gateway) -> None:

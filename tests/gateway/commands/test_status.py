@@ -11,9 +11,14 @@ import pytest
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE
 
-from gateway import cli
+from gateway import assembly, cli
+from gateway.assembly import Core
 from gateway.commands import terminal
+from gateway.config import Settings
 from tests import instances
+from tests.gateway.dimse.conftest import Serve
+from tests.gateway.dimse.test_tls import with_tls
+from tests.gateway.http.conftest import Authority
 from tests.ports import free_port
 from tests.serving import Gateway
 
@@ -25,13 +30,16 @@ class Host:
         self.folder = folder
         self.file = folder / "gateway.toml"
         self.metrics_port = free_port()
+        self.certificate, self.key = Authority(folder).issue("gateway")
+        tls = {"GATEWAY_HTTP__TLS_CERTIFICATE_FILE": str(self.certificate), "GATEWAY_HTTP__TLS_KEY_FILE": str(self.key)}
         self.gateway = Gateway(folder / "data", folder / "log", settings_file=self.file, GATEWAY_HTTP__WORKERS="1",
-                               GATEWAY_DIMSE__WORKERS="1")  # fmt: skip
+                               GATEWAY_DIMSE__WORKERS="1", **tls)  # fmt: skip
         self.write()
 
     def write(self, more: str = "", dimse_port: int | None = None) -> None:
         self.file.write_text(
-            f"[http]\nport = {self.gateway.http_port}\n[dimse]\nport = {dimse_port or self.gateway.dimse_port}\n"
+            f'[http]\nport = {self.gateway.http_port}\ntls_certificate_file = "{self.certificate}"\n'
+            f'tls_key_file = "{self.key}"\n[dimse]\nport = {dimse_port or self.gateway.dimse_port}\n'
             f'[storage]\ndirectory = "data"\n[metrics]\nport = {self.metrics_port}\n{more}'
         )
 
@@ -42,6 +50,15 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     found.gateway.start()
     yield found
     found.gateway.stop()
+
+
+@pytest.fixture
+def core_over_tls(settings: Settings, tmp_path: Path) -> Iterator[Core]:
+    authority = Authority(tmp_path)
+    more = {"tls_client_ca_file": authority.file, "tls_client_certificates": "required"}
+    core = assembly.build(with_tls(settings, authority, **more), "test")
+    yield core
+    core.close()
 
 
 def status(file: Path, capsys: pytest.CaptureFixture[str], *more: str) -> tuple[int, str, str]:
@@ -70,6 +87,7 @@ def test_a_gateway_that_serves_is_ready(host: Host, capsys: pytest.CaptureFixtur
 
     exit_status, found = as_json(host.file, capsys)
     assert (exit_status, found["ready"], found["fault"]) == (terminal.OK, True, "")
+    assert found["faces"][0]["where"].startswith("https://")
     assert {each["name"]: each["answers"] for each in found["faces"]} == {"HTTP": True, "DIMSE": True, "metrics": True}
     assert found["workers_ready"] == {"http": "1 of 1", "dimse": "1 of 1", "background": "1 of 1"}
     [tenant] = found["tenants"]
@@ -96,6 +114,22 @@ def test_a_face_that_does_not_answer_is_named(host: Host, tmp_path: Path, capsys
     exit_status, _ = as_json(host.file, capsys, "--face", "http")
     assert exit_status == terminal.OK, "where DIMSE is another workload"
     host.write()
+
+
+def test_dimse_over_tls_is_asked_with_our_own_certificate(
+    core_over_tls: Core, serve: Serve, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dimse = core_over_tls.settings.dimse
+    with serve(core_over_tls) as server:
+        file = tmp_path / "gateway.toml"
+        file.write_text(
+            f'[storage]\ndirectory = "data"\n[dimse]\nport = {server.address[1]}\n'
+            f'tls_certificate_file = "{dimse.tls_certificate_file}"\ntls_key_file = "{dimse.tls_key_file}"\n'
+            f'tls_client_ca_file = "{dimse.tls_client_ca_file}"\ntls_client_certificates = "required"\n'
+        )
+        exit_status, found = as_json(file, capsys, "--face", "dimse")
+    [face] = found["faces"]
+    assert (exit_status, face["answers"], face["detail"]) == (terminal.OK, True, "over TLS")
 
 
 def test_a_disk_without_room_is_told_of(

@@ -87,6 +87,30 @@ def test_what_is_changed_is_told_as_json(site: Site, tmp_path: Path) -> None:
     assert "http.nowhere" in json.loads(out)["faults"][0]
 
 
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("sned x y@b:1", "there is no 'sned'; did you mean send?"),
+        ("key creat", "did you mean create?"),
+        ("send --tsl x y@b:1", "no such arguments: --tsl; did you mean --tls?"),
+        ("find x@b:1 --level studdy", "there are patient, study, series, image"),
+        ("policy explain --role a --action fly", "there are echo, "),
+    ],
+)
+def test_what_was_probably_meant_is_told(given: str, meant: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(given.split())
+    assert ended.value.code == terminal.USAGE
+    told = capsys.readouterr().err
+    assert meant in told
+    assert "next gateway" in told
+
+
+def test_without_a_command_there_is_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([]) == terminal.USAGE
+    assert "examples:\n  gateway demo" in capsys.readouterr().err
+
+
 # Completion
 
 

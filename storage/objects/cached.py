@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from storage.errors import ObjectDamaged
 from storage.objects.base import BlocksReader, ByteRange, ObjectInfo, ObjectReader, ObjectStore, Piece, Segment
+from storage.objects.keeper import Keeper
 from storage.objects.keys import check_key
 from storage.objects.read_cache import BLOCK_BYTES, ReadCache
 
@@ -32,6 +33,7 @@ class CachedObjectStore:
     def __init__(self, store: ObjectStore, cache: ReadCache, *, reading: bool = True) -> None:
         self._store = store
         self._cache = cache
+        self._kept = Keeper(cache)
         self._reading = reading
         self._flights = _Flights()
 
@@ -95,20 +97,21 @@ class CachedObjectStore:
 
     def close(self) -> None:
         """See ObjectStore. The cache stays for the next process."""
+        self._kept.close()
         self._store.close()
 
     def _pieces(self, key: str, number: int, stop: int) -> Sequence[Piece]:
         """The block, and those after it up to ``stop`` that are to be had in the same step; at least one."""
-        kept = self._cache.read(key, number)
+        kept = self._kept.read(key, number)
         if kept is not None:
             return [kept]
         with self._flights.turn(f"{key} {number}"):
             # Somebody may have fetched it while this one waited, or just before.
-            kept = self._cache.read(key, number)
+            kept = self._kept.read(key, number)
             if kept is not None:
                 return [kept]
             count = 1
-            while count < _MAX_FETCHED_BLOCKS and number + count < stop and not self._cache.has(key, number + count):
+            while count < _MAX_FETCHED_BLOCKS and number + count < stop and not self._kept.has(key, number + count):
                 count += 1
             fetched = self._store.read_at(key, number * BLOCK_BYTES, count * BLOCK_BYTES)
             size = fetched.object_size
@@ -118,7 +121,7 @@ class CachedObjectStore:
             ]
             for place, piece in enumerate(blocks, number):
                 if piece.data:
-                    self._cache.keep(key, place, piece)
+                    self._kept.keep(key, place, piece)
             return blocks
 
     def _blocks(self, key: str, wanted: ByteRange, size: int, pieces: Sequence[Piece]) -> Iterator[bytes]:
@@ -127,14 +130,14 @@ class CachedObjectStore:
         while number < stop:
             if not pieces:
                 missing = 0
-                while number + missing < stop and not self._cache.has(key, number + missing):
+                while number + missing < stop and not self._kept.has(key, number + missing):
                     missing += 1
                 if missing > _MAX_FETCHED_BLOCKS:
                     span = ByteRange(number * BLOCK_BYTES, min((number + missing) * BLOCK_BYTES, size))
                     keeping = wanted.length <= self._cache.max_bytes // _TOO_LARGE_SHARE
                     for piece in self._streamed(key, span, size):
                         if keeping:
-                            self._cache.keep(key, number, piece)
+                            self._kept.keep(key, number, piece)
                         yield _part(piece, number, wanted)
                         number += 1
                     continue

@@ -85,6 +85,10 @@ class ReadCache:
                     for _ in self._entries_of(self._temporary, time.time()):
                         pass  # what crashes left there is removed on the way
 
+    def may_serve(self, key: str) -> bool:
+        """Whether anything that was read of an object before may be served: it was not deleted."""
+        return self._is_trusted() and not self._mark(self._path(key, 0)).exists()
+
     def has(self, key: str, number: int) -> bool:
         """Whether a block is there now."""
         return self._is_trusted() and self._path(key, number).exists()

@@ -60,6 +60,14 @@ def blocks(core: assembly.Core) -> list[str]:
     return sorted(path.name.split("-")[1] for path in found)
 
 
+def wait_for(core: assembly.Core, versions: list[str]) -> None:
+    """Until the host's cache has blocks of these versions and no others."""
+    deadline_s = time.monotonic() + 60
+    while blocks(core) != versions and time.monotonic() < deadline_s:
+        time.sleep(0.02)
+    assert blocks(core) == versions
+
+
 def test_what_one_host_erases_leaves_the_cache_of_another(hosts: tuple[assembly.Core, assembly.Core]) -> None:
     one, two = hosts
     keys = [store(one.archive, study) for study in ("1.1", "2.2")]
@@ -67,11 +75,9 @@ def test_what_one_host_erases_leaves_the_cache_of_another(hosts: tuple[assembly.
     for host in hosts:
         for key in keys:
             host.archive.objects.get(key)
-        assert blocks(host) == versions
+        wait_for(host, versions)
     reconcile.erase(one.archive, reconcile.find(one.archive, MAIN, ids.study_uid("1.1")))
     assert blocks(one) == versions[1:]
     with caching.compared(two):
-        deadline_s = time.monotonic() + 60
-        while blocks(two) != versions[1:] and time.monotonic() < deadline_s:
-            time.sleep(0.02)
+        wait_for(two, versions[1:])
     assert blocks(two) == versions[1:]

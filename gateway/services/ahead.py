@@ -8,11 +8,14 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
+from itertools import chain, islice
 
 MAX_BYTES = 1 << 20
 """A longer read is streamed in its turn: the round trip is little of its time, and the bytes would have to be held."""
 
 _HELD_BYTES = 32 << 20
+_FEW = 3
+"""A frame, and the borders of its multipart."""
 
 
 class ReadAhead:
@@ -95,6 +98,13 @@ class Begun:
 def begun(spans: Iterable[Span]) -> Generator[Iterator[bytes], None, None]:
     """The blocks of each span in turn, the next ones begun meanwhile; closing the iterator drops those."""
     pending = iter(spans)
+    first = list(islice(pending, _FEW + 1))
+    if len(first) <= _FEW and sum(span.ahead is not None for span in first) <= 1:
+        # There is nothing to read meanwhile, and each crossing to another thread costs.
+        for each in first:
+            yield each.blocks()
+        return
+    pending = chain(first, pending)
     waiting: deque[tuple[Span, Begun | None]] = deque()
     at_once = under_way = 0
     current: Begun | None = None
@@ -121,6 +131,6 @@ def begun(spans: Iterable[Span]) -> Generator[Iterator[bytes], None, None]:
                 current.drop()
                 under_way -= 1
     finally:
-        for each in (current, *(started for _, started in waiting)):
-            if each is not None:
-                each.drop()
+        for read in (current, *(started for _, started in waiting)):
+            if read is not None:
+                read.drop()

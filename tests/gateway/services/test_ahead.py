@@ -82,6 +82,28 @@ def test_the_next_reads_are_begun_while_the_first_is_on_its_way(ahead: ReadAhead
     assert sorted(store.begun) == list(range(20))
 
 
+def test_a_read_that_is_alone_is_made_by_its_reader(ahead: ReadAhead) -> None:
+    """A frame between the borders of its multipart: to ask another thread would only cost."""
+    threads: list[str] = []
+
+    def near() -> Iterator[bytes]:
+        yield b"-"
+
+    def far() -> Iterator[bytes]:
+        threads.append(threading.current_thread().name)
+        yield b"x"
+
+    def taken(*spans: Span) -> bytes:
+        return b"".join(block for blocks in begun(spans) for block in blocks)
+
+    border, frame = Span(1, near), Span(1, far, ahead)
+    assert taken(border, frame, border) == b"-x-"
+    assert threads == [threading.current_thread().name]
+    threads.clear()
+    assert taken(border, frame, border, frame, border) == b"-x-x-"
+    assert [name.partition("_")[0] for name in threads] == ["read-ahead"] * 2
+
+
 def test_any_range_of_the_whole_is_what_it_was_without(ahead: ReadAhead) -> None:
     store, plain = Store(ahead), Store(None)
     sizes = [3, 0, 10, 1, 7, 10]

@@ -167,7 +167,7 @@ class S3ObjectStore:
 
     def _put_at_once(self, key: str, body: Sequence[Segment], put_id: str) -> str | None:
         """The digest when the server's ETag has proven what it kept: a HEAD would double the time of a small put."""
-        data = b"".join(bytes(block) for block in body_blocks(body, self._settings.part_bytes))
+        data = b"".join(_lasting(body, self._settings.part_bytes))
         digest = hashlib.sha256(data).hexdigest()
         attributes = {"Content-Type": CONTENT_TYPE, "sha256": digest, "put-id": put_id}
         if self._settings.storage_class:
@@ -267,6 +267,15 @@ class S3ObjectStore:
                 return False
             raise_unavailable(fault, error)
         return True
+
+
+def _lasting(body: Sequence[Segment], block_bytes: int) -> Iterator[bytes | memoryview]:
+    """A body in pieces that stay valid; what is in memory is not copied."""
+    for segment in body:
+        if isinstance(segment, bytes | memoryview):
+            yield segment
+        else:
+            yield from map(bytes, body_blocks([segment], block_bytes))
 
 
 def _all_of(result: GetResult, length: int) -> bytes:

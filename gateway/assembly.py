@@ -76,7 +76,7 @@ from storage.dicom.limits import Limits
 from storage.errors import StorageUnavailable
 from storage.index.arrivals import Conflict, Conflicts
 from storage.index.base import Index
-from storage.index.sqlite import SqliteIndex
+from storage.index.sqlite import SqliteIndex, schema_version
 from storage.objects.base import ObjectStore
 from storage.objects.spliced import SplicedObjectStore
 
@@ -326,6 +326,20 @@ def _has_index(settings: Settings) -> bool:
             return schemas.exists(where.schema)
     except StorageUnavailable:
         return True  # what starts while the database is down becomes ready when it is there
+
+
+def index_version(settings: Settings) -> int:
+    """The schema of the index, 0 where there is none; to open it would make it, or bring it up to this release's.
+
+    Raises InvalidSettings, StorageUnavailable.
+    """
+    if settings.index.engine == "sqlite":
+        return schema_version(index_path(settings))
+    where = postgres_settings(settings)
+    from storage.index.postgres_schemas import Schemas  # noqa: PLC0415 - psycopg is an extra
+
+    with Schemas(where) as schemas:
+        return schemas.version(where.schema)
 
 
 def release() -> str:

@@ -6,7 +6,7 @@ import contextlib
 import datetime
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -66,6 +66,7 @@ def verify(
     keys: Mapping[str, AuditKey],
     checkpoints: Iterable[tuple[str, Checkpoint | None]] = (),
     since: str = "",
+    progress: Callable[[int, int], None] = lambda _done, _of: None,
 ) -> Verification:
     """Look at every record of every chain.
 
@@ -79,6 +80,8 @@ def verify(
         As ``checkpoints.load`` gives them: in their order.
     since
         A day, YYYYMMDD: files from before it are neither looked at nor missed.
+    progress
+        Is told how many files are done, of how many.
 
     Raises
     ------
@@ -93,9 +96,13 @@ def verify(
     by_chain: dict[str, list[_Claim]] = {}
     for claim in claims:
         by_chain.setdefault(claim.head.chain, []).append(claim)
+    done = 0
     for name, group in groupby(sorted(files, key=lambda each: (each.chain, each.day)), lambda each: each.chain):
         found.chains += 1
-        _Walk(found, keys, by_chain.pop(name, []), since).chain(name, list(group))
+        of_chain = list(group)
+        _Walk(found, keys, by_chain.pop(name, []), since).chain(name, of_chain)
+        done += len(of_chain)
+        progress(done, len(files))
     for name, left in by_chain.items():
         if not since or _day_of(name) >= since:
             last = max(left, key=lambda each: each.head.seq)

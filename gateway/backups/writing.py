@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -23,9 +23,20 @@ _BLOCK_BYTES = 1 << 20
 
 
 def write(
-    settings: Settings, settings_file: Path | None, target: Path, *, with_keys: bool, with_index: bool
+    settings: Settings,
+    settings_file: Path | None,
+    target: Path,
+    *,
+    with_keys: bool,
+    with_index: bool,
+    progress: Callable[[int], None] = lambda _files: None,
 ) -> Manifest:
     """Write a backup to a directory, or to a file when the name ends in .tar.
+
+    Parameters
+    ----------
+    progress
+        Is told now and then how many files are written.
 
     Raises
     ------
@@ -40,9 +51,12 @@ def write(
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     partial.mkdir(mode=0o700)
     try:
+        files = 0
         for name, path in _files(settings, settings_file, with_keys):
             _copy(path, partial / name)
-        _write_audit(assembly.audit_directory(settings), partial)
+            progress(files := files + 1)
+        for _ in _write_audit(assembly.audit_directory(settings), partial):
+            progress(files := files + 1)
         _write_from_index(settings, partial, with_index)
         with closing(assembly.control(settings)) as kept:
             _write(partial / manifests.CONTROL, control.lines(kept))
@@ -85,12 +99,13 @@ def _keys(settings: Settings) -> Iterator[tuple[str, Path]]:
     yield from ((name, path) for name, path in views.key_files(settings).items() if path.exists())
 
 
-def _write_audit(directory: Path, partial: Path) -> None:
-    """Every audit file up to its last whole line: they only grow, so that much never changes again."""
+def _write_audit(directory: Path, partial: Path) -> Iterator[Path]:
+    """Write, and name, every audit file up to its last whole line: they only grow, so that much never changes again."""
     for path in sorted(directory.glob("*.jsonl")):
         with path.open("rb") as file:
             length = _whole_lines(file.fileno())
             _write(partial / manifests.AUDIT / path.name, _blocks(file.fileno(), length))
+        yield path
 
 
 def _whole_lines(descriptor: int) -> int:

@@ -21,7 +21,7 @@ from gateway.services.spool import Spooled
 from storage.dicom import file_meta
 from storage.dicom import identifiers as ids
 from storage.dicom.limits import Limits
-from storage.errors import InvalidIdentifier, StorageError
+from storage.errors import InvalidIdentifier, Unreadable
 
 _LISTED = 200
 """UIDs in one request: 64 characters each are well within what peers take."""
@@ -86,7 +86,7 @@ class Getting:
     def studies(self, keys: Mapping[str, str]) -> list[str]:
         """The studies that a question finds. Raises NotAssociated, NotAnswered, Ended."""
         found = self._archive.find("STUDY", {"StudyInstanceUID": "", **keys})
-        return [uid for each in found if (uid := each.get(_STUDY_UID, ""))]
+        return list(dict.fromkeys(uid for each in found if (uid := each.get(_STUDY_UID, ""))))
 
     def get(self, progress: Callable[[Report], None], study_uid: str, series_uid: str = "", sop_uid: str = "") -> None:
         """Fetch a study, a series of it, or an instance of that.
@@ -95,12 +95,18 @@ class Getting:
         ------
         NotAssociated, NotAnswered, Ended
             The peer gives nothing more.
+        OSError, storage.errors.StorageFull
+            There is no place for it.
         """
         self._progress = progress
         if not self._archive.gives_back():
             raise NotAnswered("the peer does not answer C-GET", advice=_ADVICE)
         self.report.studies += 1
-        inventory = self._inventory(study_uid, series_uid, sop_uid)
+        try:
+            inventory = self._inventory(study_uid, series_uid, sop_uid)
+        except InvalidIdentifier as error:
+            self.report.wrong[study_uid] = str(error)
+            return
         wanted = {uid: series for series, uids in inventory.series.items() for uid in uids}
         self.report.listed += len(wanted)
         here = {uid for uid, series in wanted.items() if self._path(study_uid, series, uid).exists()}
@@ -178,26 +184,21 @@ class Getting:
                 raise NoInstance("without a data set")
             with message.data_set.spooled() as spooled:
                 self._write(spooled)
-        except (NoInstance, NotExported, InvalidIdentifier) as error:
-            self._fail(name, str(error))
+        except (NoInstance, NotExported, InvalidIdentifier, Unreadable, GatewayError) as error:
+            # A disk that takes nothing more is no fault of this one: whatever else is raised ends it all.
+            if len(self.report.wrong) < _NAMED:
+                self.report.wrong[name] = str(error)
             return status.STORE_CANNOT_UNDERSTAND.code
-        except (OSError, StorageError, GatewayError) as error:
-            self._fail(name, getattr(error, "strerror", None) or str(error))
-            return status.STORE_OUT_OF_RESOURCES.code
         self._progress(self.report)
         return status.SUCCESS.code
-
-    def _fail(self, name: str, reason: str) -> None:
-        if len(self.report.wrong) < _NAMED:
-            self.report.wrong[name] = reason
 
     def _write(self, spooled: Spooled) -> None:
         with spooled.open() as file:
             head = heads.read(file, self._limits, with_place=True)
         path = self._path(head.study_uid, head.series_uid, head.sop_uid)
-        self._made.add(head.sop_uid)
         if path.exists():
-            return  # sent twice, or there before and sent beside what was asked for
+            self._made.add(head.sop_uid)  # sent twice, or there before and sent beside what was asked for
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         new = NewFile(path, fsync=True)
         try:
@@ -209,6 +210,7 @@ class Getting:
             new.publish()
         finally:
             new.close()
+        self._made.add(head.sop_uid)
         self.report.gotten += 1
         self.report.size += spooled.size
 

@@ -31,6 +31,7 @@ from gateway.services.room import free_bytes
 from storage.dicom import identifiers as ids
 from storage.dicom.attributes import Level
 from storage.errors import StorageError
+from storage.index.migrations import SCHEMA_VERSION
 from storage.index.questions import Search
 
 HTTP, DIMSE, METRICS = "HTTP", "DIMSE", "metrics"
@@ -232,10 +233,14 @@ def _place(name: str, directory: Path) -> Place:
 
 
 def _ask_index(settings: Settings, found: Standing) -> None:
-    """What each tenant has; an index that is not there is not made."""
+    """What each tenant has; an index that is not there is not made, and one of an earlier release not changed."""
     try:
-        if settings.index.engine == "sqlite" and not assembly.index_path(settings).exists():
-            found.index_fault = "there is none yet"
+        version = assembly.index_version(settings)
+        if version < SCHEMA_VERSION:
+            earlier = (
+                f"of an earlier release (schema {version}): the start of this one brings it up to {SCHEMA_VERSION}"
+            )
+            found.index_fault = earlier if version else "there is none yet"
             return
         with closing(assembly.index(settings)) as index:
             usage = index.usage()

@@ -59,14 +59,14 @@ def _verify(options: argparse.Namespace) -> int:
     settings = config.load(options.config)
     known, where, since = assembly.audit_keys(settings), directories(settings, options), options.since or ""
     covered: Coverage | None = None
-    with terminal.interruptible():
+    with terminal.interruptible(), terminal.progress("verifying files") as meter:
         if options.no_checkpoints:
-            found = verifying.verify(where, known, (), since)
+            found = verifying.verify(where, known, (), since, meter.update)
         else:
             with closing(stores.object_store(settings, reading_cache=False, read_only=True)) as objects:
                 trails = verifying.trails(where)
                 covered = coverage.coverage(objects, where)
-                found = verifying.verify(where, known, _checkpoints(objects, trails, since), since)
+                found = verifying.verify(where, known, _checkpoints(objects, trails, since), since, meter.update)
                 if not found.chains:
                     left = [each for each in checkpoints.trails(objects) if each not in trails]
                     found.faults += [

@@ -39,9 +39,15 @@ def run(options: argparse.Namespace) -> int:
     settings = config.load(options.config)
     with terminal.interruptible(), closing(assembly.audit_trail(settings, "backup")) as trail:
         trail.write(AuditEvent("backup", "allowed", command_line("backup")))
-        made = writing.write(
-            settings, options.config, options.target, with_keys=options.with_keys, with_index=options.with_index
-        )
+        with terminal.progress("backing up files") as meter:
+            made = writing.write(
+                settings,
+                options.config,
+                options.target,
+                with_keys=options.with_keys,
+                with_index=options.with_index,
+                progress=meter.update,
+            )
     size = sum(part.bytes for part in made.parts.values())
     if options.json:
         parts = {name: {"bytes": part.bytes, "sha256": part.sha256} for name, part in made.parts.items()}

@@ -32,6 +32,14 @@ def scripts(engine: str) -> dict[int, str]:
     }
 
 
+def version(db: Database) -> int:
+    """The schema that a database has; 0 where it has none."""
+    if not db.has_table("meta"):
+        return 0
+    found = db.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchone()
+    return int(found[0]) if found is not None else 0
+
+
 def migrate(db: Database, engine: str) -> None:
     """Bring a database to this release's schema.
 

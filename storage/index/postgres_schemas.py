@@ -46,6 +46,15 @@ class Schemas:
         """Whether there is an index in a schema."""
         return self._is("SELECT 1 FROM pg_tables WHERE schemaname = %s AND tablename = 'meta'", schema)
 
+    def version(self, schema: str) -> int:
+        """The schema version of an index; 0 where there is none."""
+        if not self.exists(schema):
+            return 0
+        query = sql.SQL("SELECT value FROM {}.meta WHERE key = 'schema_version'").format(sql.Identifier(schema))
+        with translated():
+            found = self._connection.execute(query).fetchone()
+        return int(str(found[0])) if found is not None else 0
+
     def take(self, schema: str) -> bool:
         """Keep others from rebuilding a schema, as long as the connection stands; False when somebody does."""
         with translated():

@@ -155,6 +155,14 @@ class SqliteDatabase:
             self.connection.execute("ROLLBACK")
 
 
+def schema_version(path: Path) -> int:
+    """The schema of an index, 0 where there is none; nothing is made or changed. Raises StorageUnavailable."""
+    if not path.exists():
+        return 0
+    with translated(), closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+        return migrations.version(SqliteDatabase(connection))
+
+
 class SqliteIndex(RelationalIndex):
     """The index in one file.
 

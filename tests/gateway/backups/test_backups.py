@@ -195,13 +195,17 @@ def test_keys_users_and_links_are_put_back_where_there_are_none_and_nowhere_else
     core.close()
 
 
-def test_a_backup_is_for_its_owner_alone_and_ends_with_whole_lines(place: Path, tmp_path: Path) -> None:
+def test_a_backup_is_for_its_owner_alone_and_ends_with_whole_lines(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     audit = tmp_path / "data" / "audit"
     AuditTrail(audit, "x").close()
     (audit / "20260101-http-1-1.jsonl").write_bytes(b'{"a":1}\n{"b":2}\n{"half')
     (audit / "20260101-http-2-1.jsonl").write_bytes(b'{"half')
     target = tmp_path / "backup"
     assert cli.main(["backup", "-c", str(place), "--with-index", str(target)]) == 0
+    written = len(list((target / "audit").iterdir())) + 2  # settings and policy
+    assert f"backing up files: {written}, " in capsys.readouterr().err
     assert (target / "audit" / "20260101-http-1-1.jsonl").read_bytes() == b'{"a":1}\n{"b":2}\n'
     assert (target / "audit" / "20260101-http-2-1.jsonl").read_bytes() == b""
     assert {stat.S_IMODE(path.stat().st_mode) for path in target.rglob("*") if path.is_file()} == {0o600}

@@ -78,7 +78,9 @@ def test_the_trail_of_a_whole_gateway_is_whole(data: Path, capsys: pytest.Captur
     assert found["chains"] == 8, "a supervisor and three workers, twice"
     assert len(found["without_an_end"]) == 4, "the first four were killed"
     assert cli.main(["audit", "verify"]) == 0
-    assert "as they were recorded" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "as they were recorded" in said.out
+    assert "verifying files: 8 of 8, " in said.err
 
 
 def test_starts_stops_and_changed_settings_are_recorded(data: Path, capsys: pytest.CaptureFixture[str]) -> None:

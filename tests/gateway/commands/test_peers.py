@@ -477,6 +477,17 @@ def test_a_peer_cannot_write_elsewhere(site: Site, tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.dcm"))
 
 
+def test_a_place_that_takes_nothing_ends_it(site: Site, tmp_path: Path) -> None:
+    study = {"StudyInstanceUID": "1.2.826.6.2", "SeriesInstanceUID": "1.2.826.6.2.1"}
+    sent = [image(**study) for _ in range(3)]
+    out = tmp_path / "out"
+    (out / "1.2.826.6.2").mkdir(parents=True)
+    (out / "1.2.826.6.2" / "1.2.826.6.2.1").write_text("a file where a directory has to be")
+    with peer(giving(sent, sent), STUDY_FIND, STUDY_GET, instances.CT) as address:
+        status, _, err = site.command("get", address, "StudyInstanceUID=1.2.826.6.2", "--out", str(out))
+    assert (status, "1.2.826.6.2.1: File exists" in err) == (terminal.FAILED, True)
+
+
 @need_program("dcmqrscp", "dcmtk")
 def test_dcmtks_archive_takes_lists_and_gives(site: Site, tmp_path: Path) -> None:
     sent = [image(PatientName="Gray^Ann", PatientID="D-1", StudyInstanceUID="1.2.826.9.1") for _ in range(3)]

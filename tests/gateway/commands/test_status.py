@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from gateway import assembly, cli
 from gateway.assembly import Core
 from gateway.commands import terminal
 from gateway.config import Settings
+from storage.index.sqlite import SqliteIndex, schema_version
 from tests import instances
 from tests.gateway.dimse.conftest import Serve
 from tests.gateway.dimse.test_tls import with_tls
@@ -138,6 +141,18 @@ def test_a_disk_without_room_is_told_of(
     monkeypatch.setenv("GATEWAY_STORAGE__MIN_FREE_BYTES", str(1 << 60))
     exit_status, _, err = status(host.file, capsys)
     assert (exit_status, "less than storage.min_free_bytes" in err) == (terminal.FAILED, True)
+
+
+def test_an_index_of_an_earlier_release_is_left_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text(f"[http]\nport = {free_port()}\n[dimse]\nport = {free_port()}\n[storage]\ndirectory = 'data'\n")
+    path = tmp_path / "data" / "index.sqlite"
+    SqliteIndex(path).close()
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("UPDATE meta SET value = '10' WHERE key = 'schema_version'")
+    _, out, _ = status(file, capsys)
+    assert "archive  index: of an earlier release (schema 10)" in out
+    assert schema_version(path) == 10
 
 
 def test_where_none_runs_it_says_how_to_start_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

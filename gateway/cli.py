@@ -53,7 +53,7 @@ from gateway.dimse.requesting import NotAssociated
 from gateway.errors import GatewayError
 from gateway.exporting.items import ExportError
 from gateway.nursery import StartFailed
-from storage.errors import StorageError
+from storage.errors import StorageError, StorageUnavailable
 
 gc.enable()
 
@@ -115,6 +115,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         terminal.error(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        if isinstance(error, PermissionError):
+            terminal.advise("give the command as the user who runs the gateway, or as one who may read and write there")
     except NotAssociated as error:
         terminal.error(str(error))
         terminal.advise(error.advice)
@@ -126,6 +128,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         terminal.error(f"the peer ended the association, or did not answer in time: {error}")
         terminal.advise("its log says why; --timeout SECONDS waits longer")
         return terminal.UNREACHED
+    except StorageUnavailable as error:
+        terminal.error(str(error))
+        terminal.advise("does the engine run, and do the settings name it rightly? `gateway status` asks all of them")
     except (StorageError, GatewayError, BackupError, ExportError, StartFailed) as error:
         terminal.error(str(error))
     return terminal.FAILED

@@ -47,7 +47,8 @@ def load(path: Path | None) -> Settings:
         try:
             found = tomllib.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
-            raise InvalidSettings([f"{path}: {error.strerror or error}"]) from error
+            what = "-c names the settings file; without it the defaults hold"
+            raise InvalidSettings([f"{path}: {error.strerror or error}; {what}"]) from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise InvalidSettings([f"{path}: not TOML: {error}"]) from error
         found = _resolved(found, Settings, path.parent)

@@ -21,6 +21,7 @@ from storage.archive import Archive, Sender
 from storage.dicom import identifiers as ids
 from storage.dicom.matching import EVERYTHING
 from storage.index.arrivals import Conflict
+from storage.index.migrations import SCHEMA_VERSION
 from storage.index.postgres import PostgresSettings
 from storage.index.postgres_schemas import Schemas
 from storage.index.questions import Target
@@ -169,6 +170,15 @@ def test_a_gateway_and_a_reindex_that_are_just_leaving_are_waited_for(
         rebuild(here)
         leaving.result()
     drop(here)
+
+
+def test_the_schema_of_an_index_is_told_without_making_one(settings: Settings) -> None:
+    for _ in range(2):
+        assert assembly.index_version(settings) == 0
+    index = assembly.index(settings)
+    index.ping()
+    assert assembly.index_version(settings) == SCHEMA_VERSION
+    index.close()
 
 
 def stop_at_rest(server: Postgres, writer: int) -> None:

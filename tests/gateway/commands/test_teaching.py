@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import shlex
@@ -10,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from gateway import cli
+from gateway import assembly, cli
 from gateway.commands import teaching, terminal
 from gateway.commands.completion import SHELLS
 from tests.gateway.commands.conftest import Site
+from tests.ports import free_port
 from tests.programs import need_program
 
 LEAVES = dict(teaching.leaves(cli.parser()))
@@ -104,6 +106,30 @@ def test_what_was_probably_meant_is_told(given: str, meant: str, capsys: pytest.
     told = capsys.readouterr().err
     assert meant in told
     assert "next gateway" in told
+
+
+def test_a_file_or_engine_that_is_not_there_is_told_with_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["check-config", "-c", str(tmp_path / "absent.toml")]) == terminal.FAILED
+    assert "; -c names the settings file; without it" in capsys.readouterr().err
+    file = tmp_path / "gateway.toml"
+    file.write_text(
+        "[storage]\ndirectory = 'data'\n[index]\nengine = 'postgres'\n"
+        f"url = 'postgresql://nobody@127.0.0.1:{free_port()}/none'\n"
+    )
+    assert cli.main(["hold", "list", "-c", str(file)]) == terminal.FAILED
+    assert "next does the engine run" in capsys.readouterr().err
+
+
+def test_whoever_may_not_read_is_told_who_may(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "/var/lib/gateway/index.sqlite")
+
+    monkeypatch.setattr(assembly, "index", forbidden)
+    status, _, err = site.command("hold", "list")
+    assert (status, "error /var/lib/gateway/index.sqlite: Permission denied" in err) == (terminal.FAILED, True)
+    assert "next give the command as the user who runs the gateway" in err
 
 
 def test_without_a_command_there_is_help(capsys: pytest.CaptureFixture[str]) -> None:

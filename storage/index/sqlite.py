@@ -221,7 +221,15 @@ class SqliteIndex(RelationalIndex):
             yield db
 
     def _transact(self, changes: Sequence[Change]) -> Sequence[object]:
-        with self._turnstile.turn(), translated():
+        with self._turnstile.turn():
+            return self._transacted(changes)
+
+    def _transact_at_once(self, changes: Sequence[Change]) -> Sequence[object] | None:
+        with self._turnstile.turn_at_once() as is_ours:
+            return self._transacted(changes) if is_ours else None
+
+    def _transacted(self, changes: Sequence[Change]) -> Sequence[object]:
+        with translated():
             if self._writing is None:
                 self._writing = self._connect()
             connection = self._writing.connection

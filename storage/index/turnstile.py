@@ -34,7 +34,33 @@ class Turnstile:
         finally:
             fcntl.flock(self._room, fcntl.LOCK_UN)
 
+    @contextmanager
+    def turn_at_once(self) -> Iterator[bool]:
+        """Whether it is this process's turn without waiting, which it then holds."""
+        if not _taken(self._gate):
+            yield False
+            return
+        try:
+            is_free = _taken(self._room)
+        finally:
+            fcntl.flock(self._gate, fcntl.LOCK_UN)
+        if not is_free:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            fcntl.flock(self._room, fcntl.LOCK_UN)
+
     def close(self) -> None:
         """Close the files."""
         os.close(self._gate)
         os.close(self._room)
+
+
+def _taken(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

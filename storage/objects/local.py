@@ -1,8 +1,9 @@
 """Objects as files under one local directory, durable by the order of system calls.
 
-``ROOT/objects/KEY`` is the object, ``ROOT/tmp`` holds what is being written. A put runs: write the temporary
-file, fsync it, link it to its final name (which never replaces anything), fsync the directory, return. Every
-directory is reached step by step from a handle on ``ROOT/objects`` without following symbolic links.
+``ROOT/objects/KEY`` is the object, ``ROOT/tmp`` is where it is written: into a file without a name where the file
+system has such, which saves two changes of a directory, else into a temporary one. A put runs: write the file, fsync
+it, link it to its final name (which never replaces anything), fsync the directory, return. Every directory is reached
+step by step from a handle on ``ROOT/objects`` without following symbolic links.
 """
 
 from __future__ import annotations
@@ -38,6 +39,10 @@ _NAMES_AT_ONCE = 50_000
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _NOT_AN_OBJECT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPEN_NEW = os.O_WRONLY | os.O_CLOEXEC
+_OPEN_FILES = "/proc/self/fd"
+# Of file systems without files that have no name; EISDIR of a kernel that does not know them.
+_NO_UNNAMED_FILES = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL)
 # O_NONBLOCK: a named pipe that someone put there must not hang the reader.
 _OPEN_OBJECT = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -63,6 +68,7 @@ class LocalObjectStore:
         self._durable: OrderedDict[str, _Directory] = OrderedDict()
         self._durable_lock = threading.Lock()
         self._temporary: _Directory | None = None
+        self._has_unnamed = Path(_OPEN_FILES).is_dir()
         with _engine_errors():
             if not read_only:
                 self._temporary = self._make(root)
@@ -89,14 +95,9 @@ class LocalObjectStore:
         """See ObjectStore. ObjectDamaged when a file segment of the body cannot be read in full."""
         check_key(key)
         temporary = self._writable()
-        with _engine_errors():
-            name = f"{os.getpid()}.{secrets.token_hex(16)}"
-            try:
-                info = self._write_temporary(temporary, name, key, body)
-                self._publish(temporary, name, key)
-            finally:
-                with suppress(OSError):
-                    os.unlink(name, dir_fd=temporary.handle)
+        with _engine_errors(), self._new_file(temporary) as (file, path):
+            info = self._write(file, key, body)
+            self._publish(temporary, path, key)
         return info
 
     @contextmanager
@@ -152,20 +153,16 @@ class LocalObjectStore:
 
     def ping(self) -> None:
         """See ObjectStore. Where nothing may be written, the directory is looked at."""
-        name = f"{os.getpid()}.{secrets.token_hex(16)}"
         temporary = self._temporary
         if temporary is None:
             with _engine_errors(), os.scandir(self._objects.handle) as entries:
                 next(entries, None)
             return
         try:
-            with _engine_errors():
-                self._write_temporary(temporary, name, "ping", [b"ping"])
+            with _engine_errors(), self._new_file(temporary) as (file, _):
+                self._write(file, "ping", [b"ping"])
         except StorageFull as error:
             raise StorageUnavailable("no room to write") from error
-        finally:
-            with suppress(OSError):
-                os.unlink(name, dir_fd=temporary.handle)
 
     def close(self) -> None:
         """See ObjectStore. The store cannot be used afterwards."""
@@ -190,19 +187,39 @@ class LocalObjectStore:
 
     # Writing
 
-    def _write_temporary(self, temporary: _Directory, name: str, key: str, body: Sequence[Segment]) -> ObjectInfo:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        handle = os.open(name, flags, _FILE_MODE, dir_fd=temporary.handle)
-        with FileIO(handle, "wb") as file:
-            digest = hashlib.sha256()
-            for block in body_blocks(body, _BLOCK_BYTES):
-                digest.update(block)
-                rest = block
-                while rest:
-                    rest = rest[os.write(handle, rest) :]
-            _write_digest(handle, digest.hexdigest())
-            self._sync(handle)
-            status = os.fstat(file.fileno())
+    @contextmanager
+    def _new_file(self, temporary: _Directory) -> Iterator[tuple[FileIO, str]]:
+        """A file to be written, and the path that it can be linked from as long as the context lasts."""
+        if self._has_unnamed:
+            try:
+                handle = os.open(".", _OPEN_NEW | os.O_TMPFILE, _FILE_MODE, dir_fd=temporary.handle)
+            except OSError as error:
+                if error.errno not in _NO_UNNAMED_FILES:
+                    raise
+                self._has_unnamed = False
+            else:
+                with FileIO(handle, "wb") as file:
+                    yield file, f"{_OPEN_FILES}/{handle}"
+                return
+        name = f"{os.getpid()}.{secrets.token_hex(16)}"
+        handle = os.open(name, _OPEN_NEW | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, _FILE_MODE, dir_fd=temporary.handle)
+        try:
+            with FileIO(handle, "wb") as file:
+                yield file, name
+        finally:
+            with suppress(OSError):
+                os.unlink(name, dir_fd=temporary.handle)
+
+    def _write(self, file: FileIO, key: str, body: Sequence[Segment]) -> ObjectInfo:
+        handle, digest = file.fileno(), hashlib.sha256()
+        for block in body_blocks(body, _BLOCK_BYTES):
+            digest.update(block)
+            rest = block
+            while rest:
+                rest = rest[os.write(handle, rest) :]
+        _write_digest(handle, digest.hexdigest())
+        self._sync(handle)
+        status = os.fstat(handle)
         return ObjectInfo(key, status.st_size, digest.hexdigest(), status.st_mtime)
 
     def _publish(self, temporary: _Directory, written: str, key: str) -> None:
@@ -219,9 +236,10 @@ class LocalObjectStore:
         folder, _, name = key.rpartition("/")
         try:
             directory = self._durable_directory(folder)
+            # A file without a name is linked from the symbolic link that stands for it among the open ones.
             os.link(
                 written, name, src_dir_fd=temporary.handle, dst_dir_fd=directory.handle,
-                follow_symlinks=False,
+                follow_symlinks=written.startswith(_OPEN_FILES),
             )  # fmt: skip
         except FileNotFoundError:
             self._forget(folder)

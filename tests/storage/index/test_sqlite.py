@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import sqlite3
 import subprocess
 import sys
 import threading
+import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -169,7 +171,6 @@ def test_two_processes_write_in_turn_and_lose_nothing(tmp_path: Path) -> None:
 
 def test_a_process_that_leaves_the_turnstile_cannot_overtake_the_one_that_waits(tmp_path: Path) -> None:
     order: list[str] = []
-    inside = threading.Event()
     first, second = Turnstile(tmp_path / "lock"), Turnstile(tmp_path / "lock")
 
     def wait_once() -> None:
@@ -180,20 +181,52 @@ def test_a_process_that_leaves_the_turnstile_cannot_overtake_the_one_that_waits(
         waiting = threading.Thread(target=wait_once)
         waiting.start()
         # The gate is taken once the second one waits for the room.
-        import fcntl
-
-        while not inside.is_set():
-            try:
-                fcntl.flock(first._gate, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                fcntl.flock(first._gate, fcntl.LOCK_UN)
-            except BlockingIOError:
-                inside.set()
+        while not _is_taken(first._gate):
+            time.sleep(0.001)
     with first.turn():
         order.append("first")
     waiting.join()
     assert order == ["second", "first"]
     first.close()
     second.close()
+
+
+def test_a_turn_at_once_is_had_only_when_nobody_has_it_or_waits(tmp_path: Path) -> None:
+    first, second, third = (Turnstile(tmp_path / "lock") for _ in range(3))
+    go_on = threading.Event()
+
+    def wait_once() -> None:
+        with third.turn():
+            go_on.wait(30)
+
+    def is_ours() -> bool:
+        with second.turn_at_once() as found:
+            return found
+
+    with first.turn_at_once() as had:
+        assert had
+        assert not is_ours()
+        waiting = threading.Thread(target=wait_once)
+        waiting.start()
+        while not _is_taken(second._gate):  # until the third one waits for the room
+            time.sleep(0.001)
+        assert not is_ours()
+    assert not is_ours()
+    go_on.set()
+    waiting.join()
+    assert is_ours()
+    assert is_ours()
+    for each in (first, second, third):
+        each.close()
+
+
+def _is_taken(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    fcntl.flock(file, fcntl.LOCK_UN)
+    return False
 
 
 def test_one_bad_arrival_does_not_take_its_group_along(tmp_path: Path) -> None:

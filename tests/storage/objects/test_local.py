@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from storage.errors import ObjectExists, ObjectNotFound, StorageFull, StorageUnavailable
 from storage.objects import local
-from storage.objects.base import ObjectStore
+from storage.objects.base import MadeSegment, ObjectStore
 from storage.objects.local import LocalObjectStore
 from storage.objects.memory import MemoryObjectStore
 from tests.programs import in_ci, need_program
@@ -40,6 +40,17 @@ def store(root: Path) -> Iterator[LocalObjectStore]:
     store = LocalObjectStore(root)
     yield store
     store.close()
+
+
+WITHOUT_UNNAMED_FILES = """
+import errno, os
+def opened(path, flags, *more, open=os.open, **other):
+    if flags & os.O_TMPFILE == os.O_TMPFILE:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+    return open(path, flags, *more, **other)
+os.open = opened
+"""
+"""Before a program, it has a file system such as NFS, where every file has a name."""
 
 
 class TestLocalObjectStore(ObjectStoreContract):
@@ -268,13 +279,20 @@ os.write(1, b"DELETED")
 
 
 @need_program("strace", "strace")
-def test_system_calls_come_in_the_order_that_survives_a_crash(root: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("prelude", "source", "how"),
+    [("", r"/proc/self/fd/\d+", "AT_SYMLINK_FOLLOW"), (WITHOUT_UNNAMED_FILES, r"\d+\.[0-9a-f]{32}", "0")],
+    ids=["unnamed", "named"],
+)
+def test_system_calls_come_in_the_order_that_survives_a_crash(
+    root: Path, tmp_path: Path, prelude: str, source: str, how: str
+) -> None:
     trace = tmp_path / "trace"
     subprocess.run(
         [
             *("strace", "-f", "-y", "-o", str(trace)),
             *("-e", "trace=write,fsync,fdatasync,linkat,mkdirat,unlinkat,rename,renameat,renameat2"),
-            *(sys.executable, "-c", TRACED, str(root)),
+            *(sys.executable, "-c", prelude + TRACED, str(root)),
         ],
         check=True,
         capture_output=True,
@@ -286,15 +304,15 @@ def test_system_calls_come_in_the_order_that_survives_a_crash(root: Path, tmp_pa
     put = calls[calls.index('"BEGIN"') : calls.index('"PUT"')]
     in_order(
         put,
-        rf'write\(\d+<{re.escape(str(root))}/tmp/[^>]+>, "payload"',
-        rf"fsync\(\d+<{re.escape(str(root))}/tmp/[^>]+>\)\s+= 0",
+        rf'write\(\d+<{re.escape(str(root))}/tmp/[^>]+>(\(deleted\))?, "payload"',
+        rf"fsync\(\d+<{re.escape(str(root))}/tmp/[^>]+>(\(deleted\))?\)\s+= 0",
         rf'mkdirat\(\d+<{objects}>, "t"',
         rf"fsync\(\d+<{objects}>\)\s+= 0",
         rf'mkdirat\(\d+<{objects}/t>, "study"',
         rf"fsync\(\d+<{objects}/t>\)\s+= 0",
         rf'mkdirat\(\d+<{objects}/t/study>, "series"',
         rf"fsync\(\d+<{objects}/t/study>\)\s+= 0",
-        rf'linkat\(\d+<[^>]+/tmp>, "[^"]+", \d+<{objects}/t/study/series>, "one", 0\)\s+= 0',
+        rf'linkat\(\d+<[^>]+/tmp>, "{source}", \d+<{objects}/t/study/series>, "one", {how}\)\s+= 0',
         rf"fsync\(\d+<{objects}/t/study/series>\)\s+= 0",
     )
     in_order(
@@ -434,3 +452,38 @@ def wait_until(condition: Callable[[], bool], within_s: float = 30.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "not in time"
         time.sleep(0.002)
+
+
+class TestLocalObjectStoreWithoutUnnamedFiles(TestLocalObjectStore):
+    @pytest.fixture(autouse=True)
+    def _every_file_has_a_name(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(os, "open", os.open)  # what the program puts there is taken away again
+        exec(WITHOUT_UNNAMED_FILES, {})
+
+
+def test_what_is_written_has_no_name_where_the_file_system_lets_it(store: LocalObjectStore, root: Path) -> None:
+    def names() -> Iterator[bytes]:
+        yield str(len(temporary_files(root))).encode()
+
+    store.put(KEY, [MadeSegment(1, names)])
+    assert store.get(KEY) == b"0"
+
+
+def test_a_file_that_cannot_be_linked_leaves_no_name_where_every_file_has_one(tmp_path: Path) -> None:
+    program = f"""{WITHOUT_UNNAMED_FILES}
+import sys
+from pathlib import Path
+from storage.errors import ObjectExists
+from storage.objects.local import LocalObjectStore
+root = Path(sys.argv[1])
+store = LocalObjectStore(root)
+for _ in range(2):
+    try:
+        store.put("t/one", [b"x"])
+    except ObjectExists:
+        print(len(list((root / "tmp").iterdir())))
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], check=True, capture_output=True, timeout=60, text=True
+    )
+    assert run.stdout == "0\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import os
@@ -9,9 +10,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,6 +25,8 @@ from tests import raw_peer
 from tests.ports import free_port
 
 _START_S = 60.0
+_ONLY_TESTS_NEED = ("gdcm", "pylibjpeg", "requests", "tqdm")
+"""Modules that pydicom imports where it finds them, 30 MB in all processes; whoever installs the gateway has none."""
 _NO_DELAY = {"TCP_NODELAY": "1"}
 """Without it DCMTK, on which Orthanc stands, leaves Nagle's algorithm on, which costs 40 ms in each exchange."""
 # Everything that costs and that nobody asked for is off; as many threads as there may be associations.
@@ -124,10 +129,20 @@ def gateway(name: str, tree: Path, *, fsync: bool, settings: Mapping[str, str] |
         "GATEWAY_HTTP__PORT": "{web_port}",
         "GATEWAY_STORAGE__DIRECTORY": "{directory}",
         "GATEWAY_STORAGE__FSYNC": str(fsync).lower(),
-        "PYTHONPATH": str(tree),
+        "PYTHONPATH": os.pathsep.join((str(tree), _without_what_only_tests_need())),
         **(settings or {}),
     }
     return Server(name, (sys.executable, "-m", "gateway.cli", "serve"), given, tree, web_root="/dicomweb")
+
+
+@cache
+def _without_what_only_tests_need() -> str:
+    """A directory whose modules, found first, say that they are not here."""
+    directory = tempfile.TemporaryDirectory(prefix="not-here-")
+    atexit.register(directory.cleanup)
+    for name in _ONLY_TESTS_NEED:
+        Path(directory.name, f"{name}.py").write_text(f"raise ModuleNotFoundError({name!r}, name={name!r})\n")
+    return directory.name
 
 
 def peers(*, fsync: bool) -> list[Server]:

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
+from functools import lru_cache
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+_KEPT_ADDRESSES = 4096
+"""Each request asks several times about the same one."""
+
 
 def parsed(text: str) -> Address:
     """An address; an IPv4 address that came as IPv6 is the IPv4 one. Raises ValueError."""
-    found = ipaddress.ip_address(text.partition("%")[0])
+    return _parsed(text.partition("%")[0])
+
+
+@lru_cache(_KEPT_ADDRESSES)
+def _parsed(text: str) -> Address:
+    found = ipaddress.ip_address(text)
     mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
     return found if mapped is None else mapped
 

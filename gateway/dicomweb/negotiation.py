@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from aiohttp import web
 
@@ -11,6 +12,9 @@ from gateway.dicomweb import media_types as types
 from gateway.errors import InvalidParameter, NotAcceptable
 
 MAX_ACCEPT_CHARACTERS = 4096
+_KEPT_HEADERS = 256
+_MAX_KEPT_CHARACTERS = 512
+"""A viewer asks for everything with the same few headers, and to read one takes as long as to find an image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,10 @@ def parse(header: str) -> list[MediaRange]:
     """
     if len(header) > MAX_ACCEPT_CHARACTERS:
         raise InvalidParameter("the Accept header is too long")
+    return list(_kept(header) if len(header) <= _MAX_KEPT_CHARACTERS else _parsed(header))
+
+
+def _parsed(header: str) -> tuple[MediaRange, ...]:
     found = []
     for position, element in enumerate(_split(header, ",")):
         media_type, *pieces = _split(element, ";")
@@ -62,11 +70,16 @@ def parse(header: str) -> list[MediaRange]:
                 parameters.append((key.strip().lower(), text))
         found.append(MediaRange(name, tuple(parameters), q, position))
     usable = [each for each in found if each.q > 0]
-    return sorted(usable, key=lambda each: (-each.q, _vagueness(each), each.position))
+    return tuple(sorted(usable, key=lambda each: (-each.q, _vagueness(each), each.position)))
+
+
+_kept = lru_cache(_KEPT_HEADERS)(_parsed)
 
 
 def _split(text: str, separator: str) -> list[str]:
     """Split outside of quotes."""
+    if '"' not in text:
+        return text.split(separator)
     parts, quoted, start = [], False, 0
     for place, character in enumerate(text):
         if character == '"':

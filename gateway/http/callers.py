@@ -7,6 +7,7 @@ import binascii
 import hmac
 import ipaddress
 from collections.abc import Callable
+from functools import lru_cache
 from typing import TypeVar
 
 from aiohttp import web
@@ -205,9 +206,12 @@ def _is_direct(request: web.Request) -> bool:
     if any(name in request.headers for name in _FORWARDING):
         return False
     host = request.host.rpartition(":")[0] if request.host.rpartition(":")[2].isdigit() else request.host
-    if host == "localhost":
-        return True
+    return host == "localhost" or _is_loopback(host.strip("[]"))
+
+
+@lru_cache(64)
+def _is_loopback(host: str) -> bool:
     try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
+        return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False

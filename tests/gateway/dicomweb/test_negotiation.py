@@ -99,6 +99,14 @@ def test_a_browser_gets_the_default() -> None:
     assert negotiation.choose(request, ("image/jpeg",)) == "image/jpeg"
 
 
+def test_what_is_made_of_a_header_is_the_callers_own() -> None:
+    header = 'multipart/related; type="image/jpeg, \\"", */*;q=0.5'
+    first = negotiation.parse(header)
+    wanted = list(first)
+    first.clear()
+    assert negotiation.parse(header) == wanted != []
+
+
 def test_an_endless_header_is_refused() -> None:
     with pytest.raises(InvalidParameter):
         negotiation.parse("a/b," * 5000)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestClient
+from aiohttp.test_utils import TestClient, make_mocked_request
 
 from gateway import errors
 from gateway.access.actions import Action
@@ -214,3 +214,21 @@ async def test_storing_into_a_study_out_of_scope_does_not_open_it(
         assert response.status == 204
     everything.close()
     scoped.close()
+
+
+def test_what_is_asked_for_most_is_tried_first(core: Core) -> None:
+    router = application.build(core, routes()).router
+    tried = [each.canonical for each in router.resources() if each.canonical.startswith("/dicomweb/studies")]
+    instance = "/dicomweb/studies/{study}/series/{series}/instances/{instance}"
+    assert not any("{" in each for each in tried[: tried.index("/dicomweb/studies")])
+    assert tried.index(f"{instance}/frames/{{frames}}") < 6
+    assert tried.index(f"{instance}/rendered") < tried.index(instance) < tried.index("/dicomweb/studies/{study}")
+
+
+async def test_every_route_is_found_by_its_own_path(core: Core) -> None:
+    app = application.build(core, routes())
+    for route in routes():
+        path = route.path.replace("{study}", "1.2").replace("{", "").replace("}", "")
+        found = await app.router.resolve(make_mocked_request(route.method, path))
+        assert found.route.resource is not None
+        assert (found.route.method, found.route.resource.canonical) == (route.method, route.path)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import TypeAlias
 
@@ -40,6 +39,9 @@ def is_installed() -> bool:
 
 def identity() -> str:
     """What finds text: another one may find other text."""
+    # Not at the top: it brings the reading of mail and archives, which no worker needs that decodes.
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415
+
     try:
         return f"{PACKAGE} {version(PACKAGE)}"
     except PackageNotFoundError:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import imagecodecs
-from PIL import Image, features
+from PIL import AvifImagePlugin, Image, Jpeg2KImagePlugin, features
 
 from gateway.imaging import fonts, icc
 from gateway.imaging.errors import FrameTooLarge, ImagingError
@@ -86,8 +86,11 @@ def _load_codecs() -> None:
         fonts.system_fonts(),
         icc.profile(icc.IccProfile.SRGB),
         imagecodecs.HTJ2K,
+        AvifImagePlugin.SUPPORTED,
+        Jpeg2KImagePlugin.Jpeg2KImageFile,
     )
-    Image.init()
+    # With the two above all that is written here. ``Image.init`` loads 40 more, in a sixth of a worker's start.
+    Image.preinit()
 
 
 def _limit(memory_bytes: int) -> None:

@@ -87,11 +87,19 @@ class ReadCache:
 
     def may_serve(self, key: str) -> bool:
         """Whether anything that was read of an object before may be served: it was not deleted."""
-        return self._is_trusted() and not self._mark(self._path(key, 0)).exists()
+        try:
+            return self._is_trusted() and not self._mark(self._path(key, 0)).exists()
+        except OSError as error:
+            self._complain(error)
+            return False
 
     def has(self, key: str, number: int) -> bool:
         """Whether a block is there now."""
-        return self._is_trusted() and self._path(key, number).exists()
+        try:
+            return self._is_trusted() and self._path(key, number).exists()
+        except OSError as error:
+            self._complain(error)
+            return False
 
     def read(self, key: str, number: int) -> Piece | None:
         """A block, or None."""

@@ -107,6 +107,22 @@ def test_nothing_that_waits_is_given_out_while_the_cache_is_not_trusted(cache: S
     keeper.close()
 
 
+def test_a_cache_that_the_file_system_refuses_has_nothing_and_fails_no_read(
+    cache: SlowCache, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    keeper = Keeper(cache)
+    keeper.keep(KEY, 0, block(7))
+    (tmp_path / "cache").rename(tmp_path / "gone")
+    (tmp_path / "cache").touch()  # each look into it fails now
+    with caplog.at_level(logging.WARNING):
+        assert keeper.read(KEY, 0) is None
+        assert not keeper.has(KEY, 0)
+        assert not keeper.has(KEY, 1)
+    assert "the read cache does not work" in caplog.text
+    cache.may_write.set()
+    keeper.close()
+
+
 def test_closing_waits_until_all_is_written(cache: SlowCache) -> None:
     keeper = Keeper(cache)
     for key in "abcde":

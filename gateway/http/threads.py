@@ -151,5 +151,10 @@ def _succeed(outcome: asyncio.Future[T], result: T) -> None:
 
 
 def _fail(outcome: asyncio.Future[Any], error: BaseException) -> None:
+    if isinstance(error, StopIteration):
+        # No future takes it: whoever waits would never be told.
+        told = RuntimeError("the call raised StopIteration")
+        told.__cause__ = error
+        error = told
     if not outcome.done():
         outcome.set_exception(error)

@@ -116,6 +116,13 @@ async def test_an_error_comes_out_where_it_is_waited_for_and_holds_nothing(threa
         gc.enable()
 
 
+async def test_whoever_waits_for_an_iterator_that_has_ended_is_told(threads: Made) -> None:
+    nothing: list[int] = []
+    with pytest.raises(RuntimeError, match="StopIteration") as told:
+        await asyncio.wait_for(threads(1).run(lambda: next(iter(nothing))), 20)
+    assert isinstance(told.value.__cause__, StopIteration)
+
+
 async def test_closing_finishes_what_runs_and_cancels_what_waits(threads: Made) -> None:
     pool, gate = threads(1), Gate()
     running, waiting = asyncio.create_task(pool.run(gate)), asyncio.create_task(pool.run(int))

@@ -137,7 +137,7 @@ def _http(settings: Settings, found: Standing) -> None:
     where = f"{'https' if secure else 'http'}://{given.host}:{given.port}"
     try:
         status, body = _asked(given.host, given.port, "/health/ready", _own_tls(given) if secure else None)
-        told: Mapping[str, Any] = json.loads(body)
+        told = _health(body)
     except (OSError, http.client.HTTPException, ValueError) as error:
         found.faces.append(Face(HTTP, where, False, _why(error)))
         return
@@ -179,7 +179,7 @@ def _metrics_face(settings: Settings, found: Standing) -> None:
     where = f"http://{given.host}:{given.port}"
     try:
         status, body = _asked(given.host, given.port or 0, "/health/ready")
-        told: Mapping[str, Any] = json.loads(body)
+        told = _health(body)
     except (OSError, http.client.HTTPException, ValueError) as error:
         found.faces.append(Face(METRICS, where, False, _why(error)))
         return
@@ -201,6 +201,14 @@ def _asked(host: str, port: int, path: str, tls: ssl.SSLContext | None = None) -
         connection.request("GET", path)
         answer = connection.getresponse()
         return answer.status, answer.read(_MOST_BODY_BYTES)
+
+
+def _health(body: bytes) -> Mapping[str, Any]:
+    """What a face tells of itself. Raises ValueError for what no gateway answers."""
+    told = json.loads(body)
+    if not isinstance(told, dict):
+        raise ValueError("no object")
+    return told
 
 
 def _own_tls(given: TlsSettings) -> ssl.SSLContext:
@@ -300,9 +308,9 @@ def _samples(settings: Settings) -> list[Metric]:
         return []
     try:
         _, text = _asked(settings.metrics.host, settings.metrics.port, "/metrics")
-    except (OSError, http.client.HTTPException):
-        return []  # that its face does not answer is told
-    return list(text_string_to_metric_families(text.decode()))
+        return list(text_string_to_metric_families(text.decode()))
+    except (OSError, http.client.HTTPException, ValueError):
+        return []  # that its face does not answer, or something else does, is told
 
 
 def _sums(samples: Sequence[Metric]) -> Iterator[tuple[str, float]]:

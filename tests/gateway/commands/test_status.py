@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -153,6 +155,46 @@ def test_an_index_of_an_earlier_release_is_left_as_it_is(tmp_path: Path, capsys:
     _, out, _ = status(file, capsys)
     assert "archive  index: of an earlier release (schema 10)" in out
     assert schema_version(path) == 10
+
+
+class Other(http.server.BaseHTTPRequestHandler):
+    """Another server, which has an answer to everything."""
+
+    answer = b""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(self.answer)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+@pytest.mark.parametrize("answer", [b"[]", b'"ok"', b"<html>it works</html>", b"\xff\xfe"])
+def test_another_server_in_the_place_of_a_face_is_told_of(
+    host: Host, answer: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Its", (Other,), {"answer": answer})) as other:
+        thread = threading.Thread(target=other.serve_forever)
+        thread.start()
+        port = other.server_address[1]
+        text = host.file.read_text()
+        try:
+            host.file.write_text(text.replace(f"port = {host.metrics_port}", f"port = {port}"))
+            exit_status, found = as_json(host.file, capsys)
+            assert exit_status == terminal.FAILED
+            faces = {each["name"]: each for each in found["faces"]}
+            assert (faces["HTTP"]["answers"], faces["metrics"]["answers"]) == (True, False)
+            assert faces["metrics"]["detail"] == "something else answers there"
+
+            host.file.write_text(f"[http]\nport = {port}\n[storage]\ndirectory = 'data'\n")
+            _, found = as_json(host.file, capsys, "--face", "http")
+            assert [each["answers"] for each in found["faces"]] == [False]
+        finally:
+            host.file.write_text(text)
+            other.shutdown()
+            thread.join()
 
 
 def test_where_none_runs_it_says_how_to_start_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

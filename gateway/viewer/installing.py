@@ -14,6 +14,7 @@ import tarfile
 import tempfile
 import urllib.error
 import urllib.request
+import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
@@ -169,7 +170,10 @@ def _unpack(package: Path, into: Path) -> int:
                 assert body is not None
                 with body, target.open("wb") as file:
                     shutil.copyfileobj(body, file)
-    except (tarfile.TarError, EOFError, gzip.BadGzipFile) as error:
+            # The checksum of it all stands behind the archive's end, where nobody has read yet.
+            assert archive.fileobj is not None
+            archive.fileobj.read(_BLOCK_BYTES)
+    except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise InstallError(f"{package.name}: cannot be unpacked: {error}") from error
     return size
 

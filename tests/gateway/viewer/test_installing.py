@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import http.server
 import json
+import random
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,6 +74,19 @@ def test_what_is_not_the_viewer_leaves_the_one_that_is_there(
         installing.install(tmp_path / "3.tgz", Release("3", "", ""), directory)
     assert files(directory) == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1.tgz", "2.tgz", "3.tgz", "viewer"]
+
+
+@pytest.mark.parametrize("damage", [random.Random(3).randbytes(1000), bytes(1000)], ids=["no code", "other codes"])
+def test_a_damaged_package_is_refused(tmp_path: Path, damage: bytes) -> None:
+    # Of the second only the checksum tells, which stands at the end of it all.
+    noise = bytes(each % 4 for each in random.Random(7).randbytes(1 << 20))
+    path = package(tmp_path / "p.tgz", {**MEMBERS, "package/dist/noise.wasm": noise})
+    packed = path.read_bytes()
+    middle = len(packed) // 2
+    path.write_bytes(packed[:middle] + damage + packed[middle + len(damage) :])
+    with pytest.raises(InstallError, match="cannot be unpacked"):
+        installing.install(path, FOUND, tmp_path / "viewer")
+    assert [each.name for each in tmp_path.iterdir()] == ["p.tgz"]
 
 
 def test_nothing_is_written_beside_the_folder_and_no_link_followed(tmp_path: Path) -> None:

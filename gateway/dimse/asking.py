@@ -32,6 +32,8 @@ _MEDIUM = 0
 _CANCELLED = 0xFE00
 _WARNING = 0xB000
 _MAX_MESSAGE_ID = 0xFFFF
+_AFTER_CANCEL = 10_000
+"""So many matches more may come after the peer was asked to stop: some are under way, and many look seldom."""
 MODELS = (contexts.STUDY_ROOT_FIND, contexts.STUDY_ROOT_MOVE, contexts.STUDY_ROOT_GET)
 """What a peer is asked by: the Study Root models."""
 # In the order in which they are left out when there are more SOP classes than contexts for all.
@@ -160,7 +162,7 @@ class RemoteArchive:
         Parameters
         ----------
         most
-            After so many the peer is asked to stop.
+            After so many the peer is asked to stop; one that does not is hung up on.
         """
         for encoded, transfer_syntax in self.answers(level, keys, most):
             yield self._texts(encoded, transfer_syntax)
@@ -180,6 +182,9 @@ class RemoteArchive:
                     found += 1
                     if most is None or found <= most:
                         yield message.data_set, context.transfer_syntax
+                    elif found > most + _AFTER_CANCEL:
+                        self._give_up()
+                        return
                 elif not message.command.is_pending and message.command.status not in (0, _CANCELLED):
                     raise self._refused(message)
 
@@ -272,10 +277,13 @@ class RemoteArchive:
         except NotAnswered:
             raise
         except BaseException:
-            association, self._association = self._association, None
-            if association is not None:
-                association.abort()
+            self._give_up()
             raise
+
+    def _give_up(self) -> None:
+        association, self._association = self._association, None
+        if association is not None:
+            association.abort()
 
     def _context(self, association: Requested, sop_class_uid: str, why: str) -> Context:
         for each in association.contexts.values():

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ from pynetdicom import AE, evt
 from gateway import assembly, cli
 from gateway.commands import terminal
 from gateway.config import Settings
+from gateway.dimse import asking
 from gateway.dimse.sending import in_turns
 from gateway.dimse.server import DimseServer
 from storage.dicom import identifiers as ids
@@ -360,6 +362,32 @@ def test_no_more_is_asked_for_than_is_wanted(site: Site, server: DimseServer) ->
     assert (status, len(out.splitlines()), "more than 2" in err) == (terminal.OK, 3, True)
     _, out, _ = site.command("find", peer_of(server), "--limit", "3", "--json")
     assert (len(json.loads(out)["matches"]), json.loads(out)["more"]) == (3, False)
+
+
+def test_a_peer_that_does_not_stop_is_hung_up_on(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "_AFTER_CANCEL", 20)
+    given, over = 0, threading.Event()
+
+    def endless(event: evt.Event) -> Iterator[tuple[int, Dataset | None]]:
+        nonlocal given
+        while event.assoc.is_alive() and not over.is_set():
+            answer = Dataset()
+            answer.QueryRetrieveLevel, answer.PatientID = "STUDY", f"P{given}"
+            given += 1
+            yield 0xFF00, answer
+        yield 0x0000, None
+
+    with peer([(evt.EVT_C_FIND, endless)], STUDY_FIND) as address:
+        # So that the test ends whatever is done.
+        timer = threading.Timer(20, over.set)
+        timer.start()
+        status, out, _ = site.command("find", address, "--limit", "2", "--json")
+        is_by_us = not over.is_set()
+        over.set()
+        timer.cancel()
+    assert (status, is_by_us) == (terminal.OK, True)
+    found = json.loads(out)
+    assert (len(found["matches"]), found["more"]) == (2, True)
 
 
 def test_a_question_that_cannot_be_is_told_with_what_would_be_right(site: Site, server: DimseServer) -> None:

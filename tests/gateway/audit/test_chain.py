@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.audit import chain, checkpoints, verifying
@@ -141,6 +141,7 @@ def changes(draw: st.DrawFn) -> tuple[int, Change, str]:
     return file, kinds[name], name
 
 
+@settings(deadline=None)
 @given(change=changes())
 def test_any_change_of_any_record_is_found(
     generated: tuple[Path, ObjectStore], change: tuple[int, Change, str]

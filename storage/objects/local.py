@@ -43,6 +43,9 @@ _OPEN_NEW = os.O_WRONLY | os.O_CLOEXEC
 _OPEN_FILES = "/proc/self/fd"
 # Of file systems without files that have no name; EISDIR of a kernel that does not know them.
 _NO_UNNAMED_FILES = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL)
+_MOUNTS = "/proc/self/mountinfo"
+# Where the first link of a file waits until everything that is pending is on disk, past the log that an fsync goes to.
+_SLOW_FIRST_LINKS = frozenset(("zfs",))
 # O_NONBLOCK: a named pipe that someone put there must not hang the reader.
 _OPEN_OBJECT = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -68,10 +71,11 @@ class LocalObjectStore:
         self._durable: OrderedDict[str, _Directory] = OrderedDict()
         self._durable_lock = threading.Lock()
         self._temporary: _Directory | None = None
-        self._has_unnamed = Path(_OPEN_FILES).is_dir()
+        self._has_unnamed = False
         with _engine_errors():
             if not read_only:
                 self._temporary = self._make(root)
+                self._has_unnamed = _has_unnamed_files(self._temporary.handle)
                 self._remove_stale_files(self._temporary)
             self._objects = _Directory(os.open(root / "objects", _OPEN_DIRECTORY))
 
@@ -492,6 +496,22 @@ def _read_digest(handle: int) -> str | None:
         if error.errno in (errno.ENOTSUP, errno.ENODATA):
             return None
         raise
+
+
+def _has_unnamed_files(directory: int) -> bool:
+    """Whether to try; the file system says itself if it has none."""
+    return Path(_OPEN_FILES).is_dir() and _file_system(directory) not in _SLOW_FIRST_LINKS
+
+
+def _file_system(handle: int) -> str:
+    """The type of the file system that something open is in, as Linux calls it; "" where no mount says."""
+    device = os.fstat(handle).st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    for line in Path(_MOUNTS).read_bytes().decode(errors="replace").split("\n"):
+        mount, _, source = line.partition(" - ")
+        if number in mount.split(" ")[2:3]:
+            return source.partition(" ")[0]
+    return ""
 
 
 @contextmanager

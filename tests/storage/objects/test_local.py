@@ -51,6 +51,11 @@ def opened(path, flags, *more, open=os.open, **other):
 os.open = opened
 """
 """Before a program, it has a file system such as NFS, where every file has a name."""
+WHERE_FIRST_LINKS_ARE_SLOW = """
+from storage.objects import local
+local._SLOW_FIRST_LINKS = {line.partition(" - ")[2].split(" ")[0] for line in open("/proc/self/mountinfo")}
+"""
+"""Before a program, whatever is mounted is like ZFS."""
 
 
 class TestLocalObjectStore(ObjectStoreContract):
@@ -278,11 +283,24 @@ os.write(1, b"DELETED")
 """
 
 
+@pytest.mark.parametrize(("place", "kind"), [("/proc", "proc"), ("/sys", "sysfs")])
+def test_a_file_system_is_told_by_its_mount(place: str, kind: str) -> None:
+    handle = os.open(place, os.O_RDONLY)
+    try:
+        assert local._file_system(handle) == kind
+    finally:
+        os.close(handle)
+
+
 @need_program("strace", "strace")
 @pytest.mark.parametrize(
     ("prelude", "source", "how"),
-    [("", r"/proc/self/fd/\d+", "AT_SYMLINK_FOLLOW"), (WITHOUT_UNNAMED_FILES, r"\d+\.[0-9a-f]{32}", "0")],
-    ids=["unnamed", "named"],
+    [
+        ("", r"/proc/self/fd/\d+", "AT_SYMLINK_FOLLOW"),
+        (WITHOUT_UNNAMED_FILES, r"\d+\.[0-9a-f]{32}", "0"),
+        (WHERE_FIRST_LINKS_ARE_SLOW, r"\d+\.[0-9a-f]{32}", "0"),
+    ],
+    ids=["unnamed", "named", "slow"],
 )
 def test_system_calls_come_in_the_order_that_survives_a_crash(
     root: Path, tmp_path: Path, prelude: str, source: str, how: str

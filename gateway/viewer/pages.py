@@ -69,7 +69,8 @@ async def viewers(request: web.Request) -> web.StreamResponse:
 
 async def to_folder(request: web.Request) -> web.StreamResponse:
     """The page's own links are relative to the folder that it stands in."""
-    query = f"?{request.query_string}" if request.query_string else ""
+    # As it came: what is percent-encoded in it would mean something else, or be no header.
+    query = f"?{sent}" if (sent := request.rel_url.raw_query_string) else ""
     return web.Response(status=308, headers={"Location": f"{roots.path(request)}{FOLDER}/{query}"})
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from aiohttp.test_utils import TestClient
+from yarl import URL
 
 from gateway.assembly import Core
 from gateway.config import Settings
@@ -117,6 +118,10 @@ async def test_the_configuration_names_the_service_root_of_its_place(client: Cli
 async def test_the_folder_is_found_without_its_slash(client: Client) -> None:
     async with client.get("/ohif?a=1", allow_redirects=False) as response:
         assert (response.status, response.headers["Location"]) == (308, "/ohif/?a=1")
+    # Nothing of it is decoded: it would mean something else, or be another header.
+    odd = URL("/ohif?a=%26b%23%0D%0AX-Other:%201", encoded=True)
+    async with client.get(odd, allow_redirects=False) as response:
+        assert (response.status, response.headers["Location"]) == (308, "/ohif/?a=%26b%23%0D%0AX-Other:%201")
 
 
 async def test_a_release_that_is_installed_meanwhile_is_served_at_once(

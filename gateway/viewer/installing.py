@@ -100,12 +100,12 @@ def install(package: Path, release: Release, directory: Path) -> int:
     directory.parent.mkdir(parents=True, exist_ok=True)
     made = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
     try:
-        made.chmod(0o755)
         size = _unpack(package, made)
         if not (made / FILES / "index.html").is_file():
             raise InstallError(f"{package.name}: not a package of {PACKAGE}: it has no index.html")
         _prepare(made / FILES)
         release.write(made)
+        _open(made)
         _take_place(made, directory)
     finally:
         shutil.rmtree(made, ignore_errors=True)
@@ -217,6 +217,12 @@ def _move(files: Path) -> None:
 def _compress(path: Path) -> None:
     packed = gzip.compress(path.read_bytes(), 6, mtime=0)
     path.with_name(path.name + ".gz").write_bytes(packed)
+
+
+def _open(made: Path) -> None:
+    """Let everybody read it: who installs may be another user than the gateway, and have any umask."""
+    for path in (made, *made.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 def _take_place(made: Path, directory: Path) -> None:

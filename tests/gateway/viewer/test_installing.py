@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import http.server
 import json
+import os
 import random
 import threading
 from collections.abc import Iterator
@@ -42,6 +43,18 @@ def test_the_files_are_laid_out_so_that_they_find_each_other_below_any_path(tmp_
     assert (directory / "LICENSE").read_bytes() == b"MIT"
     assert release.installed(directory) == FOUND
     assert sorted(path.name for path in tmp_path.iterdir()) == ["p.tgz", "viewer"]
+
+
+def test_the_gateway_may_be_another_user_than_who_installs(tmp_path: Path) -> None:
+    directory = tmp_path / "viewer"
+    before = os.umask(0o077)
+    try:
+        installing.install(package(tmp_path / "p.tgz"), FOUND, directory)
+    finally:
+        os.umask(before)
+    modes = {path.stat().st_mode & 0o777 for path in (directory, *directory.rglob("*")) if path.is_dir()}
+    assert modes == {0o755}
+    assert {path.stat().st_mode & 0o777 for path in directory.rglob("*") if path.is_file()} == {0o644}
 
 
 def test_a_release_takes_the_place_of_another_whole(tmp_path: Path) -> None:

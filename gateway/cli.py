@@ -53,6 +53,7 @@ from gateway.dimse.requesting import NotAssociated
 from gateway.errors import GatewayError
 from gateway.exporting.items import ExportError
 from gateway.nursery import StartFailed
+from gateway.viewer.release import InstallError
 from storage.errors import StorageError, StorageUnavailable
 
 gc.enable()
@@ -131,7 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except StorageUnavailable as error:
         terminal.error(str(error))
         terminal.advise("does the engine run, and do the settings name it rightly? `gateway status` asks all of them")
-    except (StorageError, GatewayError, BackupError, ExportError, StartFailed) as error:
+    except (StorageError, GatewayError, BackupError, ExportError, InstallError, StartFailed) as error:
         terminal.error(str(error))
     return terminal.FAILED
 

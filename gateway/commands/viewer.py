@@ -12,7 +12,7 @@ from gateway import config
 from gateway.commands import terminal
 from gateway.commands.arguments import Commands, with_config, with_json
 from gateway.config import Settings
-from gateway.viewer import installing, release
+from gateway.viewer import release
 
 
 def add(commands: Commands) -> None:
@@ -41,7 +41,7 @@ def add(commands: Commands) -> None:
     )
     getting.add_argument(
         "--registry",
-        default=os.environ.get("NPM_CONFIG_REGISTRY", installing.REGISTRY),
+        default=os.environ.get("NPM_CONFIG_REGISTRY", release.REGISTRY),
         metavar="URL",
         help="where it is fetched from (NPM_CONFIG_REGISTRY, or npm's)",
     )
@@ -52,6 +52,8 @@ def add(commands: Commands) -> None:
 
 
 def _install(options: argparse.Namespace) -> int:
+    from gateway.viewer import installing  # noqa: PLC0415 - a client's libraries, which no server needs
+
     settings = config.load(options.config)
     directory = release.folder(settings)
     with terminal.interruptible(), tempfile.TemporaryDirectory() as folder:

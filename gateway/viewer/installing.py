@@ -20,10 +20,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote, urlsplit
 
-from gateway.errors import GatewayError
-from gateway.viewer.release import FILES, INTEGRITY, LICENSE, PACKAGE, VERSION, Release
+from gateway.viewer.release import FILES, INTEGRITY, LICENSE, PACKAGE, VERSION, InstallError, Release
 
-REGISTRY = "https://registry.npmjs.org"
 _BLOCK_BYTES = 1 << 18
 _MAX_PACKAGE_BYTES = 512 << 20
 _MAX_FILES_BYTES = 2 << 30
@@ -44,10 +42,6 @@ _MOVED = {
     ),
     ".css": ((b"url(/", b"url("),),
 }
-
-
-class InstallError(GatewayError):
-    """The viewer was not installed; what was there before is there still."""
 
 
 def fetch(registry: str, version: str, into: Path, progress: Callable[[int, int | None], None]) -> tuple[Path, Release]:

@@ -15,9 +15,16 @@ VERSION = "3.13.2"
 INTEGRITY = "sha512-WZdxmpmG7rqFgW9ZJLcbgr3XCtLi1KDNPoMaeY5PPe6j4G4fjEjjkycZM6C6Zk2F87BKxFfpq+jd5xXZB9E8EA=="
 """Digest of its package, as the registry gives it (Subresource Integrity)."""
 
+REGISTRY = "https://registry.npmjs.org"
+"""Where it is fetched from."""
+
 FILES = "files"
 LICENSE = "LICENSE"
 _NOTE = "release.json"
+
+
+class InstallError(Exception):
+    """The viewer was not installed; what was there before is there still."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,6 +122,9 @@ PUBLIC = {
     "/login": "where one shows who one is",
     "/login/callback": "where one comes back from a provider",
     "/login/{provider}": "where one goes to a provider",
+    "/viewers": "which viewers there are",
+    "/ohif": "leads to the viewer's folder",
+    "/ohif/{path:.*}": "files of the viewer, which have nothing of the archive",
     "/share/{share}": "leads to the folder of a link, whether there is one or not",
     "/share/{share}/": "the page of a link, which looks at the link itself",
 }

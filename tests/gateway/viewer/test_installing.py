@@ -17,8 +17,7 @@ from pathlib import Path
 import pytest
 
 from gateway.viewer import installing, release
-from gateway.viewer.installing import InstallError
-from gateway.viewer.release import Release
+from gateway.viewer.release import InstallError, Release
 from tests.gateway.viewer.packages import MEMBERS, SCRIPT, package
 
 FOUND = Release("1.2.3", "somewhere", "sha512-x")

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -33,7 +34,15 @@ class Threads:
 
     async def run(self, call: Callable[[], T]) -> T:
         """Call in a thread. What is cancelled while it waits for its turn is not called."""
-        return await self._begun(_Call(asyncio.get_running_loop(), call))
+        made = _Call(asyncio.get_running_loop(), call)
+        try:
+            return await self._begun(made)
+        except asyncio.CancelledError:
+            self._forget(made)
+            raise
+        finally:
+            # An error holds this frame, and would by its outcome hold itself.
+            del made
 
     def _begun(self, call: _Call[T]) -> asyncio.Future[T]:
         with self._lock:
@@ -50,6 +59,11 @@ class Threads:
                 return call.outcome
         thread.wake(call)
         return call.outcome
+
+    def _forget(self, call: _Call[Any]) -> None:
+        """Or, while all threads hang, what clients gave up would stay, however many come."""
+        with self._lock, suppress(ValueError):
+            self._waiting.remove(call)
 
     def next(self, thread: _Thread) -> _Call[Any] | None:
         """What a thread does next; None when it is to rest, or to end."""

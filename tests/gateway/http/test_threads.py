@@ -116,6 +116,23 @@ async def test_an_error_comes_out_where_it_is_waited_for_and_holds_nothing(threa
         gc.enable()
 
 
+async def test_what_was_cancelled_before_its_turn_is_not_kept_until_then(threads: Made) -> None:
+    pool, gate = threads(1), Gate()
+    running = asyncio.create_task(pool.run(gate))
+    await gate.runs()
+    given_up = [asyncio.create_task(pool.run(int)) for _ in range(5)]
+    later = asyncio.create_task(pool.run(lambda: 7))
+    await asyncio.sleep(0)
+    assert len(pool._waiting) == 6
+    for each in given_up:
+        each.cancel()
+    await asyncio.wait(given_up)
+    assert len(pool._waiting) == 1
+    gate.let_go.set()
+    await running
+    assert await later == 7
+
+
 async def test_whoever_waits_for_an_iterator_that_has_ended_is_told(threads: Made) -> None:
     nothing: list[int] = []
     with pytest.raises(RuntimeError, match="StopIteration") as told:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import http.server
 import io
 import json
 import sys
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,37 @@ NO_TOUR = (
     ".forEach((each) => each.remove())).observe(document, {childList: true, subtree: true});"
 )
 """A script that keeps away the tour and the notice which greet newcomers and lie over what is clicked on."""
+
+WAIT_S = 120.0
+"""As long as anything may take that the viewer does."""
+_POLICY = """
+[[principal]]
+name = "archivist"
+kind = "api_key"
+api_key_sha256 = "{digest}"
+roles = ["administrator"]
+"""
+ARCHIVIST = {"Authorization": "Bearer archivist"}
+
+
+def policy_file(folder: Path) -> str:
+    """A policy file by which one API key has rights and nobody else."""
+    (folder / "policy.toml").write_text(_POLICY.format(digest=hashlib.sha256(b"archivist").hexdigest()))
+    return str(folder / "policy.toml")
+
+
+def until(page: Page, condition: Callable[[], Any], what: str) -> Any:
+    """The first true value of a condition."""
+    end_s = time.monotonic() + WAIT_S
+    while not (found := condition()):
+        assert time.monotonic() < end_s, what
+        page.wait_for_timeout(200)
+    return found
+
+
+def shows_picture(page: Page, pane: int = 0) -> bool:
+    """Whether a good part of a viewport is brighter than its background."""
+    return bool((pixels(page, pane).max(axis=2) > 60).mean() > 0.1)
 
 
 def app_config(root: str, issuer: str = "", thumbnails: str = "thumbnail") -> str:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,7 +15,19 @@ from playwright.sync_api import BrowserContext, Page, Response, sync_playwright
 
 from tests.engines import Engines
 from tests.instances import data_set, part10_file
-from tests.interop.ohif import ARGUMENTS, DIST, NO_TOUR, PANE, Viewer, pixels
+from tests.interop.ohif import (
+    ARCHIVIST,
+    ARGUMENTS,
+    DIST,
+    NO_TOUR,
+    PANE,
+    WAIT_S,
+    Viewer,
+    pixels,
+    policy_file,
+    shows_picture,
+    until,
+)
 from tests.programs import in_ci, need_program
 from tests.serving import Gateway
 
@@ -30,7 +40,6 @@ pytestmark = [
 
 SAMPLES = Path(__file__).parents[2] / "sample_dicom" / "studies"
 _PLACE = "[data-cy='viewport-overlay-bottom-right']"
-_WAIT_S = 120.0
 
 
 def pdf(text: str) -> bytes:
@@ -104,26 +113,15 @@ def site(tmp_path_factory: pytest.TempPathFactory, engines: Engines, face_worker
     found.close()
 
 
-POLICY = """
-[[principal]]
-name = "archivist"
-kind = "api_key"
-api_key_sha256 = "{digest}"
-roles = ["administrator"]
-"""
-ARCHIVIST = {"Authorization": "Bearer archivist"}
-
-
 class GuardedSite:
     """A gateway where nobody on this machine has rights, a provider of others, and a study."""
 
     def __init__(self, folder: Path, issuer: str) -> None:
         self.viewer, self.issuer = Viewer(), issuer
-        (folder / "policy.toml").write_text(POLICY.format(digest=hashlib.sha256(b"archivist").hexdigest()))
         provider = {"issuer": issuer, "audience": "gateway", "roles_claim": "realm_access.roles", "login": True}
         environment = {
             "GATEWAY_HTTP__CORS_ORIGINS": json.dumps([self.viewer.url]),
-            "GATEWAY_ACCESS__POLICY_FILE": str(folder / "policy.toml"),
+            "GATEWAY_ACCESS__POLICY_FILE": policy_file(folder),
             "GATEWAY_ACCESS__ISSUERS": json.dumps([{**provider, "client_id": "pages"}]),
         }
         self.gateway = Gateway(folder / "data", folder / "gateway.log", **environment)
@@ -158,7 +156,7 @@ def browser() -> Iterator[BrowserContext]:
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=ARGUMENTS)
         context = chromium.new_context(viewport={"width": 1400, "height": 900})
-        context.set_default_timeout(_WAIT_S * 1000)
+        context.set_default_timeout(WAIT_S * 1000)
         context.add_init_script(NO_TOUR)
         yield context
         chromium.close()
@@ -181,23 +179,9 @@ def page(browser: BrowserContext) -> Iterator[Page]:
     assert wrong == []
 
 
-def until(page: Page, condition: Callable[[], Any], what: str) -> Any:
-    """The first true value of a condition."""
-    end_s = time.monotonic() + _WAIT_S
-    while not (found := condition()):
-        assert time.monotonic() < end_s, what
-        page.wait_for_timeout(200)
-    return found
-
-
 def open_study(page: Page, site: Site, description: str) -> None:
     page.goto(f"{site.viewer.url}/viewer?StudyInstanceUIDs={site.studies[description]}")
     page.wait_for_selector(PANE)
-
-
-def shows_picture(page: Page, pane: int = 0) -> bool:
-    """Whether a good part of a viewport is brighter than its background."""
-    return bool((pixels(page, pane).max(axis=2) > 60).mean() > 0.1)
 
 
 def open_series(page: Page, description: str) -> None:

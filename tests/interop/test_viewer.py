@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ import requests
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from gateway.viewer import release
-from tests.interop.ohif import ARGUMENTS, DIST, NO_TOUR, PANE, pixels
+from tests.interop.ohif import ARCHIVIST, ARGUMENTS, DIST, NO_TOUR, PANE, WAIT_S, policy_file, shows_picture, until
 from tests.programs import in_ci, need_program
 from tests.serving import Gateway
 
@@ -28,15 +26,6 @@ pytestmark = [
 ]
 
 SAMPLES = Path(__file__).parents[2] / "sample_dicom" / "studies"
-_WAIT_S = 120.0
-POLICY = """
-[[principal]]
-name = "archivist"
-kind = "api_key"
-api_key_sha256 = "{digest}"
-roles = ["administrator"]
-"""
-ARCHIVIST = {"Authorization": "Bearer archivist"}
 
 
 def command(directory: Path, *arguments: str) -> dict[str, Any]:
@@ -55,19 +44,17 @@ def command(directory: Path, *arguments: str) -> dict[str, Any]:
 class Site:
     """A gateway below a prefix that asks who somebody is, with the viewer installed by its command."""
 
-    def __init__(self, folder: Path) -> None:
-        (package,) = DIST.parents[1].glob("ohif-app-*.tgz")
+    def __init__(self, folder: Path, package: Path) -> None:
         viewer = folder / "viewer"
         report = command(viewer, "install", "--from", str(package))
         assert (report["version"], report["integrity"]) == (release.VERSION, release.INTEGRITY)
         assert command(viewer, "status")["installed"]["version"] == release.VERSION
-        (folder / "policy.toml").write_text(POLICY.format(digest=hashlib.sha256(b"archivist").hexdigest()))
         self.gateway = Gateway(
             folder / "data",
             folder / "gateway.log",
             GATEWAY_HTTP__PATH_PREFIX="/imaging",
             GATEWAY_VIEWER__DIRECTORY=str(viewer),
-            GATEWAY_ACCESS__POLICY_FILE=str(folder / "policy.toml"),
+            GATEWAY_ACCESS__POLICY_FILE=policy_file(folder),
             GATEWAY_VIEWS=json.dumps({"research": {"key": "ab" * 32}}),
         )
         self.gateway.start()
@@ -87,9 +74,10 @@ class Site:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    if not DIST.is_dir():
-        (pytest.fail if in_ci() else pytest.skip)(f"needs @ohif/app in {DIST}: make test puts it there")
-    found = Site(tmp_path_factory.mktemp("viewer"))
+    package = next(DIST.parents[1].glob("ohif-app-*.tgz"), None)
+    if package is None:
+        (pytest.fail if in_ci() else pytest.skip)(f"needs the package of @ohif/app in {DIST.parents[1]}: make test")
+    found = Site(tmp_path_factory.mktemp("viewer"), package)
     yield found
     assert found.gateway.stop() == 0, found.gateway.log
 
@@ -107,7 +95,7 @@ def page(browser: Browser) -> Iterator[Page]:
     """The first page of a person's own browser, all of whose pages have to do without an error."""
     wrong: list[str] = []
     context = browser.new_context(viewport={"width": 1400, "height": 900})
-    context.set_default_timeout(_WAIT_S * 1000)
+    context.set_default_timeout(WAIT_S * 1000)
     # A tab is blank before it is the viewer's.
     context.add_init_script(f"if (location.protocol !== 'about:') {{ {NO_TOUR} }}")
     context.on("weberror", lambda error: wrong.append(str(error.error)))
@@ -118,22 +106,6 @@ def page(browser: Browser) -> Iterator[Page]:
     assert [each for each in wrong if "401 (Unauthorized)" not in each] == []
 
 
-def until(page: Page, condition: Callable[[], Any], what: str) -> Any:
-    """The first true value of a condition."""
-    end_s = time.monotonic() + _WAIT_S
-    while not (found := condition()):
-        assert time.monotonic() < end_s, what
-        page.wait_for_timeout(200)
-    return found
-
-
-def shows_picture(page: Page) -> bool:
-    """Whether a good part of the viewport is brighter than its background."""
-    page.wait_for_selector(PANE)
-    until(page, lambda: (pixels(page).max(axis=2) > 60).mean() > 0.1, "a picture is shown")
-    return True
-
-
 def test_the_console_opens_a_study_in_the_viewer_with_the_key_of_its_tab(page: Page, site: Site) -> None:
     page.goto(f"{site.url}/")
     page.fill("#api-key", "archivist")
@@ -142,7 +114,8 @@ def test_the_console_opens_a_study_in_the_viewer_with_the_key_of_its_tab(page: P
     with page.context.expect_page() as opened:
         page.get_by_role("link", name="Open in OHIF").click()
     viewer = opened.value
-    assert shows_picture(viewer)
+    viewer.wait_for_selector(PANE)
+    until(viewer, lambda: shows_picture(viewer), "a picture is shown")
     assert viewer.url == f"{site.url}/ohif/viewer?StudyInstanceUIDs={site.study}"
     # What its workers decode is shared with them rather than copied.
     assert viewer.evaluate("crossOriginIsolated")
@@ -168,8 +141,10 @@ def test_a_share_link_has_a_viewer_of_its_own(page: Page, site: Site) -> None:
     page.get_by_text("Echocardiogram").click()
     with page.context.expect_page() as opened:
         page.get_by_role("link", name="Open in OHIF").click()
-    assert shows_picture(opened.value)
-    assert opened.value.url == f"{link}ohif/viewer?StudyInstanceUIDs={site.study}"
+    viewer = opened.value
+    viewer.wait_for_selector(PANE)
+    until(viewer, lambda: shows_picture(viewer), "a picture is shown")
+    assert viewer.url == f"{link}ohif/viewer?StudyInstanceUIDs={site.study}"
 
 
 def test_who_is_not_known_any_more_is_led_to_the_console(browser: Browser, site: Site) -> None:

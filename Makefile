@@ -105,7 +105,7 @@ fuzz-http: $(STAMP) ## the OpenAPI document against a running gateway, FUZZ_EXAM
 fuzz-dimse: $(STAMP) ## broken sessions into a DIMSE server, CASES (100000) of them by SEED (1)
 	$(BIN)/python -m tests.fuzz.dimse --cases $${CASES:-100000} --seed $${SEED:-1}
 
-bench: $(STAMP) $(OHIF) ## measure beside Orthanc: C-STORE, DICOMweb, searches, OHIF, S3; 35 minutes with nothing else to do
+bench: $(STAMP) $(OHIF) ## measure beside Orthanc: C-STORE, DICOMweb, searches, OHIF, S3; 15 minutes with nothing else to do
 	mkdir -p $(BENCH)
 	$(BIN)/python -m benchmarks.storing $(BENCH) --rounds 3 --count 200
 	$(BIN)/python -m benchmarks.serving $(BENCH) --rounds 3 --studies 20000
@@ -113,7 +113,7 @@ bench: $(STAMP) $(OHIF) ## measure beside Orthanc: C-STORE, DICOMweb, searches, 
 	$(BIN)/python -m benchmarks.writing $(BENCH) --studies 10000 --rounds 4 --count 2000
 	$(BIN)/python -m benchmarks.viewer $(BENCH) --rounds 5
 
-bench-scale: $(STAMP) ## searches among 20,000, 100,000 and 1,000,000 studies, rows into 10 million (20 GB of disk, 40 minutes)
+bench-scale: $(STAMP) ## searches among 20,000, 100,000 and 1,000,000 studies, rows into 10 million (20 GB of disk, 30 minutes)
 	mkdir -p $(BENCH)
 	for studies in 20000 100000 1000000; do \
 		$(BIN)/python -m benchmarks.search --sqlite $(BENCH)/$$studies/index.sqlite --studies $$studies --instances 2 || exit 1; \

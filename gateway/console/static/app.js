@@ -2,6 +2,7 @@
 import { identify, inLink, whoForm } from "./access.js";
 import { showAccount } from "./account.js";
 import { element, notice } from "./elements.js";
+import { openPage, pageOf, showPlaces } from "./navigation.js";
 import { showStudies } from "./studies.js";
 import { showStudy } from "./study.js";
 
@@ -19,6 +20,7 @@ const ROUTE = /^#\/studies\/([0-9.]{1,64})(?:\/series\/([0-9.]{1,64}))?$/;
 const byId = (id) => document.getElementById(id);
 const content = byId("content");
 const filters = byId("filters");
+const places = byId("places");
 const [words, period, from, to, modality, account] =
   ["search", "period", "from", "to", "modality", "account"].map(byId);
 
@@ -61,6 +63,7 @@ function askWho() {
   content.replaceChildren(whoForm(start));
   content.querySelector("a, button").focus();
   showAccount(account, null, start);
+  showPlaces(places, null);
 }
 
 /** Find out who we are to the gateway, and begin anew with that. */
@@ -75,7 +78,9 @@ async function start() {
   route();
 }
 
-function route() {
+function route(event) {
+  const page = pageOf(location.hash);
+  showPlaces(places, page);
   const [, study, series] = ROUTE.exec(location.hash) ?? [];
   document.body.classList.toggle("is-reading", Boolean(study));
   if (study && showing?.study === study) {
@@ -85,6 +90,8 @@ function route() {
   end();
   if (study) {
     showing = { study, ...showStudy(content, study, series, failed) };
+  } else if (page.load) {
+    showing = { study: null, end: openPage(page, content, failed, event?.type === "hashchange") };
   } else {
     showing = { study: null, end: showStudies(content, question(), failed) };
   }

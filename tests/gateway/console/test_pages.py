@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient
 
+from gateway.access.actions import Action
 from gateway.assembly import Core
 from gateway.console import pages
 from gateway.http import application
@@ -66,5 +67,10 @@ def test_the_page_has_no_inline_script_or_style_and_asks_no_other_host() -> None
 
 def test_every_imported_module_exists() -> None:
     for name, text in FILES.items():
-        for imported in re.findall(r'from "\./([^"]+)"', text):
+        for imported in re.findall(r'(?:from |import\()"\./([^"]+)"', text):
             assert imported in FILES, (name, imported)
+
+
+def test_every_action_can_be_asked_about() -> None:
+    listed = FILES["policy.js"].partition("const ACTIONS = [")[2].partition("];")[0]
+    assert re.findall(r'\["(\w+)", "', listed) == [each.value for each in Action]

@@ -1,0 +1,90 @@
+"""The administrators' pages in a real browser, as somebody who sees them and as somebody who does not."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Page, sync_playwright
+
+from tests.programs import need_program
+from tests.serving import Gateway
+
+pytestmark = [need_program("chromium", "chromium"), pytest.mark.xdist_group("browser")]
+
+_ARGUMENTS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+ROLES = {"boss": "administrator", "ann": "radiologist"}
+POLICY = "\n".join(
+    f'[[principal]]\nname = "{name}"\nkind = "api_key"\nroles = ["{role}"]\n'
+    f'api_key_sha256 = "{hashlib.sha256(name.encode()).hexdigest()}"'
+    for name, role in ROLES.items()
+)
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    folder = tmp_path_factory.mktemp("administration")
+    (folder / "policy.toml").write_text(POLICY)
+    gateway = Gateway(folder / "data", folder / "gateway.log", GATEWAY_ACCESS__POLICY_FILE=str(folder / "policy.toml"))
+    gateway.start()
+    yield gateway
+    gateway.stop()
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    """A page of a fresh browser; it fails the test on errors other than what a browser says of an answer 401."""
+    errors: list[str] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=_ARGUMENTS)
+        page = browser.new_page(viewport={"width": 1280, "height": 860})
+        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        yield page
+        browser.close()
+    assert [each for each in errors if "status of 401" not in each] == []
+
+
+def come_in(page: Page, gateway: Gateway, name: str, where: str = "") -> None:
+    page.goto(f"http://127.0.0.1:{gateway.http_port}/#/{where}")
+    page.get_by_label("API key").fill(name)
+    page.get_by_role("button", name="Continue").click()
+    page.get_by_text(f"You are {name}").wait_for()
+
+
+def go(page: Page, title: str) -> None:
+    """Follow the navigation to a page, whose heading has the focus then, and whose place is marked."""
+    page.get_by_role("navigation").get_by_role("link", name=title).click()
+    page.get_by_role("heading", name=title, level=1).wait_for()
+    assert page.evaluate("document.activeElement.textContent") == title
+    assert page.locator("nav [aria-current=page]").text_content() == title
+    assert page.title() == f"{title} – Imaging Gateway"
+
+
+def test_a_reader_sees_no_page_of_administrators(page: Page, gateway: Gateway) -> None:
+    come_in(page, gateway, "ann")
+    page.get_by_text("No studies yet").wait_for()
+    assert page.get_by_role("navigation").count() == 0
+    page.goto(f"http://127.0.0.1:{gateway.http_port}/#/policy")
+    page.get_by_text("This page is not for you").wait_for()
+
+
+def test_an_administrator_asks_why_somebody_may_do_something(page: Page, gateway: Gateway) -> None:
+    come_in(page, gateway, "boss")
+    go(page, "Policy")
+    page.get_by_label("Of the name").fill("ann")
+    page.get_by_label("May do what").select_option("delete")
+    page.get_by_role("button", name="Explain").click()
+    page.get_by_text("ann may not delete").wait_for()
+    page.get_by_label("May do what").select_option("read")
+    page.get_by_role("button", name="Explain").click()
+    page.get_by_text("ann may read, by").wait_for()
+    assert page.get_by_role("table", name="Rules").get_by_role("row").count() > 1
+    page.get_by_role("navigation").get_by_role("link", name="Studies").click()
+    page.get_by_text("No studies yet").wait_for()
+    assert page.title() == "Imaging Gateway"

@@ -15,6 +15,11 @@ export function credentials() {
   return key ? { Authorization: `Bearer ${key}` } : {};
 }
 
+/** Headers of what changes something: a cookie comes along whoever has the browser send it, this shows it is this page. */
+export function proof() {
+  return me?.csrf ? { "X-CSRF-Token": me.csrf } : {};
+}
+
 /** Whether a key is kept. */
 export function hasKey() {
   return !inLink && sessionStorage.getItem(NAME) !== null;
@@ -41,9 +46,7 @@ export function may(action) {
 
 /** Have something changed; what the gateway says to it. Throws an Error with a message that can be shown. */
 export async function change(path, body) {
-  const headers = { "Content-Type": "application/json", ...credentials() };
-  // A cookie comes along whoever has the browser send it: this shows that it is this page.
-  if (me?.csrf) headers["X-CSRF-Token"] = me.csrf;
+  const headers = { "Content-Type": "application/json", ...credentials(), ...proof() };
   const answer = await fetch(path, { method: "POST", headers, body: JSON.stringify(body) }).catch(() => null);
   if (!answer) throw new Error("The gateway cannot be reached.");
   const said = answer.status === 204 ? {} : await answer.json().catch(() => ({}));

@@ -1,6 +1,7 @@
 // The console: what the address and the filters ask for is shown.
-import { identify, inLink, whoForm } from "./access.js";
+import { identify, inLink, may, whoForm } from "./access.js";
 import { showAccount } from "./account.js";
+import { acceptDrops } from "./drops.js";
 import { element, notice } from "./elements.js";
 import { openPage, pageOf, showPlaces } from "./navigation.js";
 import { showStudies } from "./studies.js";
@@ -75,7 +76,8 @@ async function start() {
   }
   showAccount(account, me, start);
   end();
-  route();
+  if (!location.hash && me && !may("search") && may("store")) location.replace("#/upload");
+  else route();
 }
 
 function route(event) {
@@ -120,5 +122,6 @@ document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault();
   content.focus();
 });
+acceptDrops();
 addEventListener("hashchange", route);
 start();

@@ -1,7 +1,8 @@
 // The DICOMweb services of this gateway (PS3.18): searches and rendered pictures.
 import { credentials } from "./access.js";
 
-const ROOT = new URL("dicomweb/", document.baseURI).pathname;
+/** The path of the service root. */
+export const ROOT = new URL("dicomweb/", document.baseURI).pathname;
 const MORE = /There are (\d+) additional results/;
 
 /** An answer that is not a success; `message` can be shown. */

@@ -54,3 +54,15 @@ export function sex(code) {
 export function count(number, one, many = `${one}s`) {
   return `${Number(number).toLocaleString("en")} ${Number(number) === 1 ? one : many}`;
 }
+
+/** A number of bytes as people say it. */
+export function size(bytes) {
+  const units = ["bytes", "kB", "MB", "GB", "TB"];
+  let place = 0;
+  let number = bytes;
+  while (number >= 1000 && place < units.length - 1) {
+    number /= 1000;
+    place += 1;
+  }
+  return `${place && number < 10 ? number.toFixed(1) : Math.round(number)}\u00a0${units[place]}`;
+}

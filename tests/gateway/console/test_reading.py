@@ -1,0 +1,176 @@
+"""The pages of who reads and who sends images, in a real browser against one running gateway."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.faulty_proxy import Fault, FaultyProxy
+from tests.gateway.console.guarded import as_, guarded, pictures
+from tests.gateway.console.test_browser import ARGUMENTS
+from tests.instances import data_set, part10_file
+from tests.programs import need_program
+from tests.serving import Gateway
+
+pytestmark = [need_program("chromium", "chromium"), pytest.mark.xdist_group("browser")]
+
+Open = Callable[..., Page]
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    with guarded(tmp_path_factory.mktemp("reading")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=ARGUMENTS)
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def open_as(gateway: Gateway, browser: Browser) -> Iterator[Open]:
+    """Opens a page as one of the principals; the test fails on an error that the browser reports."""
+    errors: list[str] = []
+    contexts = []
+
+    def opened(name: str, place: str = "", root: str = "") -> Page:
+        context = browser.new_context(viewport={"width": 1280, "height": 860})
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(10_000)
+        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.add_init_script(f"sessionStorage.setItem('gateway.api-key', '{name}')")
+        page.goto(f"{root or gateway.web.removesuffix('/dicomweb')}/{place}")
+        return page
+
+    yield opened
+    for each in contexts:
+        each.close()
+    # What a browser says by itself of an answer that is no success, or of none at all.
+    assert [each for each in errors if not each.startswith("Failed to load resource:")] == []
+
+
+def known(gateway: Gateway, **query: str) -> list[dict[str, Any]]:
+    """Studies that the archive has."""
+    answer = requests.get(f"{gateway.web}/studies", query, headers=as_("administrator"), timeout=30)
+    found: list[dict[str, Any]] = answer.json() if answer.status_code == 200 else []
+    return found
+
+
+def folder_of(tmp_path: Path, files: list[bytes]) -> Path:
+    (tmp_path / "disc").mkdir()
+    for number, each in enumerate(files):
+        (tmp_path / "disc" / f"{number:03}.dcm").write_bytes(each)
+    return tmp_path / "disc"
+
+
+# Upload
+
+
+def outcomes(page: Page) -> dict[str, str]:
+    """What became of each file."""
+    rows = page.locator("tbody tr").all()
+    return {row.get_by_role("rowheader").inner_text(): row.get_by_role("cell").last.inner_text() for row in rows}
+
+
+def done(page: Page, text: str) -> None:
+    """Wait for the end of an upload."""
+    page.get_by_role("status").get_by_text(f"Done: {text}.").wait_for()
+
+
+def test_a_folder_is_stored_and_each_file_has_its_outcome(gateway: Gateway, open_as: Open, tmp_path: Path) -> None:
+    disc = folder_of(tmp_path, pictures(3, PatientID="UP-1"))
+    (disc / "cut.dcm").write_bytes(part10_file(data_set(PatientID="UP-1"))[:-20])
+    (disc / "notes.txt").write_text("shopping list")
+    (disc / "nothing").touch()
+    whole = part10_file(data_set(PatientID="UP-1"))
+    (disc / "bare").write_bytes(whole[whole.index(b"\x08\x00\x16\x00") :])
+    page = open_as("technologist")
+    page.wait_for_url("**/#/upload")
+    page.get_by_label("Choose a folder").set_input_files(disc)
+    done(page, "4 files stored, 3 files not stored")
+    found = outcomes(page)
+    stored = {name for name, outcome in found.items() if outcome == "Stored"}
+    assert stored == {"disc/000.dcm", "disc/001.dcm", "disc/002.dcm", "disc/bare"}
+    assert "no DICOM file" in found["disc/notes.txt"]
+    assert "no DICM prefix" in found["disc/notes.txt"]
+    assert "the stream ends inside a value · C000" in found["disc/cut.dcm"]
+    assert found["disc/nothing"] == "Not stored: The file is empty."
+    page.get_by_role("button", name="Not stored 3").click()
+    assert len(outcomes(page)) == 3
+    assert sorted(each["00201208"]["Value"][0] for each in known(gateway, PatientID="UP-1")) == [1, 3]
+
+
+def test_a_lost_answer_and_a_cut_connection_cost_nothing_that_is_stored(
+    gateway: Gateway, open_as: Open, tmp_path: Path
+) -> None:
+    disc = folder_of(tmp_path, pictures(60, PatientID="UP-3"))
+    proxy = FaultyProxy(gateway.web.removesuffix("/dicomweb"))
+    try:
+        # The first request is stored, but its answer is lost; the second one does not get through to the gateway.
+        proxy.fail(Fault(response_bytes=0), Fault(status=502), when=lambda each: each.method == "POST")
+        page = open_as("administrator", "#/upload", proxy.url)
+        page.get_by_label("Choose files").set_input_files(sorted(disc.iterdir()))
+        page.get_by_role("alert").get_by_text("The connection failed; trying again.").wait_for()
+        done(page, "60 files stored")
+        page.get_by_role("link", name="Open the study").click()
+        page.get_by_text("60 instances").wait_for()
+        # Nothing of the first request was sent again.
+        assert [each.body.count(b"DICM") for each in proxy.passed if each.method == "POST"] == [50, 10, 10]
+    finally:
+        proxy.stop()
+
+
+def test_an_upload_that_is_cancelled_keeps_what_is_stored(gateway: Gateway, open_as: Open, tmp_path: Path) -> None:
+    disc = folder_of(tmp_path, pictures(51, PatientID="UP-4"))
+    held = threading.Event()
+    proxy = FaultyProxy(gateway.web.removesuffix("/dicomweb"))
+    try:
+        proxy.fail(None, Fault(until=held), when=lambda each: each.method == "POST")
+        page = open_as("technologist", "#/upload", proxy.url)
+        page.get_by_label("Choose files").set_input_files(sorted(disc.iterdir()))
+        page.get_by_text("1 file to go").wait_for()
+        page.get_by_role("button", name="Cancel").click()
+        done(page, "50 files stored, 1 file left out")
+    finally:
+        held.set()
+        proxy.stop()
+
+
+_DROP = """file => {
+  const dragged = new DataTransfer();
+  dragged.items.add(new File([Uint8Array.from(file)], "dropped.dcm"));
+  for (const name of ["dragover", "drop"]) {
+    const event = new DragEvent(name, { dataTransfer: dragged, bubbles: true, cancelable: true });
+    document.querySelector("main").dispatchEvent(event);
+  }
+}"""
+
+
+def test_what_is_dropped_on_any_page_is_stored_by_who_may(gateway: Gateway, open_as: Open) -> None:
+    (file,) = pictures(1, PatientID="UP-5")
+    reader = open_as("radiologist")
+    reader.get_by_text("Smith, Jane").wait_for()
+    reader.evaluate(_DROP, list(file))
+    assert reader.get_by_role("link", name="Upload").count() == 0
+    reader.goto(reader.url.partition("#")[0] + "#/upload")
+    reader.get_by_text("This page is not for you").wait_for()
+    assert known(gateway, PatientID="UP-5") == []
+    page = open_as("administrator")
+    page.get_by_text("Smith, Jane").wait_for()
+    page.evaluate(_DROP, list(file))
+    page.wait_for_url("**/#/upload")
+    done(page, "1 file stored")
+    assert outcomes(page) == {"dropped.dcm": "Stored"}

@@ -40,6 +40,7 @@ from gateway.services.compose import Composer
 from gateway.services.delete import DeleteService
 from gateway.services.feed import FeedService
 from gateway.services.ingest import IngestService
+from gateway.services.peers import PeerService
 from gateway.services.projection import Ingest, Projection, Projections
 from gateway.services.query import QueryService
 from gateway.services.recompress import RecompressionService
@@ -118,6 +119,7 @@ class Core:
     delete: DeleteService
     retention: RetentionService
     audit: AuditService
+    peers: PeerService
     commitment: CommitmentService
     room: Room
     probe: EngineProbe
@@ -601,6 +603,7 @@ def build(settings: Settings, worker: str, *, any_age: bool = False) -> Core:
             door,
             LiveCoverage(archive.objects, partial(audit_directories, settings)),
         ),
+        peers=PeerService(settings.dimse, [*settings.tenants], partial(audit_directories, settings), door),
         commitment=CommitmentService(archive, door),
         room=room,
         probe=EngineProbe(archive.ping),

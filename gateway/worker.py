@@ -22,6 +22,7 @@ import uvloop
 from aiohttp import web
 
 from gateway import assembly, background, caching, certificates, log
+from gateway.calling.verifying import verify
 from gateway.config import Settings
 from gateway.console.pages import page as console_page
 from gateway.console.pages import routes as console_routes
@@ -97,7 +98,7 @@ class Stop:
 
 def routes() -> list[Route]:
     """Everything that is served over HTTP."""
-    pages = [*console_routes(), *viewer_routes(), *entrance_routes(console_page)]
+    pages = [*console_routes(), *viewer_routes(), *entrance_routes(console_page, verify)]
     return [*dicomweb_routes(), *fhir_routes(), *pages, *health.routes()]
 
 

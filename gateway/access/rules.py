@@ -19,6 +19,8 @@ from gateway.context import Principal, PrincipalKind
 from storage.dicom.matching import NOTHING, Condition
 
 ANY_VIEW = "*"
+ANY_TITLE = "*"
+"""Stands for every calling AE title that is not named."""
 
 SHOWING = READING | {Action.SEARCH, Action.RENDER}
 """Actions that show something."""
@@ -219,7 +221,7 @@ class Policy:
 
         One for every title ("*") comes last, and not for a title of which another certificate is asked.
         """
-        for wanted in (ae_title, "*"):
+        for wanted in (ae_title, ANY_TITLE):
             named = [each for each in self._known if each.ae_title == wanted and each.admits(address)]
             for each in named:
                 if not each.certificate_subjects or certificate in each.certificate_subjects:
@@ -231,6 +233,15 @@ class Policy:
     def names_ae_title(self, ae_title: str, address: str) -> bool:
         """Whether a calling AE title at an address is one of its own, and not let in as every title ("*") is."""
         return any(each.ae_title == ae_title and each.admits(address) for each in self._known)
+
+    def application_entities(self, tenant: str) -> list[Who]:
+        """Those of a tenant that are known by their AE titles."""
+        return [each for each in self._known if each.ae_title is not None and each.tenant == tenant]
+
+    @property
+    def tenants(self) -> frozenset[str]:
+        """Those that somebody is of whom the policy itself knows."""
+        return frozenset(each.tenant for each in self._known)
 
     def by_loopback(self, address: str) -> Principal | None:
         """The principal of callers on this machine that show nothing else."""

@@ -1,1 +1,1 @@
-"""Peers, and the gateway itself, asked by a person at the command line."""
+"""Peers, and the gateway itself, asked by a person at the command line or at the console."""

@@ -10,7 +10,7 @@ import json
 import ssl
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,13 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway import assembly, certificates
-from gateway.audit import reading
-from gateway.audit.reading import Bound, Wanted
 from gateway.config import InvalidSettings, Settings
-from gateway.config.section import LOOPBACK
 from gateway.config.serving import DestinationSettings, TlsSettings
 from gateway.dimse import echoing
 from gateway.dimse.ending import Ended
 from gateway.dimse.requesting import Address, NotAssociated
+from gateway.services import contacts
+from gateway.services.contacts import Contact, Contacts
 from gateway.services.room import free_bytes
 from storage.dicom import identifiers as ids
 from storage.dicom.attributes import Level
@@ -37,8 +36,6 @@ from storage.index.questions import Search
 HTTP, DIMSE, METRICS = "HTTP", "DIMSE", "metrics"
 _WITHIN_S = 10.0
 _MOST_BODY_BYTES = 16 << 20
-_RECORDS = 20_000
-"""Records of the trail that are looked at for the peers' last contacts."""
 _ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - where we ask, not where we listen
 _SUCCESSES = ("0x0000", "0xFF00", "0xFF01", "0xFE00")
 
@@ -70,17 +67,6 @@ class Held:
     objects: int
     bytes: int
     quarantined: int
-
-
-@dataclass(frozen=True, slots=True)
-class Contact:
-    """A peer's last record in the trail."""
-
-    ae_title: str
-    address: str
-    time: str
-    action: str
-    outcome: str
 
 
 @dataclass(slots=True)
@@ -126,8 +112,7 @@ def standing(settings: Settings, faces: Collection[str] = (HTTP, DIMSE)) -> Stan
     _ask_index(settings, found)
     if found.runs:
         _count(settings, found)
-    with suppress(FileNotFoundError):
-        found.peers = _peers(settings)
+    found.peers = _peers(settings)
     return found
 
 
@@ -356,16 +341,7 @@ def _failures(samples: Sequence[Metric]) -> Iterator[tuple[str, int]]:
 
 
 def _peers(settings: Settings) -> list[Contact]:
-    """The last contact of each AE title within the last records of the trail; our own questions left out."""
-    found: dict[tuple[str, str], Contact] = {}
-    own = (settings.dimse.ae_title, *LOOPBACK)
-    with suppress(Bound):
-        for record in reading.search(assembly.audit_directories(settings), Wanted(), _RECORDS):
-            fields = record.fields
-            title, address = str(fields.get("calling", "")), str(fields.get("address", ""))
-            if not title or (title == own[0] and address in own) or (title, address) in found:
-                continue
-            found[title, address] = Contact(
-                title, address, record.time, str(fields.get("action", "")), str(fields.get("outcome", ""))
-            )
-    return list(found.values())
+    """The last contact of each AE title within the last records of the trail."""
+    found = Contacts(settings.dimse.ae_title)
+    contacts.each_of_the_last(assembly.audit_directories(settings), found.take)
+    return found.found

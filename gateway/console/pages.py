@@ -29,6 +29,7 @@ MEDIA_TYPES = {
     "navigation.js": _SCRIPT,
     "operations.js": _SCRIPT,
     "part10.js": _SCRIPT,
+    "peers.js": _SCRIPT,
     "pictures.js": _SCRIPT,
     "policy.js": _SCRIPT,
     "sending.js": _SCRIPT,

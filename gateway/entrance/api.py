@@ -9,7 +9,7 @@ import orjson
 from aiohttp import web
 
 from gateway.access.actions import Action
-from gateway.entrance import administration, login, shares
+from gateway.entrance import administration, login, peers, shares
 from gateway.entrance.bodies import FORM, JSON, Body
 from gateway.http import api_page, openapi, roots
 from gateway.http.openapi import Operation, Parameter, Schema
@@ -17,7 +17,7 @@ from gateway.http.route import SHARED_PATH, TOKEN, Route
 from gateway.viewing import reidentifying
 
 _HTML = "text/html"
-_ABOUT = "Share links, logging in and sessions, API keys, explanations of the policy."
+_ABOUT = "Share links, logging in and sessions, API keys, explanations of the policy, peers."
 
 
 def _body(kind: type[Body], *media_types: str) -> Mapping[str, Schema]:
@@ -40,6 +40,7 @@ PATH_PARAMETERS = {
     TOKEN: Parameter(TOKEN, "Token of a share link"),
     "key": Parameter("key", "Id of an API key"),
     "name": Parameter("name", "Name of a de-identified view"),
+    **peers.PATH_PARAMETERS,
     "provider": Parameter("provider", "Number of the provider in the settings, from 0", {"type": "integer"}),
 }
 
@@ -92,6 +93,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         (404,),
         description="What stands behind a pseudonym of a de-identified view; needs the action reidentify.",
     ),
+    **peers.OPERATIONS,
 }
 """Every operation, by method and path."""
 

@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 from aiohttp import web
 
-from gateway.entrance import administration, api, login, shares
+from gateway.entrance import administration, api, login, peers, shares
+from gateway.entrance.peers import Verify
 from gateway.http.route import Route
 
 
-def routes(page: Callable[[web.Request], web.Response]) -> list[Route]:
-    """Keys, links and sessions; ``page`` answers with the page for who has come in."""
-    found = [*administration.routes(), *shares.routes(page), *login.routes()]
+def routes(page: Callable[[web.Request], web.Response], verify: Verify) -> list[Route]:
+    """Keys, links, sessions and peers; ``page`` answers with the page for who has come in, ``verify`` asks a peer."""
+    found = [*administration.routes(), *peers.routes(verify), *shares.routes(page), *login.routes()]
     return [*found, *api.routes(found)]

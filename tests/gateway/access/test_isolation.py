@@ -29,6 +29,7 @@ from pynetdicom import AE, build_role
 from gateway import assembly, worker
 from gateway.access.actions import Action
 from gateway.assembly import Core
+from gateway.calling.verifying import verify
 from gateway.config import Settings
 from gateway.config.access import AccessSettings
 from gateway.config.storing import StorageSettings
@@ -99,6 +100,8 @@ WITHOUT_TARGET = {
     "/fhir/Endpoint/{id}": "about service roots, not about studies",
     "/admin/keys": "about principals, not about studies",
     "/admin/keys/{key}": "about principals, not about studies",
+    "/admin/peers": "about peers; of the trail it tells when somebody came, and no subject",
+    "/admin/peers/{aet}/echo": "about a peer, not about studies",
     "/admin/explain": "says to administrators of a tenant whether a study is there; that is what it is for",
     "/shares": "asked for by a request of its own, below",
     "/shares/{link}": "about links, not about studies",
@@ -165,7 +168,7 @@ class Asked:
 
 
 def every_route() -> list[Route]:
-    return [*dicomweb_routes(), *fhir_routes(), *entrance_routes(page)]
+    return [*dicomweb_routes(), *fhir_routes(), *entrance_routes(page, verify)]
 
 
 PATIENT = "LOGICAL-ID-OF-THE-PATIENT"

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Page, sync_playwright
+from pynetdicom import AE
 
+from tests.ports import free_port
 from tests.programs import need_program
 from tests.serving import Gateway
 
@@ -30,10 +32,19 @@ POLICY = "\n".join(
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     folder = tmp_path_factory.mktemp("administration")
     (folder / "policy.toml").write_text(POLICY)
-    gateway = Gateway(folder / "data", folder / "gateway.log", GATEWAY_ACCESS__POLICY_FILE=str(folder / "policy.toml"))
+    peer = AE(ae_title="PACS")
+    peer.add_supported_context("1.2.840.10008.1.1")
+    listening = peer.start_server(("127.0.0.1", 0), block=False)
+    places = {"PACS": listening.socket.getsockname()[1], "GONE": free_port()}
+    (folder / "gateway.toml").write_text(
+        f'[access]\npolicy_file = "{folder / "policy.toml"}"\n'
+        + "".join(f'[dimse.destinations.{title}]\nhost = "127.0.0.1"\nport = {places[title]}\n' for title in places)
+    )
+    gateway = Gateway(folder / "data", folder / "gateway.log", settings_file=folder / "gateway.toml")
     gateway.start()
     yield gateway
     gateway.stop()
+    listening.shutdown()
 
 
 @pytest.fixture
@@ -88,3 +99,14 @@ def test_an_administrator_asks_why_somebody_may_do_something(page: Page, gateway
     page.get_by_role("navigation").get_by_role("link", name="Studies").click()
     page.get_by_text("No studies yet").wait_for()
     assert page.title() == "Imaging Gateway"
+
+
+def test_an_administrator_asks_a_peer_whether_it_is_there(page: Page, gateway: Gateway) -> None:
+    come_in(page, gateway, "boss")
+    go(page, "Peers")
+    page.get_by_role("button", name="Verify PACS by C-ECHO").click()
+    page.get_by_text("association in").wait_for()
+    page.get_by_role("button", name="Verify GONE by C-ECHO").click()
+    page.get_by_role("row").filter(has_text="GONE").get_by_text("no answer").wait_for()
+    page.get_by_role("button", name="Refresh").click()
+    page.get_by_role("row").filter(has_text="PACS").locator("time").wait_for()

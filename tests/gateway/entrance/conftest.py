@@ -55,6 +55,20 @@ POLICY = _ON_CALL + "\n".join(
     _PRINCIPAL.format(name=name, digest=hashlib.sha256(name.encode()).hexdigest(), rules=rules)
     for name, rules in KEYS.items()
 )
+POLICY += """
+[[principal]]
+name = "ct-1"
+kind = "ae"
+ae_title = "CT1"
+actions = ["echo", "store"]
+
+[[principal]]
+name = "ct-9"
+kind = "ae"
+ae_title = "CT9"
+tenant = "elsewhere"
+actions = ["echo", "store"]
+"""
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from gateway.commands import (
     backup,
     check_config,
     completion,
+    conformance,
     deid,
     demo,
     echo,
@@ -84,6 +85,7 @@ _COMMANDS = (
     viewer,
     export,
     deid,
+    conformance,
     demo,
     completion,
 )

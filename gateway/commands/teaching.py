@@ -112,6 +112,13 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ),
     ),
     "deid check": (("gateway deid check image.dcm --option retain_uids", "by the Basic Profile and an option"),),
+    "conformance": (
+        ("gateway conformance http://127.0.0.1:8080/dicomweb", "read-only, on what is there"),
+        (
+            "gateway conformance https://pacs.example.org/dicom-web --token-file token --store --html report.html",
+            "all of it, with a study of the kit's own",
+        ),
+    ),
     "demo": (("gateway demo", "then open http://127.0.0.1:8080/"),),
 }
 """Of each command that does something; the tests see that all of them are understood."""

@@ -29,7 +29,8 @@ _ABOUT = (
 def routes(described: Sequence[Route]) -> list[Route]:
     """Capabilities, document and page of other routes; public, since they tell nothing of the archive."""
     return [
-        Route("OPTIONS", PREFIX, _capabilities(described), None),
+        # The target of PS3.18 8.9 is "/" below the service root; clients that cut the stroke off ask for the other.
+        *(Route("OPTIONS", path, _capabilities(described), None) for path in (PREFIX, f"{PREFIX}/")),
         Route("GET", f"{PREFIX}/openapi.json", _openapi(described), None),
         Route("GET", f"{PREFIX}/api", _page(described), None),
     ]

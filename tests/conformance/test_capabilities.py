@@ -16,8 +16,9 @@ NOBODY = {"X-API-Key": "nobody's"}
 
 @claim("O1")
 @pytest.mark.parametrize("name", ["application/vnd.sun.wadl+xml", "application/xml", "text/xml"])
-def test_options_of_the_root_is_wadl(web: Web, name: str) -> None:
-    answer = web.send("OPTIONS", "", name, headers=NOBODY)
+@pytest.mark.parametrize("root", ["", "/"])
+def test_options_of_the_root_is_wadl(web: Web, name: str, root: str) -> None:
+    answer = web.send("OPTIONS", root, name, headers=NOBODY)
     assert (answer.status_code, answer.headers["Content-Type"]) == (200, name)
     root = ElementTree.fromstring(answer.content)
     assert root.tag == "{http://wadl.dev.java.net/2009/02}application"

@@ -115,6 +115,7 @@ PUBLIC = {
     "/health/live": "whether it runs",
     "/health/ready": "whether it serves",
     "/dicomweb": "what it can do, as WADL",
+    "/dicomweb/": "the same, as PS3.18 8.9 has its target",
     "/dicomweb/openapi.json": "what it can do",
     "/dicomweb/api": "a page of that",
     "/fhir/metadata": "what it can do in FHIR",

@@ -33,6 +33,7 @@ from gateway.audit.trail import AuditTrail, never, unobserved
 from gateway.config import InvalidSettings, Settings
 from gateway.imaging.pool import ImagingPool
 from gateway.services.accounts import AccountService
+from gateway.services.activity import ActivityService
 from gateway.services.ahead import ReadAhead
 from gateway.services.audit import AuditService
 from gateway.services.commitment import CommitmentService
@@ -52,7 +53,7 @@ from gateway.services.sealing import Sealing
 from gateway.services.sharing import SharingService
 from gateway.services.spool import Spool
 from gateway.stores import archive_directory, check_keys, check_places, key_in_file, key_of, object_store
-from gateway.telemetry import tracing
+from gateway.telemetry import counted, tracing
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.observed import ObservedObjects, observed_index, observed_view
 from gateway.telemetry.readiness import EngineProbe
@@ -120,6 +121,7 @@ class Core:
     retention: RetentionService
     audit: AuditService
     peers: PeerService
+    activity: ActivityService
     commitment: CommitmentService
     room: Room
     probe: EngineProbe
@@ -539,6 +541,7 @@ def build(settings: Settings, worker: str, *, any_age: bool = False) -> Core:
     }
     spool = Spool(storage.directory / "spool", storage.spool_memory_bytes, storage.max_instance_bytes)
     room = Room(archive.index, quotas(settings), places(settings), storage.min_free_bytes)
+    probe = EngineProbe(archive.ping)
     delete = DeleteService(archive, door, storage.undo_s)
     as_it_comes = IngestService(archive, door, bounds, conflicts(settings), room, read_only=storage.read_only)
     ingest = IngestService(
@@ -604,9 +607,17 @@ def build(settings: Settings, worker: str, *, any_age: bool = False) -> Core:
             LiveCoverage(archive.objects, partial(audit_directories, settings)),
         ),
         peers=PeerService(settings.dimse, [*settings.tenants], partial(audit_directories, settings), door),
+        activity=ActivityService(
+            archive.index,
+            places(settings),
+            {name: given.tenant for name, given in settings.views.items()},
+            door,
+            probe.fault,
+            partial(counted.ask, settings.metrics.host, settings.metrics.port),
+        ),
         commitment=CommitmentService(archive, door),
         room=room,
-        probe=EngineProbe(archive.ping),
+        probe=probe,
     )
 
 

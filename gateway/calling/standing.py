@@ -9,17 +9,15 @@ import http.client
 import json
 import ssl
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from prometheus_client import Metric
-from prometheus_client.parser import text_string_to_metric_families
-
 from gateway import assembly, certificates
 from gateway.config import InvalidSettings, Settings
+from gateway.config.section import asked_at
 from gateway.config.serving import DestinationSettings, TlsSettings
 from gateway.dimse import echoing
 from gateway.dimse.ending import Ended
@@ -27,6 +25,7 @@ from gateway.dimse.requesting import Address, NotAssociated
 from gateway.services import contacts
 from gateway.services.contacts import Contact, Contacts
 from gateway.services.room import free_bytes
+from gateway.telemetry import counted
 from storage.dicom import identifiers as ids
 from storage.dicom.attributes import Level
 from storage.errors import StorageError
@@ -36,8 +35,6 @@ from storage.index.questions import Search
 HTTP, DIMSE, METRICS = "HTTP", "DIMSE", "metrics"
 _WITHIN_S = 10.0
 _MOST_BODY_BYTES = 16 << 20
-_ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - where we ask, not where we listen
-_SUCCESSES = ("0x0000", "0xFF00", "0xFF01", "0xFE00")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +131,7 @@ def _http(settings: Settings, found: Standing) -> None:
 def _dimse(settings: Settings, found: Standing) -> None:
     given = settings.dimse
     where = f"{given.ae_title} at {given.host}:{given.port}"
-    host = _ANYWHERE.get(given.host, given.host)
+    host = asked_at(given.host)
     if not given.port:
         found.faces.append(Face(DIMSE, where, False, "it takes any port, so that it cannot be asked"))
         return
@@ -174,7 +171,7 @@ def _metrics_face(settings: Settings, found: Standing) -> None:
 
 
 def _asked(host: str, port: int, path: str, tls: ssl.SSLContext | None = None) -> tuple[int, bytes]:
-    host = _ANYWHERE.get(host, host)
+    host = asked_at(host)
     if not port:
         raise OSError("it takes any port, so that it cannot be asked")
     connection: http.client.HTTPConnection
@@ -257,87 +254,13 @@ def _ask_index(settings: Settings, found: Standing) -> None:
 
 
 def _count(settings: Settings, found: Standing) -> None:
-    samples = _samples(settings)
-    if not samples:
+    told = counted.ask(settings.metrics.host, settings.metrics.port)
+    if told is None:
         return
-    total = dict(_sums(samples))
-    waiting = found.work or {}
-    depths = {
-        "http_connections": "gateway_http_connections_active",
-        "http_requests": "gateway_http_requests_active",
-        "dimse_connections": "gateway_dimse_connections_active",
-        "calls_in_lanes": "gateway_http_lane_waiting",
-        "index_writes": "gateway_index_writes_waiting",
-        "imaging_jobs": "gateway_imaging_jobs_active",
-        "retention_waits_for_a_person": "gateway_retention_waiting_studies",
-        "syslog_bytes": "gateway_audit_syslog_pending_bytes",
-    }
-    found.work = {**{name: int(total[metric]) for name, metric in depths.items() if metric in total}, **waiting}
-    spool = settings.storage.directory / "spool"
-    if spool.is_dir():
-        found.work["arriving"] = sum(1 for _ in spool.iterdir())
-    found.failures = dict(_failures(samples))
-    for each in samples:
-        if each.name == "gateway_workers":
-            for sample in each.samples:
-                face = sample.labels["face"]
-                ready = _of(samples, "gateway_workers_ready", face)
-                found.workers[face] = f"{ready:.0f} of {sample.value:.0f}"
-        if each.name == "gateway_build":
-            found.version = each.samples[0].labels.get("version", "")
-
-
-def _samples(settings: Settings) -> list[Metric]:
-    """The metrics, where there is a port for them; without one nobody counts."""
-    if not settings.metrics.port:
-        return []
-    try:
-        _, text = _asked(settings.metrics.host, settings.metrics.port, "/metrics")
-        return list(text_string_to_metric_families(text.decode()))
-    except (OSError, http.client.HTTPException, ValueError):
-        return []  # that its face does not answer, or something else does, is told
-
-
-def _sums(samples: Sequence[Metric]) -> Iterator[tuple[str, float]]:
-    for each in samples:
-        if each.type == "gauge":
-            yield each.name, sum(sample.value for sample in each.samples)
-
-
-def _of(samples: Sequence[Metric], name: str, face: str) -> float:
-    return sum(
-        sample.value
-        for each in samples
-        if each.name == name
-        for sample in each.samples
-        if sample.labels["face"] == face
-    )
-
-
-def _failures(samples: Sequence[Metric]) -> Iterator[tuple[str, int]]:
-    """What went wrong since the start, by name, with how often."""
-    for each in samples:
-        for sample in each.samples:
-            labels, count = sample.labels, int(sample.value)
-            if not count:
-                continue
-            match sample.name:
-                case "gateway_engine_errors_total" if labels["error"] != "ObjectNotFound":
-                    yield f"{labels['engine']} {labels['operation']}: {labels['error']}", count
-                case "gateway_background_failures_total":
-                    yield f"background, {labels['duty']}", count
-                case "gateway_http_requests_total" if labels["status"].startswith("5"):
-                    yield f"HTTP {labels['status']} of {labels['method']} {labels['route']}", count
-                case "gateway_dimse_requests_total" if labels["status"] not in _SUCCESSES:
-                    yield f"{labels['operation']} answered {labels['status']}", count
-                case "gateway_dimse_associations_total" if labels["result"] != "accepted":
-                    yield f"associations {labels['result']}", count
-                case "gateway_worker_restarts_total":
-                    yield f"{labels['face']} workers started anew", count
-                case "gateway_orphans_left_alone":
-                    yield "objects without a row that were left alone", count
-                case _:
-                    continue
+    found.work = {**told.depths(), **(found.work or {})}
+    found.failures = told.failures()
+    found.workers = {each.face: f"{each.ready} of {each.wanted}" for each in told.workers()}
+    found.version = told.version
 
 
 def _peers(settings: Settings) -> list[Contact]:

@@ -13,21 +13,11 @@ from gateway.calling.standing import DIMSE, HTTP, Standing
 from gateway.commands import terminal
 from gateway.commands.arguments import Commands, with_config, with_json
 from gateway.config import Settings
+from gateway.telemetry.counted import DEPTHS
 
 _FACES = {"http": HTTP, "dimse": DIMSE}
 _PEERS = 10
-_WORDS = {
-    "http_connections": "HTTP connections",
-    "http_requests": "HTTP requests",
-    "dimse_connections": "DIMSE connections",
-    "calls_in_lanes": "calls of engines",
-    "arriving": "instances arriving",
-    "index_writes": "writes before the index",
-    "imaging_jobs": "imaging jobs",
-    "commitments": "commitments to answer",
-    "retention_waits_for_a_person": "studies whose retention waits for a person",
-    "syslog_bytes": "bytes for the syslog server",
-}
+_WORDS = {"commitments": "commitments to answer", **{name: words for name, (_, words) in DEPTHS.items()}}
 
 
 def add(commands: Commands) -> None:

@@ -7,6 +7,12 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - where we ask, not where we listen
+
+
+def asked_at(host: str) -> str:
+    """The address at which a face that listens on ``host`` is asked on this machine."""
+    return _ANYWHERE.get(host, host)
 
 
 class Section(BaseModel):

@@ -20,6 +20,7 @@ MEDIA_TYPES = {
     "console.css": _STYLE,
     "administration.css": _STYLE,
     "icon.svg": _PICTURE,
+    "activity.js": _SCRIPT,
     "app.js": _SCRIPT,
     "access.js": _SCRIPT,
     "account.js": _SCRIPT,

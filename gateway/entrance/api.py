@@ -9,7 +9,7 @@ import orjson
 from aiohttp import web
 
 from gateway.access.actions import Action
-from gateway.entrance import administration, login, peers, shares
+from gateway.entrance import activity, administration, login, peers, shares
 from gateway.entrance.bodies import FORM, JSON, Body
 from gateway.http import api_page, openapi, roots
 from gateway.http.openapi import Operation, Parameter, Schema
@@ -17,7 +17,7 @@ from gateway.http.route import SHARED_PATH, TOKEN, Route
 from gateway.viewing import reidentifying
 
 _HTML = "text/html"
-_ABOUT = "Share links, logging in and sessions, API keys, explanations of the policy, peers."
+_ABOUT = "Share links, logging in and sessions, API keys, explanations of the policy, peers, activity."
 
 
 def _body(kind: type[Body], *media_types: str) -> Mapping[str, Schema]:
@@ -94,6 +94,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         description="What stands behind a pseudonym of a de-identified view; needs the action reidentify.",
     ),
     **peers.OPERATIONS,
+    **activity.OPERATIONS,
 }
 """Every operation, by method and path."""
 

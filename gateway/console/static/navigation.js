@@ -11,6 +11,7 @@ const NAME = "Imaging Gateway";
 const PAGES = [
   { path: "", title: "Studies", action: "search" },
   { path: "upload", title: "Upload", action: "store", load: () => import("./upload.js") },
+  { path: "activity", title: "Activity", action: "admin", load: () => import("./activity.js") },
   { path: "peers", title: "Peers", action: "admin", load: () => import("./peers.js") },
   { path: "policy", title: "Policy", action: "admin", load: () => import("./policy.js") },
 ];

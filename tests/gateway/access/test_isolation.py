@@ -100,6 +100,7 @@ WITHOUT_TARGET = {
     "/fhir/Endpoint/{id}": "about service roots, not about studies",
     "/admin/keys": "about principals, not about studies",
     "/admin/keys/{key}": "about principals, not about studies",
+    "/admin/activity": "counts, queues and disks",
     "/admin/peers": "about peers; of the trail it tells when somebody came, and no subject",
     "/admin/peers/{aet}/echo": "about a peer, not about studies",
     "/admin/explain": "says to administrators of a tenant whether a study is there; that is what it is for",

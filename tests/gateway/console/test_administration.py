@@ -40,7 +40,8 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         f'[access]\npolicy_file = "{folder / "policy.toml"}"\n'
         + "".join(f'[dimse.destinations.{title}]\nhost = "127.0.0.1"\nport = {places[title]}\n' for title in places)
     )
-    gateway = Gateway(folder / "data", folder / "gateway.log", settings_file=folder / "gateway.toml")
+    more = {"GATEWAY_METRICS__PORT": str(free_port())}
+    gateway = Gateway(folder / "data", folder / "gateway.log", settings_file=folder / "gateway.toml", **more)
     gateway.start()
     yield gateway
     gateway.stop()
@@ -110,3 +111,13 @@ def test_an_administrator_asks_a_peer_whether_it_is_there(page: Page, gateway: G
     page.get_by_role("row").filter(has_text="GONE").get_by_text("no answer").wait_for()
     page.get_by_role("button", name="Refresh").click()
     page.get_by_role("row").filter(has_text="PACS").locator("time").wait_for()
+
+
+def test_an_administrator_sees_what_the_gateway_does(page: Page, gateway: Gateway) -> None:
+    come_in(page, gateway, "boss")
+    go(page, "Activity")
+    page.get_by_text("dimse workers ready").wait_for()
+    assert page.get_by_role("table", name="Under way").get_by_role("row").count() > 5
+    page.get_by_role("button", name="Refresh").click()
+    answered = page.get_by_role("table", name="Done since").get_by_role("row").filter(has_text="answered 200")
+    answered.filter(has_text="+").wait_for()

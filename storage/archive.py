@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 from storage import records
@@ -19,14 +20,15 @@ from storage.dicom import identifiers as ids
 from storage.dicom.elements import Blocks, InflatingSource
 from storage.dicom.frames import Fragments
 from storage.dicom.limits import Limits
+from storage.dicom.matching import EVERYTHING
 from storage.dicom.origin import Origin
 from storage.dicom.part10 import Extract
 from storage.errors import ObjectDamaged, StorageError, StorageUnavailable
 from storage.index.arrivals import Arrival, Commit, Conflict, Outcome, Quarantined
 from storage.index.base import Index
 from storage.index.questions import Target
-from storage.index.stored import Layout, Located, StoredVersion
-from storage.objects.base import ByteRange, ObjectReader, ObjectStore, Segment
+from storage.index.stored import Existence, Layout, Located, StoredVersion
+from storage.objects.base import ByteRange, Draft, FileSegment, ObjectReader, ObjectStore, Segment, body_length
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,24 @@ class Sender:
     receiving_ae_title: str = ""
     source_ae_title: str = ""
     """That of a file which has one of its own; the sending one where it is empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """An instance whose object is under way while it still arrives; it is stored by ``Archive.store``, or abandoned."""
+
+    draft: Draft
+    version: ids.Version
+    object_key: str
+    prefix: bytes
+    file: Path
+    start: int
+
+    def is_of(self, key: ids.InstanceKey, prefix: bytes, data_set: Sequence[Segment]) -> bool:
+        """Whether it is the object of these bytes, now that all of them are known."""
+        return (self.object_key, self.prefix) == (key.object_key(self.version), prefix) and all(
+            isinstance(each, FileSegment) and (each.path, each.start) == (self.file, self.start) for each in data_set
+        )
 
 
 class Opens(Protocol):
@@ -148,6 +168,22 @@ class Archive(InstanceReader):
         """A version for an instance that arrives now."""
         return self._clock.next()
 
+    def begin(
+        self, key: ids.InstanceKey, meta: file_meta.FileMeta, file: Path, start: int, sender: Sender
+    ) -> Begun | None:
+        """Begin the object of an instance whose data set arrives in a file, from ``start`` on.
+
+        None where the bucket takes objects only once they are whole, and for an instance that is known: it may have
+        come again, and nothing of it needs to be kept. Raises StorageUnavailable.
+        """
+        target = Target(key.tenant, key.study_uid, key.series_uid, key.sop_uid)
+        if self.index.existence(target, EVERYTHING) is not Existence.ABSENT:
+            return None
+        version, prefix = self._clock.next(), file_meta.write(_signed(meta, sender))
+        object_key = key.object_key(version)
+        draft = self.objects.draft(object_key, prefix, file, start)
+        return None if draft is None else Begun(draft, version, object_key, prefix, file, start)
+
     def store(
         self,
         tenant: ids.Tenant,
@@ -158,6 +194,7 @@ class Archive(InstanceReader):
         conflict: Conflict,
         admit: Callable[[], None] = lambda: None,
         made_of: Origin | None = None,
+        begun: Begun | None = None,
     ) -> Commit:
         """Keep an instance; returns when it is durable and findable, or refused.
 
@@ -173,6 +210,8 @@ class Archive(InstanceReader):
             Called before anything is written, unless the content is there already; may raise.
         made_of
             Of what is recompressed: the version that it shall stand beside.
+        begun
+            Of this very instance, if it is that; its version is in place of the one given.
 
         Raises
         ------
@@ -183,18 +222,22 @@ class Archive(InstanceReader):
         if self.index.holds(key, extract.canonical_digest):
             return Commit(Outcome.DUPLICATE)
         admit()
-        meta = file_meta.FileMeta(
-            transfer_syntax_uid=extract.transfer_syntax_uid,
-            sop_class_uid=extract.sop_class_uid,
-            sop_uid=extract.sop_uid,
-            source_ae_title=sender.source_ae_title or sender.sending_ae_title,
-            sending_ae_title=sender.sending_ae_title,
-            receiving_ae_title=sender.receiving_ae_title,
-            private=made_of.dumps() if made_of is not None else b"",
+        meta = _signed(
+            file_meta.FileMeta(
+                transfer_syntax_uid=extract.transfer_syntax_uid,
+                sop_class_uid=extract.sop_class_uid,
+                sop_uid=extract.sop_uid,
+                private=made_of.dumps() if made_of is not None else b"",
+            ),
+            sender,
         )
         prefix = file_meta.write(meta)
-        object_key = key.object_key(version)
-        info = self.objects.put(object_key, [prefix, *data_set])
+        if begun is not None and begun.is_of(key, prefix, data_set) and self.index.is_young(begun.version):
+            version, object_key = begun.version, begun.object_key
+            info = begun.draft.complete(body_length(data_set))
+        else:
+            object_key = key.object_key(version)
+            info = self.objects.put(object_key, [prefix, *data_set])
         assert info.sha256 is not None
         arrival = Arrival(key, version, extract, len(prefix), info.size, info.sha256, conflict)
         beside = made_of.version if made_of is not None else ""
@@ -262,3 +305,13 @@ class Archive(InstanceReader):
             # Their place was taken, or their time was over, between the two: the record promised too much.
             self.delete(Target(tenant, ids.parse_object_key(left[0].object_key)[0].study_uid), left)
         return sum(each.version in restored for each in versions if not each.beside)
+
+
+def _signed(meta: file_meta.FileMeta, sender: Sender) -> file_meta.FileMeta:
+    """With who it came from (PS3.10 Table 7.1-1)."""
+    return replace(
+        meta,
+        source_ae_title=sender.source_ae_title or sender.sending_ae_title,
+        sending_ae_title=sender.sending_ae_title,
+        receiving_ae_title=sender.receiving_ae_title,
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -13,6 +14,7 @@ from pynetdicom import AE
 from pynetdicom.association import Association
 from pynetdicom.dimse_messages import C_STORE_RQ
 from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.pdu_primitives import P_DATA
 
 from storage.dicom import file_meta, part10
 from storage.dicom.limits import Limits
@@ -54,12 +56,15 @@ class RawScu:
 
     def send_beginning(self, sop_uid: str, data_set: bytes) -> None:
         """Send the command set and the first fragment of the data set, and no more."""
+        for fragment in itertools.islice(self.fragments(sop_uid, data_set), 2):
+            self.association.dul.send_pdu(fragment)
+
+    def fragments(self, sop_uid: str, data_set: bytes) -> Iterator[P_DATA]:
+        """A C-STORE request in pieces, to be sent one after the other: the command set, then the data set."""
         message = C_STORE_RQ()
         message.primitive_to_message(self._request(sop_uid, data_set, ""))
         message.context_id = self._context_id()
-        fragments = message.encode_msg(message.context_id, self.association.dimse.maximum_pdu_size)
-        for fragment in itertools.islice(fragments, 2):
-            self.association.dul.send_pdu(fragment)
+        yield from message.encode_msg(message.context_id, self.association.dimse.maximum_pdu_size)
 
     def _request(self, sop_uid: str, data_set: bytes | None, sop_class_uid: str) -> C_STORE:
         request = C_STORE()
@@ -78,16 +83,25 @@ class RawScu:
 
     def store(self, sop_uid: str, data_set: bytes | None, sop_class_uid: str = "") -> C_STORE | None:
         """Send one C-STORE request; the response, or None when the association ended instead."""
+        with self.answering():
+            self.send(sop_uid, data_set, sop_class_uid)
+            return self.answer()
+
+    @contextlib.contextmanager
+    def answering(self) -> Iterator[None]:
+        """As ``Association.send_c_store`` does: the reactor must not take the response."""
         association = self.association
-        # As ``Association.send_c_store`` does: the reactor must not take the response.
         association._reactor_checkpoint.clear()
         while not association._is_paused and association.is_alive():
             association._reactor_checkpoint.wait(0.001)
         try:
-            self.send(sop_uid, data_set, sop_class_uid)
-            _, response = association.dimse.get_msg(block=True)
+            yield
         finally:
             association._reactor_checkpoint.set()
+
+    def answer(self) -> C_STORE | None:
+        """The response to what was sent while ``answering``."""
+        _, response = self.association.dimse.get_msg(block=True)
         assert response is None or isinstance(response, C_STORE)
         return response
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -126,7 +127,7 @@ class Keeper:
 
     def begin(self) -> Spooling:
         """A place for the next part's bytes."""
-        return self._core.spool.begin()
+        return self._core.spool.begin(follow=partial(self._ingest.under_way, self._decision.caller))
 
     async def write(self, spooling: Spooling, data: bytes | memoryview) -> None:
         """Take bytes of a part; to disk in a thread. Raises PayloadTooLarge, StorageFull, StorageUnavailable."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from gateway.dimse import pdus
 from gateway.dimse.commands import Command, Element, Field, Value
 from gateway.dimse.ending import Aborted
-from gateway.dimse.messages import Context, Message, Terms
+from gateway.dimse.messages import Context, Follow, Message, Terms
 from gateway.dimse.peers import Peer
 from gateway.dimse.reader import Reader
 from gateway.dimse.wire import Late, Lost, Wire
@@ -31,13 +31,22 @@ class Exchange:
     ----------
     spool
         Takes what the peer stores with us; without it nothing is taken.
+    follow
+        Of what is taken.
     """
 
-    def __init__(self, wire: Wire, contexts: Mapping[int, Context], terms: Terms, spool: Spool | None = None) -> None:
+    def __init__(
+        self,
+        wire: Wire,
+        contexts: Mapping[int, Context],
+        terms: Terms,
+        spool: Spool | None = None,
+        follow: Follow | None = None,
+    ) -> None:
         self.contexts = contexts
         self._wire = wire
         self._terms = terms
-        self._reader = Reader(wire, contexts, terms, spool)
+        self._reader = Reader(wire, contexts, terms, spool, follow)
         self._waiting: deque[Message] = deque()
         self._cancelled: set[int] = set()
 
@@ -138,8 +147,10 @@ class Exchange:
 class Association(Exchange):
     """One accepted association. Requests are served one after the other; a few may come ahead of their turn."""
 
-    def __init__(self, wire: Wire, peer: Peer, contexts: Mapping[int, Context], terms: Terms, spool: Spool) -> None:
-        super().__init__(wire, contexts, terms, spool)
+    def __init__(
+        self, wire: Wire, peer: Peer, contexts: Mapping[int, Context], terms: Terms, spool: Spool, follow: Follow
+    ) -> None:
+        super().__init__(wire, contexts, terms, spool, follow)
         self.peer = peer
 
     def receive(self) -> Message:

@@ -8,6 +8,7 @@ from enum import IntEnum
 
 from gateway.dimse.commands import Command
 from gateway.dimse.received import Received
+from gateway.services.spool import Follower
 
 
 class Extension(IntEnum):
@@ -53,6 +54,10 @@ class Message:
         """Let go of what it spooled, unless that was taken. Idempotent."""
         if isinstance(self.data_set, Received):
             self.data_set.discard()
+
+
+Follow = Callable[[Command], Follower | None]
+"""Gives who follows what arrives with a command, if anybody does."""
 
 
 def never(_count: int) -> float:

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from functools import partial
 
 from gateway.dimse import commands, pdus
 from gateway.dimse.commands import Command, Field, MalformedCommand
 from gateway.dimse.ending import Aborted, Released
-from gateway.dimse.messages import Context, Message, Terms
+from gateway.dimse.messages import Context, Follow, Message, Terms
 from gateway.dimse.pdus import PduType
 from gateway.dimse.received import Received
 from gateway.dimse.wire import Late, Lost, Wire
@@ -38,12 +39,15 @@ class Reader:
     from when it is waited for, and the message ``busy_s`` and the time that its length takes at the least rate.
     """
 
-    def __init__(self, wire: Wire, contexts: Mapping[int, Context], terms: Terms, spool: Spool | None) -> None:
+    def __init__(
+        self, wire: Wire, contexts: Mapping[int, Context], terms: Terms, spool: Spool | None, follow: Follow | None
+    ) -> None:
         wire.widen()
         self._wire = wire
         self._contexts = contexts
         self._terms = terms
         self._spool = spool
+        self._follow = follow
         self._pdu_left = 0
         self._message_bytes = 0
         self._message_from_s = 0.0
@@ -74,7 +78,8 @@ class Reader:
         if self._spool is None:
             raise Aborted("a C-STORE request to who asked for nothing to store", pdus.BY_USER)
         # As a file: the service learns from the File Meta Information in which transfer syntax it came.
-        received = Received(self._spool, self._terms.max_instance_bytes)
+        follow = None if self._follow is None else partial(self._follow, command)
+        received = Received(self._spool, self._terms.max_instance_bytes, follow)
         received.write(memoryview(file_meta.write(file_meta.FileMeta(context.transfer_syntax))))
         try:
             self._data_set(context, received, self._spool.max_bytes + _ALLOWANCE_BYTES)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from gateway.errors import PayloadTooLarge
-from gateway.services.spool import Spool, Spooled
+from gateway.services.spool import Follower, Spool, Spooled
 from storage.errors import StorageError
 
 
 class Received:
     """Writing never raises: the rest of the message has to be read in any case, so that it can be answered."""
 
-    def __init__(self, spool: Spool, max_bytes: int | None = None) -> None:
-        self._arriving = spool.begin(max_bytes)
+    def __init__(
+        self, spool: Spool, max_bytes: int | None = None, follow: Callable[[], Follower | None] | None = None
+    ) -> None:
+        self._arriving = spool.begin(max_bytes, follow)
         self._error: PayloadTooLarge | StorageError | None = None
 
     def write(self, data: memoryview) -> None:

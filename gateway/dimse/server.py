@@ -22,6 +22,7 @@ from gateway.dimse.handlers import Handler, handler_of, handlers
 from gateway.dimse.messages import Message, Terms, never
 from gateway.dimse.negotiation import Negotiation, Request
 from gateway.dimse.requested import Refused
+from gateway.dimse.store import following
 from gateway.dimse.wire import Late, Lost, Wire
 from gateway.errors import TooManyRequests
 
@@ -211,7 +212,8 @@ class _Connection:
             peer.sending.max_instance_bytes,
             partial(self._service.pace.pause_s, peer.pace, per_s=per_s) if per_s else never,
         )
-        return Association(self._wire, peer, agreed.contexts, terms, self._service.core.spool)
+        core = self._service.core
+        return Association(self._wire, peer, agreed.contexts, terms, core.spool, partial(following, core, peer))
 
     def _secured(self) -> str:
         """The subject of the peer's certificate, once there is TLS; "" without one. Raises Aborted."""

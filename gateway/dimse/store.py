@@ -8,12 +8,13 @@ from gateway.access.door import Decision
 from gateway.assembly import Core
 from gateway.dimse import status
 from gateway.dimse.association import Association
-from gateway.dimse.commands import Element
+from gateway.dimse.commands import Command, Element
 from gateway.dimse.messages import Message
 from gateway.dimse.peers import Peer
 from gateway.dimse.received import Received
 from gateway.dimse.status import Response
 from gateway.services.ingest import Stored
+from gateway.services.spool import Follower
 from storage.dicom import identifiers as ids
 from storage.dicom.part10 import Announced
 from storage.errors import AnnouncedOtherwise, Truncated
@@ -72,9 +73,18 @@ def keep(core: Core, message: Message, decided: Callable[[], Decision], conflict
         raise Truncated("a C-STORE request without a Data Set")
     with message.data_set.spooled() as spooled:
         core.metrics.received_bytes.inc(spooled.size)
-        sop_uid = ids.sop_uid(message.command.text(Element.AFFECTED_SOP_INSTANCE_UID))
-        sop_class_uid = message.command.text(Element.AFFECTED_SOP_CLASS_UID)
-        if sop_class_uid != message.context.abstract_syntax:
+        announced = _announced(message.command)
+        ids.sop_uid(announced.sop_uid)
+        if announced.sop_class_uid != message.context.abstract_syntax:
             raise AnnouncedOtherwise("the SOP Class is not that of the presentation context")
-        announced = Announced(sop_class_uid, sop_uid, binding=True)
         return core.ingest.store(decided(), spooled, announced, conflict=conflict)
+
+
+def following(core: Core, peer: Peer, command: Command) -> Follower | None:
+    """Who sends what a C-STORE request brings into the archive while it arrives."""
+    return core.ingest.under_way(peer.caller, _announced(command))
+
+
+def _announced(command: Command) -> Announced:
+    sop_class_uid = command.text(Element.AFFECTED_SOP_CLASS_UID)
+    return Announced(sop_class_uid, command.text(Element.AFFECTED_SOP_INSTANCE_UID), binding=True)

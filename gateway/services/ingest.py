@@ -14,6 +14,7 @@ from gateway.context import Caller
 from gateway.errors import DuplicateRefused, Forbidden, Misplaced, StudyMismatch
 from gateway.services.room import Room
 from gateway.services.spool import Spooled
+from gateway.services.underway import UnderWay
 from storage.archive import Archive, Sender
 from storage.dicom import file_meta, part10
 from storage.dicom import identifiers as ids
@@ -82,6 +83,10 @@ class Arriving(Protocol):
         """What may be kept of the UIDs of something that arrives."""
         ...
 
+    def changes(self, caller: Caller, tenant: ids.Tenant) -> bool:
+        """Whether something else is stored than arrives."""
+        ...
+
     def becoming(self, caller: Caller, tenant: ids.Tenant, arrived: Arrived) -> AbstractContextManager[Arrived]:
         """What is to be stored, as long as the context lasts. Raises NotDeidentified."""
         ...
@@ -93,6 +98,10 @@ class AsItComes:
     def told(self, _caller: Caller, _tenant: ids.Tenant, uids: Sequence[str]) -> tuple[str, ...]:
         """See Arriving."""
         return tuple(uids)
+
+    def changes(self, _caller: Caller, _tenant: ids.Tenant) -> bool:
+        """See Arriving."""
+        return False
 
     def becoming(self, _caller: Caller, _tenant: ids.Tenant, arrived: Arrived) -> AbstractContextManager[Arrived]:
         """See Arriving."""
@@ -139,6 +148,16 @@ class IngestService:
         if self._read_only:
             raise ReadOnly("this gateway only reads; send to the one that writes the archive")
         self._room.check_disks()
+
+    def under_way(self, caller: Caller, announced: part10.Announced | None = None) -> UnderWay | None:
+        """Who sends an instance of the caller's into the archive while it arrives; None when it has to wait.
+
+        Nothing that is changed before it is stored gets there as it came.
+        """
+        tenant = ids.Tenant(caller.principal.tenant)
+        if self._read_only or not self._door.is_open(caller, Action.STORE) or self._arriving.changes(caller, tenant):
+            return None
+        return UnderWay(self._archive, tenant, _sender(caller), self._limits, announced)
 
     def enter_by_command(self, caller: Caller, tenant: ids.Tenant) -> Decision:
         """Store into a tenant by a command of the command line. Raises ReadOnly."""
@@ -244,8 +263,8 @@ class IngestService:
         return Arrived.read(spooled, announced, self._limits)
 
     def _keep(self, decision: Decision, kept: Arrived, conflict: Conflict, version: ids.Version) -> Stored:
-        extract, source = kept.extract, decision.caller.source
-        sender = Sender(source.calling_ae_title, source.called_ae_title) if kept.names_sender else Sender()
+        extract = kept.extract
+        sender = _sender(decision.caller) if kept.names_sender else Sender()
         check_scope(decision, extract, sender.sending_ae_title)
         if decision.scope != EVERYTHING:
             self._check_place(decision, extract)
@@ -258,6 +277,7 @@ class IngestService:
                 sender,
                 conflict,
                 admit,
+                begun=kept.spooled.begun,
             )
         subject = (extract.study_uid, extract.series_uid, extract.sop_uid)
         if commit.outcome is Outcome.REJECTED:
@@ -268,6 +288,10 @@ class IngestService:
             AuditEvent(Action.STORE.value, commit.outcome.value, decision.caller, decision.tenant, subject)
         )
         return Stored(*subject, extract.sop_class_uid, commit.outcome)
+
+
+def _sender(caller: Caller) -> Sender:
+    return Sender(caller.source.calling_ae_title, caller.source.called_ae_title)
 
 
 def check_scope(decision: Decision, extract: part10.Extract, source_ae_title: str = "") -> None:

@@ -16,6 +16,7 @@ from gateway.services.query import QueryService
 from gateway.services.render import RenderService
 from gateway.services.retrieve import RetrieveService
 from gateway.services.spool import Spooled
+from gateway.services.underway import UnderWay
 from storage.dicom.identifiers import StudyUid, Version
 from storage.dicom.part10 import Announced
 
@@ -25,6 +26,10 @@ class Ingest(Protocol):
 
     def enter(self, caller: Caller, subject: tuple[str, ...] = ()) -> Decision:
         """Ask to store."""
+        ...
+
+    def under_way(self, caller: Caller, announced: Announced | None = None) -> UnderWay | None:
+        """Who sends an instance into the archive while it arrives."""
         ...
 
     def in_turn(self, decision: Decision) -> bool:

@@ -6,26 +6,52 @@ import contextlib
 import errno
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from gateway.errors import PayloadTooLarge
+from storage.archive import Begun
 from storage.errors import StorageError, StorageFull, StorageUnavailable
 from storage.objects.base import FileSegment, Segment
 
+_TOLD_BYTES = 8 << 20
+"""A follower is told of each so many bytes more."""
 _AS_IT_IS_BYTES = 1 << 14
 """Shorter pieces are put together: each would cost more than its bytes."""
+
+
+class Follower(Protocol):
+    """Is told how far an arrival in a file has come; see ``gateway.services.underway.UnderWay``."""
+
+    @property
+    def begun(self) -> Begun | None:
+        """What of it is on its way into the archive."""
+        ...
+
+    def grown(self, file: Path, size: int) -> None:
+        """So many bytes are in the file."""
+        ...
+
+    def abandon(self) -> None:
+        """The file goes. Idempotent."""
+        ...
 
 
 class Spooled:
     """Received bytes, whole: in memory, or in a file that leaving the ``with`` block removes."""
 
-    def __init__(self, data: bytes | None, path: Path | None, size: int) -> None:
+    def __init__(self, data: bytes | None, path: Path | None, size: int, follower: Follower | None = None) -> None:
         self._data = data
         self._path = path
+        self._follower = follower
         self.size = size
+
+    @property
+    def begun(self) -> Begun | None:
+        """What of it is on its way into the archive."""
+        return None if self._follower is None else self._follower.begun
 
     def open(self) -> BinaryIO:
         """The bytes as a file, from the start."""
@@ -51,6 +77,8 @@ class Spooled:
 
     def discard(self) -> None:
         """Remove the file, if there is one. Idempotent."""
+        if self._follower is not None:
+            self._follower.abandon()
         if self._path is not None:
             self._path.unlink(missing_ok=True)
 
@@ -58,8 +86,11 @@ class Spooled:
 class Spooling:
     """An arrival under way; ``finish`` or ``discard`` it."""
 
-    def __init__(self, spool: Spool, max_bytes: int) -> None:
+    def __init__(self, spool: Spool, max_bytes: int, follow: Callable[[], Follower | None] | None) -> None:
         self._spool = spool
+        self._follow = follow
+        self._follower: Follower | None = None
+        self._told = 0
         self.max_bytes = max_bytes
         self._memory: list[bytes | bytearray | memoryview] = []
         self._file: BinaryIO | None = None
@@ -84,8 +115,18 @@ class Spooling:
                 self._file.writelines(self._memory)
                 self._memory = []
             self._file.write(block)
+            if self.size - self._told >= _TOLD_BYTES:
+                self._tell(self._file, self._path)
         except OSError as error:
             raise self._failed(error) from error
+
+    def _tell(self, file: BinaryIO, path: Path | None) -> None:
+        if self._follow is not None:
+            self._follower, self._follow = self._follow(), None
+        self._told = self.size
+        if self._follower is not None and path is not None:
+            file.flush()
+            self._follower.grown(path, self.size)
 
     def _hold(self, block: bytes | memoryview) -> None:
         stays = isinstance(block.obj if isinstance(block, memoryview) else block, bytes)
@@ -106,7 +147,8 @@ class Spooling:
             self._file.close()
         except OSError as error:
             raise self._failed(error) from error
-        found, self._file, self._path = Spooled(None, self._path, self.size), None, None
+        found = Spooled(None, self._path, self.size, self._follower)
+        self._file, self._path, self._follower = None, None, None
         return found
 
     def _failed(self, error: OSError) -> StorageError:
@@ -118,6 +160,9 @@ class Spooling:
     def discard(self) -> None:
         """Forget what arrived. Idempotent."""
         self._memory = []
+        if self._follower is not None:
+            self._follower.abandon()
+            self._follower = None
         if self._file is not None:
             with contextlib.suppress(OSError):  # a full disk may refuse the last flush of what is thrown away
                 self._file.close()
@@ -139,9 +184,17 @@ class Spool:
         self.max_bytes = max_bytes
         directory.mkdir(parents=True, exist_ok=True, mode=0o750)
 
-    def begin(self, max_bytes: int | None = None) -> Spooling:
-        """Start an arrival; of one that may have fewer bytes than any, say how many."""
-        return Spooling(self, self.max_bytes if max_bytes is None else min(max_bytes, self.max_bytes))
+    def begin(self, max_bytes: int | None = None, follow: Callable[[], Follower | None] | None = None) -> Spooling:
+        """Start an arrival.
+
+        Parameters
+        ----------
+        max_bytes
+            Of one that may have fewer bytes than any.
+        follow
+            Asked for who follows it, once it is so long that it is worth it.
+        """
+        return Spooling(self, self.max_bytes if max_bytes is None else min(max_bytes, self.max_bytes), follow)
 
     def new_file(self) -> tuple[Path, BinaryIO]:
         """A fresh file, readable by us alone."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
+from pathlib import Path
 from typing import ParamSpec, TypeVar, cast
 
 from gateway.telemetry.metrics import Metrics
@@ -12,7 +13,7 @@ from gateway.telemetry.tracing import Tracer
 from storage.index.arrivals import Commit
 from storage.index.base import Index
 from storage.index.relational import RelationalIndex
-from storage.objects.base import ByteRange, ObjectInfo, ObjectReader, ObjectStore, Piece, Segment
+from storage.objects.base import ByteRange, Draft, ObjectInfo, ObjectReader, ObjectStore, Piece, Segment
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -36,10 +37,18 @@ class ObservedObjects:
 
     def put(self, key: str, body: Sequence[Segment]) -> ObjectInfo:
         """See ObjectStore."""
+        return self._wrote(lambda: self._store.put(key, body))
+
+    def _wrote(self, put: Callable[[], ObjectInfo]) -> ObjectInfo:
         with self._called("put"):
-            info = self._store.put(key, body)
+            info = put()
         self._metrics.object_bytes.labels(self._name, "written").inc(info.size)
         return info
+
+    def draft(self, key: str, head: bytes, file: Path, start: int) -> Draft | None:
+        """See ObjectStore."""
+        draft = self._store.draft(key, head, file, start)
+        return None if draft is None else _ObservedDraft(draft, self._wrote)
 
     @contextmanager
     def open(self, key: str, byte_range: ByteRange | None = None) -> Iterator[ObjectReader]:
@@ -92,6 +101,26 @@ class ObservedObjects:
     def close(self) -> None:
         """See ObjectStore."""
         self._store.close()
+
+
+class _ObservedDraft:
+    """What is left of a draft when it is completed counts as a put."""
+
+    def __init__(self, draft: Draft, wrote: Callable[[Callable[[], ObjectInfo]], ObjectInfo]) -> None:
+        self._draft = draft
+        self._wrote = wrote
+
+    def grown(self, length: int) -> None:
+        """See Draft."""
+        self._draft.grown(length)
+
+    def complete(self, length: int) -> ObjectInfo:
+        """See Draft."""
+        return self._wrote(lambda: self._draft.complete(length))
+
+    def abandon(self) -> None:
+        """See Draft."""
+        self._draft.abandon()
 
 
 def observed_index(index: Index, metrics: Metrics, tracer: Tracer) -> Index:

@@ -67,6 +67,10 @@ class Deidentification:
         definition = self._definition(caller, tenant)
         return tuple(uids) if definition is None else tuple(definition.uid(uid) for uid in uids)
 
+    def changes(self, caller: Caller, tenant: ids.Tenant) -> bool:
+        """See Arriving."""
+        return self._definition(caller, tenant) is not None
+
     @contextmanager
     def becoming(self, caller: Caller, tenant: ids.Tenant, arrived: Arrived) -> Iterator[Arrived]:
         """See Arriving."""

@@ -21,6 +21,7 @@ from gateway.deid.uids import WELL_KNOWN
 from gateway.errors import DuplicateRefused, Forbidden, PayloadTooLarge, StudyMismatch
 from gateway.services.ingest import Identified, IngestService, Stored, check_scope
 from gateway.services.spool import Spool, Spooled
+from gateway.services.underway import UnderWay
 from gateway.viewing.definition import Definition
 from storage.archive import Archive
 from storage.dicom import identifiers as ids
@@ -72,6 +73,10 @@ class ViewIngest:
         decision = self._door.enter(caller, Action.STORE, subject)
         self._ingest.check()
         return decision
+
+    def under_way(self, caller: Caller, announced: part10.Announced | None = None) -> UnderWay | None:  # noqa: ARG002
+        """See Ingest. What is stored through a view gets other names first."""
+        return None
 
     def in_turn(self, decision: Decision) -> bool:
         """See Ingest."""

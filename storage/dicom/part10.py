@@ -30,6 +30,8 @@ EXTRACTOR_VERSION = 3
 _PIXEL_GROUP = 0x7FE00000
 _NAMES = {tag: f"{tag:08X}" for tag in vrs.KNOWN}
 _PIXEL_REPRESENTATION = 0x00280103
+_PLACE = ("00080016", "00080018", "0020000D", "0020000E")
+_LAST_OF_PLACE = 0x0020000E
 _SPECIFIC_CHARACTER_SET = 0x00080005
 _EXTENDED_OFFSET_TABLE = 0x7FE00001
 _EXTENDED_OFFSET_TABLE_LENGTHS = 0x7FE00002
@@ -145,8 +147,7 @@ def extract(
     pass_.run()
     data_set = pass_.top.data_set
     uids = _identity(data_set, announced)
-    class_uid, instance_uid = ids.SopClassUid(uids["00080016"]), ids.SopUid(uids["00080018"])
-    study_uid, series_uid = ids.StudyUid(uids["0020000D"]), ids.SeriesUid(uids["0020000E"])
+    study_uid, series_uid, instance_uid, class_uid = _placed(uids)
     if announced.binding:
         for tag, ours, theirs in (
             ("00080018", instance_uid, announced.sop_uid),
@@ -176,6 +177,39 @@ def extract(
     )
 
 
+def identity(
+    source: Readable, transfer_syntax_uid: str, limits: Limits, announced: Announced
+) -> tuple[ids.StudyUid, ids.SeriesUid, ids.SopUid, ids.SopClassUid]:
+    """The UIDs that give an instance its place, from the beginning of its data set: no more of it is read.
+
+    Raises as ``extract`` for as much as it reads; the rest of the data set may yet make another one of it.
+    """
+    encoding = file_meta.encoding_of(transfer_syntax_uid)
+    found: json_model.JsonDataSet = {}
+    depth = 0
+    for event in Tokenizer(source, encoding, limits):
+        if event.kind is Kind.SEQUENCE:
+            depth += 1
+        elif event.kind is Kind.SEQUENCE_END:
+            depth -= 1
+        elif not depth and event.tag > _LAST_OF_PLACE:
+            break
+        elif not depth and f"{event.tag:08X}" in _PLACE and event.kind is Kind.ELEMENT:
+            found[f"{event.tag:08X}"] = json_model.element(
+                "UI", event.value, charsets.DEFAULT, big_endian=encoding.big_endian
+            )
+    return _placed(_identity(found, announced))
+
+
+def _placed(uids: dict[str, str]) -> tuple[ids.StudyUid, ids.SeriesUid, ids.SopUid, ids.SopClassUid]:
+    return (
+        ids.StudyUid(uids["0020000D"]),
+        ids.SeriesUid(uids["0020000E"]),
+        ids.SopUid(uids["00080018"]),
+        ids.SopClassUid(uids["00080016"]),
+    )
+
+
 def _twice(name: str) -> MalformedDataSet:
     # Two readers of such a data set could see two different patients.
     return MalformedDataSet(f"{describe(name)} stands twice in one data set")
@@ -183,7 +217,7 @@ def _twice(name: str) -> MalformedDataSet:
 
 def _identity(data_set: json_model.JsonDataSet, announced: Announced) -> dict[str, str]:
     """The UIDs that give an instance its place, by tag; raises MissingAttribute with every fault."""
-    stand_ins = {"00080016": announced.sop_class_uid, "00080018": announced.sop_uid, "0020000D": "", "0020000E": ""}
+    stand_ins = dict(zip(_PLACE, (announced.sop_class_uid, announced.sop_uid, "", ""), strict=True))
     found, faults = dict.fromkeys(stand_ins, ""), {}
     for tag, stand_in in stand_ins.items():
         text = json_model.text_of(data_set, tag) or stand_in

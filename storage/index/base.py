@@ -43,6 +43,10 @@ class Index(Protocol):
         """
         ...
 
+    def is_young(self, version: Version) -> bool:
+        """Whether not half the age has passed at which an arrival of this version is stale."""
+        ...
+
     def holds(self, key: InstanceKey, canonical_digest: str) -> bool:
         """Whether a live version of the instance, at that place, has this content."""
         ...

@@ -103,6 +103,9 @@ class RelationalIndex(ABC):
     def commit(self, arrival: Arrival) -> Commit:
         return self._write(lambda writer: self._store_all(writer, [arrival])[0])
 
+    def is_young(self, version: ids.Version) -> bool:
+        return 2 * (time.time() - ids.version_time_s(version)) < self._max_age_s
+
     def _store_all(self, writer: Writer, arrivals: Sequence[Arrival]) -> list[Commit]:
         # Looked at inside the transaction: however long an arrival waited for it, who indexes orphans waits longer.
         now_s = time.time()

@@ -154,6 +154,25 @@ class BlocksReader:
         return self._blocks
 
 
+class Draft(Protocol):
+    """An object that is sent while its bytes still arrive in a file; nobody sees it before it is complete.
+
+    It is ``complete`` or ``abandon``-ed in the end; the latter may come twice, and after the former.
+    """
+
+    def grown(self, length: int) -> None:
+        """So many bytes of it are in the file. Returns at once, and leaves what fails to ``complete``."""
+        ...
+
+    def complete(self, length: int) -> ObjectInfo:
+        """As ``put`` of everything, once all of its bytes are in the file, so many of them. Raises as ``put``."""
+        ...
+
+    def abandon(self) -> None:
+        """There will be no such object. Returns at once."""
+        ...
+
+
 class ObjectStore(Protocol):
     """Immutable objects under string keys. Every method is synchronous and safe to call from several threads.
 
@@ -166,6 +185,13 @@ class ObjectStore(Protocol):
         """Write an object, all or nothing; on return it is durable.
 
         Raises ObjectExists when the key is taken (the object there is untouched) and StorageFull.
+        """
+        ...
+
+    def draft(self, key: str, head: bytes, file: Path, start: int) -> Draft | None:
+        """Begin an object that will be ``head`` and what the file holds from ``start`` on; the file is still growing.
+
+        None where nothing is gained by it: then it is to be put once it is whole.
         """
         ...
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from storage.errors import ObjectDamaged
-from storage.objects.base import BlocksReader, ByteRange, ObjectInfo, ObjectReader, ObjectStore, Piece, Segment
+from storage.objects.base import BlocksReader, ByteRange, Draft, ObjectInfo, ObjectReader, ObjectStore, Piece, Segment
 from storage.objects.keeper import Keeper
 from storage.objects.keys import check_key
 from storage.objects.read_cache import BLOCK_BYTES, ReadCache
@@ -40,6 +41,10 @@ class CachedObjectStore:
     def put(self, key: str, body: Sequence[Segment]) -> ObjectInfo:
         """See ObjectStore."""
         return self._store.put(key, body)
+
+    def draft(self, key: str, head: bytes, file: Path, start: int) -> Draft | None:
+        """See ObjectStore."""
+        return self._store.draft(key, head, file, start)
 
     @contextmanager
     def open(self, key: str, byte_range: ByteRange | None = None) -> Iterator[ObjectReader]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from storage.errors import ObjectNotFound, ObjectRemoved, ReadOnly
-from storage.objects.base import ByteRange, ObjectInfo, ObjectReader, ObjectStore, Piece, Segment
+from storage.objects.base import ByteRange, Draft, ObjectInfo, ObjectReader, ObjectStore, Piece, Segment
 
 
 class ReadOnlyObjectStore:
@@ -25,6 +26,10 @@ class ReadOnlyObjectStore:
     def delete(self, key: str) -> None:  # noqa: ARG002
         """Raises ReadOnly."""
         raise ReadOnly("the objects may only be read from here")
+
+    def draft(self, key: str, head: bytes, file: Path, start: int) -> Draft | None:  # noqa: ARG002
+        """See ObjectStore. Nothing is put here."""
+        return None
 
     @contextmanager
     def open(self, key: str, byte_range: ByteRange | None = None) -> Iterator[ObjectReader]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 
-from storage.objects.base import ByteRange, ObjectInfo, ObjectReader, ObjectStore, Piece, Segment
+from storage.objects.base import ByteRange, Draft, ObjectInfo, ObjectReader, ObjectStore, Piece, Segment
 from storage.objects.keys import check_prefix, check_start_after
 
 
@@ -31,6 +32,10 @@ class RoutedObjectStore:
     def put(self, key: str, body: Sequence[Segment]) -> ObjectInfo:
         """See ObjectStore."""
         return self._of(key).put(key, body)
+
+    def draft(self, key: str, head: bytes, file: Path, start: int) -> Draft | None:
+        """See ObjectStore."""
+        return self._of(key).draft(key, head, file, start)
 
     def open(self, key: str, byte_range: ByteRange | None = None) -> AbstractContextManager[ObjectReader]:
         """See ObjectStore."""

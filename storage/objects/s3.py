@@ -7,14 +7,17 @@ import secrets
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import obstore
 
 from storage.errors import ObjectDamaged, ObjectExists, ObjectNotFound, StorageError, StorageUnavailable
-from storage.objects.base import ByteRange, ObjectInfo, ObjectReader, Piece, Segment, body_blocks, body_length
+from storage.objects.base import ByteRange, Draft, ObjectInfo, ObjectReader, Piece, Segment, body_blocks, body_length
 from storage.objects.keys import check_key, check_prefix, check_start_after
 from storage.objects.s3_clients import S3Settings, control_client, data_client, new_session
+from storage.objects.s3_draft import S3Draft
 from storage.objects.s3_faults import LIBRARY_ERRORS, fault_of, raise_put_fault, raise_unavailable
 from storage.objects.s3_listing import Listing
 from storage.objects.s3_multipart import CONTENT_TYPE, Uploader
@@ -72,11 +75,29 @@ class S3ObjectStore:
             self._put_in_parts(key, body, size, put_id)
         if digest is not None:
             return ObjectInfo(key, size, digest, time.time())
-        # Nothing said so far what the server kept.
-        info = self.head(key)
-        if info.size != size:
-            self._remove_damaged(key, f"{info.size} bytes instead of {size}")
-        return info
+        return self._kept(key, size)
+
+    def draft(self, key: str, head: bytes, file: Path, start: int) -> Draft | None:
+        """See ObjectStore. ``head`` of the object so made tells no digest; what ``complete`` gives has it."""
+        check_key(key)
+
+        def completed(put_id: str, size: int, digest: str, error: Exception | None) -> ObjectInfo:
+            if error is not None:
+                self._settle_failed_put(key, put_id, error)
+            return replace(self._kept(key, size), sha256=digest)
+
+        return S3Draft(
+            self._uploader,
+            key,
+            self._prefix + key,
+            head,
+            file,
+            start,
+            part_bytes=self._settings.part_bytes,
+            begun_from=self._settings.multipart_threshold_bytes,
+            completed=completed,
+            put=self.put,
+        )
 
     @contextmanager
     def open(self, key: str, byte_range: ByteRange | None = None) -> Iterator[ObjectReader]:
@@ -204,6 +225,13 @@ class S3ObjectStore:
                     return self._settle_failed_put(key, put_id, error)
             time.sleep(_FIRST_PAUSE_S * attempt)
             attempt += 1
+
+    def _kept(self, key: str, size: int) -> ObjectInfo:
+        """What the server has, where nothing said so far what it kept."""
+        info = self.head(key)
+        if info.size != size:
+            self._remove_damaged(key, f"{info.size} bytes instead of {size}")
+        return info
 
     def _put_in_parts(self, key: str, body: Sequence[Segment], size: int, put_id: str) -> None:
         try:

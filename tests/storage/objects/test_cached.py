@@ -422,6 +422,7 @@ def test_a_host_that_was_off_serves_nothing_from_its_cache_before_it_is_compared
     fresh = CachedObjectStore(below, ReadCache(tmp_path, 1 << 30, trusted_s=60))
     assert [fresh.get(key) for _ in range(2)] == [b"data"] * 2
     assert len(below.reads) == 1
+    settled(fresh)
     long_ago_s = time.time() - 90
     os.utime(tmp_path / "compared", (long_ago_s, long_ago_s))
     cache = ReadCache(tmp_path, 1 << 30, trusted_s=60)

@@ -40,7 +40,12 @@ class Reader:
     """
 
     def __init__(
-        self, wire: Wire, contexts: Mapping[int, Context], terms: Terms, spool: Spool | None, follow: Follow | None
+        self,
+        wire: Wire,
+        contexts: Mapping[int, Context],
+        terms: Terms,
+        spool: Spool | None,
+        follow: Follow | None = None,
     ) -> None:
         wire.widen()
         self._wire = wire

@@ -47,7 +47,7 @@ def spool(tmp_path_factory: pytest.TempPathFactory) -> Spool:
 def reading(spool: Spool, max_pdu_bytes: int = ANY_LENGTH) -> Iterator[tuple[socket.socket, Reader]]:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        yield theirs, Reader(Wire(ours, 10.0), CONTEXTS, Terms(10.0, 10.0, max_pdu_bytes, 0), spool, None)
+        yield theirs, Reader(Wire(ours, 10.0), CONTEXTS, Terms(10.0, 10.0, max_pdu_bytes, 0), spool)
 
 
 @st.composite

@@ -9,7 +9,7 @@ ROUNDS := 200
 BENCH  := .bench
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test collected check format install samples docs faults grid deid-grid large advisories fuzz fuzz-http fuzz-dimse bench bench-scale clean
+.PHONY: help demo sandbox test collected check format install samples docs faults grid deid-grid large advisories fuzz fuzz-http fuzz-dimse bench bench-scale clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -44,6 +44,9 @@ install: $(STAMP) ## make the local environment with everything needed
 
 demo: $(STAMP) ## start the gateway with the sample studies; Ctrl-C ends it
 	$(BIN)/gateway demo
+
+sandbox: $(STAMP) ## start a sandbox for who writes a client: keys of each role, faults on demand; Ctrl-C ends it
+	$(BIN)/gateway demo --sandbox
 
 test: $(STAMP) ## install what the tests need, then check and run everything
 	./tests/system-packages
@@ -121,5 +124,5 @@ bench-scale: $(STAMP) ## searches among 20,000, 100,000 and 1,000,000 studies, r
 	done
 	$(BIN)/python -m benchmarks.writing $(BENCH)
 
-clean: ## remove the local environment and the demo's data
-	rm -rf $(VENV) .demo $(BENCH)
+clean: ## remove the local environment and the data of demo and sandbox
+	rm -rf $(VENV) .demo .sandbox $(BENCH)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import http.client
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,13 +43,13 @@ def run(directory: Path, samples: Path, *, once: bool) -> bool:
     stop = stop_signal()
     with Supervisor(_settings(directory)) as supervisor:
         http_address, dimse_address = supervisor.http_address, supervisor.dimse_address
-        by_dimse, by_web = _split(files)
+        by_dimse, by_web = split(files)
         with Progress(
             TextColumn("{task.description:<26}"), BarColumn(), MofNCompleteColumn(), console=_out
         ) as progress:
             for title, chosen, send, address in (
-                ("C-STORE, one association", by_dimse, _send_by_dimse, dimse_address),
-                ("STOW-RS", by_web, _send_by_web, http_address),
+                ("C-STORE, one association", by_dimse, send_by_dimse, dimse_address),
+                ("STOW-RS", by_web, send_by_web, http_address),
             ):
                 task = progress.add_task(title, total=len(chosen))
                 try:
@@ -86,7 +86,7 @@ def _free(port: int) -> int:
     return port
 
 
-def _split(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+def split(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     """Series by one protocol and by the other, about as many instances each, so that both are seen."""
     series: dict[Path, list[Path]] = {}
     for file in files:
@@ -98,7 +98,8 @@ def _split(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     return by_dimse, by_web
 
 
-def _send_by_dimse(files: Sequence[Path], address: tuple[str, int], advance: Callable[[int], None]) -> None:
+def send_by_dimse(files: Sequence[Path], address: tuple[str, int], advance: Callable[[int], None]) -> None:
+    """Send files by C-STORE over one association. Raises SampleNotStored."""
     gateway = DimseSettings()
     sender = Sender(Address(gateway.ae_title, *address), gateway.model_copy(update={"ae_title": _CALLING_AE_TITLE}))
     headers = [dcmread(file, stop_before_pixels=True) for file in files]
@@ -120,11 +121,18 @@ def _send_by_dimse(files: Sequence[Path], address: tuple[str, int], advance: Cal
         sender.release()
 
 
-def _send_by_web(files: Sequence[Path], address: tuple[str, int], advance: Callable[[int], None]) -> None:
+def send_by_web(
+    files: Sequence[Path],
+    address: tuple[str, int],
+    advance: Callable[[int], None],
+    credentials: Mapping[str, str] | None = None,
+) -> None:
+    """Send files by STOW-RS; ``credentials`` are headers. Raises SampleNotStored."""
     connection = http.client.HTTPConnection(*address, timeout=60)
     headers = {
         "Content-Type": f'multipart/related; type="application/dicom"; boundary={_BOUNDARY}',
         "Accept": "application/dicom+json",
+        **(credentials or {}),
     }
     for start in range(0, len(files), _INSTANCES_A_REQUEST):
         chosen = files[start : start + _INSTANCES_A_REQUEST]

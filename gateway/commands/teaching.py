@@ -119,7 +119,11 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
             "all of it, with a study of the kit's own",
         ),
     ),
-    "demo": (("gateway demo", "then open http://127.0.0.1:8080/"),),
+    "demo": (
+        ("gateway demo", "then open http://127.0.0.1:8080/"),
+        ("gateway demo --sandbox", "for who writes a client: keys of each role, and faults on demand"),
+        ("gateway demo --reset", "have that sandbox start over"),
+    ),
 }
 """Of each command that does something; the tests see that all of them are understood."""
 

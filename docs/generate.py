@@ -21,6 +21,7 @@ from pydantic.fields import FieldInfo
 from pydicom.uid import UID
 from pynetdicom import AllStoragePresentationContexts, sop_class
 
+from docs import contract
 from gateway import cli, errors
 from gateway.commands import teaching, terminal
 from gateway.config import Settings
@@ -488,6 +489,7 @@ def expected() -> dict[Path, str]:
         FOLDER / "settings.md": settings(),
         FOLDER / "cli.md": commands(),
         conformance: filled(conformance.read_text(encoding="utf-8")),
+        contract.FILE: contract.kept(),
     }
 
 

@@ -60,9 +60,10 @@ def _operation(method: str, path: str, operation: dict[str, Any], above: list[di
     if "requestBody" in operation:
         rows = [(media_type, "") for media_type in operation["requestBody"]["content"]]
         parts.append(_table("Body", rows))
+    mark = " <span class=quiet>deprecated</span>" if operation.get("deprecated") else ""
     parts.append(_table("Answers", [_answer(status, each) for status, each in operation["responses"].items()]))
     return (
-        f"<details><summary><span class='method {method}'>{method.upper()}</span><code>{escape(path)}</code>"
+        f"<details><summary><span class='method {method}'>{method.upper()}</span><code>{escape(path)}</code>{mark}"
         f"<span class='say quiet'>{escape(operation['summary'])}</span></summary>"
         f"<div class=inside>{''.join(parts)}</div></details>"
     )

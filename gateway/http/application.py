@@ -21,6 +21,7 @@ from gateway.context import RequestId, new_request_id
 from gateway.errors import AuditUnavailable
 from gateway.http import callers, cors, headers, problem, roots
 from gateway.http.connections import Connection
+from gateway.http.deprecation import DEPRECATED
 from gateway.http.followers import Followers
 from gateway.http.keys import CALLER, CORE, LIMITS, OFFLOAD, PICTURES, REQUEST_ID, SHOWN
 from gateway.http.limits import limits
@@ -98,9 +99,9 @@ def build(core: Core, routes: Sequence[Route]) -> web.Application:
     # Those that begin alike are tried in turn, and there are dozens: an image is asked for more often than a study.
     for route in sorted(served, key=lambda route: ("{" in route.path, -route.path.count("/"))):
         path = route.path if route.fixed else prefix + route.path
-        app.router.add_route(route.method, path, _guarded(route))
+        app.router.add_route(route.method, path, _served(route))
         if route.method == "GET":
-            app.router.add_route("HEAD", path, _guarded(route))
+            app.router.add_route("HEAD", path, _served(route))
     for path in {route.path for route in served if route.action is not None}:
         methods = sorted({route.method for route in served if route.path == path})
         app.router.add_route("OPTIONS", prefix + path, cors.preflight(core.settings.http.cors_origins, methods))
@@ -131,6 +132,19 @@ async def _offload(app: web.Application) -> AsyncIterator[None]:
     await asyncio.to_thread(app[OFFLOAD].close)
 
 
+def _served(route: Route) -> Handler:
+    """Whose answers say that it is deprecated, where it is."""
+    handler, deprecated = _guarded(route), route.deprecated
+    if deprecated is None:
+        return handler
+
+    async def told(request: web.Request) -> web.StreamResponse:
+        request[DEPRECATED] = deprecated
+        return await handler(request)
+
+    return told
+
+
 def _guarded(route: Route) -> Handler:
     """Identify the caller before the handler runs; a public route has none."""
     action = route.action
@@ -157,6 +171,8 @@ async def _headers(request: web.Request, response: web.StreamResponse) -> None:
     if request.app[UNDER_WAY].draining or (isinstance(request.protocol, Connection) and request.protocol.gives_up):
         response.force_close()
     response.headers["X-Request-Id"] = request.get(REQUEST_ID, "")
+    if DEPRECATED in request:
+        response.headers.extend(request[DEPRECATED].headers)
     cors.allow(http.cors_origins, request, response)
 
 

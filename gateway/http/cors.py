@@ -9,7 +9,7 @@ from aiohttp import web
 _MAX_AGE_S = 86_400
 _EXPOSED = (
     "Content-Range, ETag, Warning, Content-Location, Location, Retry-After, X-Total-Count, X-Total-Count-Relation, "
-    "X-Snapshot, X-Request-Id"
+    "X-Snapshot, X-Request-Id, Deprecation, Sunset, Link"
 )
 _REQUEST_HEADERS = (
     "Authorization, X-API-Key, Accept, Content-Type, If-None-Match, If-Range, Range, Last-Event-ID, Prefer, "

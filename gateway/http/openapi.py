@@ -144,6 +144,9 @@ def _operation(route: Route, operation: Operation) -> dict[str, Any]:
         "responses": _responses(operation),
     }
     description = operation.description or " ".join(rest.split())
+    if route.deprecated is not None:
+        found["deprecated"] = True
+        description = f"{route.deprecated.text} {description}".strip()
     if description:
         found["description"] = description
     if route.action is None:

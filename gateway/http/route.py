@@ -10,6 +10,7 @@ from aiohttp import web
 
 from gateway.access.actions import Action
 from gateway.context import RequestId
+from gateway.http.deprecation import Deprecation
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Refusal = Callable[[HTTPStatus, str, RequestId], web.Response]
@@ -44,3 +45,4 @@ class Route:
     for_links: bool = False
     for_views: bool = False
     refusal: Refusal | None = None
+    deprecated: Deprecation | None = None

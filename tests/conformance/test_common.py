@@ -169,9 +169,16 @@ def test_only_configured_origins_may_read_answers(web: Web, path: str) -> None:
     answer = web.get(path, headers={"Origin": VIEWER})
     assert answer.headers["Access-Control-Allow-Origin"] == VIEWER
     exposed = answer.headers["Access-Control-Expose-Headers"].split(", ")
-    assert {"Content-Range", "ETag", "Warning", "Content-Location", "Location", "Retry-After", "X-Snapshot"} <= {
-        *exposed
-    }
+    assert {
+        "Content-Range",
+        "ETag",
+        "Warning",
+        "Content-Location",
+        "Location",
+        "Retry-After",
+        "X-Snapshot",
+        "Sunset",
+    } <= {*exposed}
     assert "Access-Control-Allow-Origin" not in web.get(path, headers={"Origin": "https://other.example.org"}).headers
 
 

@@ -43,6 +43,7 @@ from gateway.services.feed import FeedService
 from gateway.services.ingest import IngestService
 from gateway.services.peers import PeerService
 from gateway.services.projection import Ingest, Projection, Projections
+from gateway.services.quarantine import QuarantineService
 from gateway.services.query import QueryService
 from gateway.services.recompress import RecompressionService
 from gateway.services.render import RenderService
@@ -122,6 +123,7 @@ class Core:
     audit: AuditService
     peers: PeerService
     activity: ActivityService
+    quarantine: QuarantineService
     commitment: CommitmentService
     room: Room
     probe: EngineProbe
@@ -615,6 +617,7 @@ def build(settings: Settings, worker: str, *, any_age: bool = False) -> Core:
             probe.fault,
             partial(counted.ask, settings.metrics.host, settings.metrics.port),
         ),
+        quarantine=QuarantineService(archive, spool, room, conflicts(settings), door, read_only=storage.read_only),
         commitment=CommitmentService(archive, door),
         room=room,
         probe=probe,

@@ -195,6 +195,7 @@ class Archive(InstanceReader):
         admit: Callable[[], None] = lambda: None,
         made_of: Origin | None = None,
         begun: Begun | None = None,
+        keeps_misplaced: bool = True,
     ) -> Commit:
         """Keep an instance; returns when it is durable and findable, or refused.
 
@@ -212,6 +213,8 @@ class Archive(InstanceReader):
             Of what is recompressed: the version that it shall stand beside.
         begun
             Of this very instance, if it is that; its version is in place of the one given.
+        keeps_misplaced
+            Whether what contradicts the archive is put in quarantine; not what is there already.
 
         Raises
         ------
@@ -242,9 +245,10 @@ class Archive(InstanceReader):
         arrival = Arrival(key, version, extract, len(prefix), info.size, info.sha256, conflict)
         beside = made_of.version if made_of is not None else ""
         commit = self.index.commit(replace(arrival, source_ae_title=meta.source_ae_title, beside=beside))
-        if commit.outcome in (Outcome.DUPLICATE, Outcome.REJECTED):
+        is_misplaced = commit.outcome is Outcome.MISPLACED
+        if commit.outcome in (Outcome.DUPLICATE, Outcome.REJECTED) or (is_misplaced and not keeps_misplaced):
             self.objects.delete(object_key)
-        elif commit.outcome is Outcome.MISPLACED:
+        elif is_misplaced:
             self.quarantine(Quarantined(key, version, object_key, commit.reason))
         return commit
 

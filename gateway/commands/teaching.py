@@ -62,6 +62,14 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "hold add": (("gateway hold add -c gateway.toml --study 1.2.3 --reason 'case 17/26'", "of one study"),),
     "hold remove": (("gateway hold remove -c gateway.toml 01JEXAMPE0000000000000000Z", "as the list names it"),),
     "hold list": (("gateway hold list -c gateway.toml", "the holds in force"),),
+    "quarantine list": (("gateway quarantine list -c gateway.toml", "what is there, why, when and from whom"),),
+    "quarantine show": (("gateway quarantine show -c gateway.toml 01JEXAMPE0000000000000000Z", "what differs"),),
+    "quarantine release": (
+        ("gateway quarantine release -c gateway.toml 01JEXAMPE0000000000000000Z", "after the cause was put right"),
+    ),
+    "quarantine discard": (
+        ("gateway quarantine discard -c gateway.toml 01JEXAMPE0000000000000000Z", "its sender has its copy"),
+    ),
     "erase": (("gateway erase -c gateway.toml --patient-id 4711 --dry-run", "what would go"),),
     "retention": (
         ("gateway retention -c gateway.toml --list", "what the rules would delete"),

@@ -33,6 +33,7 @@ MEDIA_TYPES = {
     "peers.js": _SCRIPT,
     "pictures.js": _SCRIPT,
     "policy.js": _SCRIPT,
+    "quarantine.js": _SCRIPT,
     "sending.js": _SCRIPT,
     "share.js": _SCRIPT,
     "studies.js": _SCRIPT,

@@ -9,7 +9,7 @@ import orjson
 from aiohttp import web
 
 from gateway.access.actions import Action
-from gateway.entrance import activity, administration, login, peers, shares
+from gateway.entrance import activity, administration, login, peers, quarantine, shares
 from gateway.entrance.bodies import FORM, JSON, Body
 from gateway.http import api_page, openapi, roots
 from gateway.http.openapi import Operation, Parameter, Schema
@@ -17,7 +17,7 @@ from gateway.http.route import SHARED_PATH, TOKEN, Route
 from gateway.viewing import reidentifying
 
 _HTML = "text/html"
-_ABOUT = "Share links, logging in and sessions, API keys, explanations of the policy, peers, activity."
+_ABOUT = "Share links, logging in and sessions, API keys, explanations of the policy, peers, activity, quarantine."
 
 
 def _body(kind: type[Body], *media_types: str) -> Mapping[str, Schema]:
@@ -41,6 +41,7 @@ PATH_PARAMETERS = {
     "key": Parameter("key", "Id of an API key"),
     "name": Parameter("name", "Name of a de-identified view"),
     **peers.PATH_PARAMETERS,
+    **quarantine.PATH_PARAMETERS,
     "provider": Parameter("provider", "Number of the provider in the settings, from 0", {"type": "integer"}),
 }
 
@@ -95,6 +96,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ),
     **peers.OPERATIONS,
     **activity.OPERATIONS,
+    **quarantine.OPERATIONS,
 }
 """Every operation, by method and path."""
 

@@ -3,6 +3,7 @@
 from storage.reconcile.erasing import Found, Patient, erase, find
 from storage.reconcile.following import Follower
 from storage.reconcile.orphans import adopt_orphans, purge
+from storage.reconcile.quarantine import remove
 from storage.reconcile.readers import OneReader, Readers, ReadingProcesses
 from storage.reconcile.rebuilding import reindex
 from storage.reconcile.report import Report
@@ -28,5 +29,6 @@ __all__ = [
     "learn_sources",
     "purge",
     "reindex",
+    "remove",
     "verify",
 ]

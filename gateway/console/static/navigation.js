@@ -13,6 +13,7 @@ const PAGES = [
   { path: "upload", title: "Upload", action: "store", load: () => import("./upload.js") },
   { path: "activity", title: "Activity", action: "admin", load: () => import("./activity.js") },
   { path: "peers", title: "Peers", action: "admin", load: () => import("./peers.js") },
+  { path: "quarantine", title: "Quarantine", action: "admin", load: () => import("./quarantine.js") },
   { path: "policy", title: "Policy", action: "admin", load: () => import("./policy.js") },
 ];
 const STUDIES = PAGES[0];

@@ -64,3 +64,12 @@ export function moment(text) {
   return Number.isNaN(found.valueOf()) ? text
     : element("time", "", { datetime: found.toISOString(), title: found.toISOString() }, found.toLocaleString("sv"));
 }
+
+/** A dialog that tells something, and is closed. */
+export function tell(title, ...content) {
+  const made = element("dialog", "wide", { "aria-labelledby": "told-title", onclose: () => made.remove() },
+    element("h1", "", { id: "told-title" }, title), ...content,
+    element("div", "choices", {}, element("button", "quiet", { type: "button", onclick: () => made.close() }, "Close")));
+  document.body.append(made);
+  made.showModal();
+}

@@ -101,6 +101,7 @@ WITHOUT_TARGET = {
     "/admin/keys": "about principals, not about studies",
     "/admin/keys/{key}": "about principals, not about studies",
     "/admin/activity": "counts, queues and disks",
+    "/admin/quarantine": "the tenant's own, with the times at which it came, which no two archives share",
     "/admin/peers": "about peers; of the trail it tells when somebody came, and no subject",
     "/admin/peers/{aet}/echo": "about a peer, not about studies",
     "/admin/explain": "says to administrators of a tenant whether a study is there; that is what it is for",
@@ -186,6 +187,7 @@ def keys_of(target: Dataset) -> dict[str, str]:
     return {
         "study": target.StudyInstanceUID, "series": target.SeriesInstanceUID, "instance": target.SOPInstanceUID,
         "frames": "1", "path": "7FE00010", "deletion": str(ids.version("0" * 26)), "name": "research",
+        "version": "0" * 26,
     }  # fmt: skip
 
 

@@ -7,9 +7,12 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
+import requests
 from playwright.sync_api import Page, sync_playwright
+from pydicom.dataset import Dataset
 from pynetdicom import AE
 
+from tests.instances import data_set, part10_file
 from tests.ports import free_port
 from tests.programs import need_program
 from tests.serving import Gateway
@@ -21,6 +24,7 @@ _ARGUMENTS = [
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
 ROLES = {"boss": "administrator", "ann": "radiologist"}
+BOSS = {"Authorization": "Bearer boss"}
 POLICY = "\n".join(
     f'[[principal]]\nname = "{name}"\nkind = "api_key"\nroles = ["{role}"]\n'
     f'api_key_sha256 = "{hashlib.sha256(name.encode()).hexdigest()}"'
@@ -50,7 +54,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 
 @pytest.fixture
 def page() -> Iterator[Page]:
-    """A page of a fresh browser; it fails the test on errors other than what a browser says of an answer 401."""
+    """A page of a fresh browser; it fails the test on errors other than what a browser says of a refusal."""
     errors: list[str] = []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=_ARGUMENTS)
@@ -59,7 +63,13 @@ def page() -> Iterator[Page]:
         page.on("pageerror", lambda error: errors.append(str(error)))
         yield page
         browser.close()
-    assert [each for each in errors if "status of 401" not in each] == []
+    assert [each for each in errors if "status of 401" not in each and "status of 409" not in each] == []
+
+
+def store(gateway: Gateway, found: Dataset, status: int) -> None:
+    headers = {"Content-Type": "application/dicom", **BOSS}
+    answer = requests.post(f"{gateway.web}/studies", part10_file(found), headers=headers, timeout=30)
+    assert answer.status_code == status, answer.text
 
 
 def come_in(page: Page, gateway: Gateway, name: str, where: str = "") -> None:
@@ -80,10 +90,14 @@ def go(page: Page, title: str) -> None:
 
 def test_a_reader_sees_no_page_of_administrators(page: Page, gateway: Gateway) -> None:
     come_in(page, gateway, "ann")
-    page.get_by_text("No studies yet").wait_for()
-    assert page.get_by_role("navigation").get_by_role("link").all_inner_texts() == ["Studies", "Upload"]
-    page.goto(f"http://127.0.0.1:{gateway.http_port}/#/policy")
-    page.get_by_text("This page is not for you").wait_for()
+    places = page.get_by_role("navigation").get_by_role("link")
+    places.first.wait_for()
+    assert places.all_inner_texts() == ["Studies", "Upload"]
+    for path in ("activity", "peers", "quarantine", "policy"):
+        page.goto(f"http://127.0.0.1:{gateway.http_port}/#/{path}")
+        page.get_by_text("This page is not for you").wait_for()
+        page.goto(f"http://127.0.0.1:{gateway.http_port}/#/")
+        page.get_by_text("This page is not for you").wait_for(state="detached")
 
 
 def test_an_administrator_asks_why_somebody_may_do_something(page: Page, gateway: Gateway) -> None:
@@ -98,7 +112,7 @@ def test_an_administrator_asks_why_somebody_may_do_something(page: Page, gateway
     page.get_by_text("ann may read, by").wait_for()
     assert page.get_by_role("table", name="Rules").get_by_role("row").count() > 1
     page.get_by_role("navigation").get_by_role("link", name="Studies").click()
-    page.get_by_text("No studies yet").wait_for()
+    page.get_by_role("searchbox").wait_for()
     assert page.title() == "Imaging Gateway"
 
 
@@ -121,3 +135,31 @@ def test_an_administrator_sees_what_the_gateway_does(page: Page, gateway: Gatewa
     page.get_by_role("button", name="Refresh").click()
     answered = page.get_by_role("table", name="Done since").get_by_role("row").filter(has_text="answered 200")
     answered.filter(has_text="+").wait_for()
+
+
+def test_an_administrator_compares_releases_and_discards_what_is_in_quarantine(page: Page, gateway: Gateway) -> None:
+    first = data_set(PatientID="P-1", PatientName="Right^Ann")
+    store(gateway, first, 200)
+    for patient in ("P-2", "P-3"):
+        store(gateway, data_set(PatientID=patient, PatientName="Wrong^Bob", SOPInstanceUID=first.SOPInstanceUID), 409)
+    come_in(page, gateway, "boss")
+    go(page, "Quarantine")
+    page.get_by_text("2 instances in quarantine.").wait_for()
+    page.get_by_role("button", name="Compare").first.click()
+    row = page.get_by_role("dialog").get_by_role("row").filter(has_text="PatientName")
+    row.get_by_text("differs").wait_for()
+    assert row.get_by_role("cell").all_text_contents() == ["Wrong^Bob", "Right^Ann", "differs"]
+    page.get_by_role("button", name="Close").click()
+    page.get_by_role("button", name="Release").first.click()
+    page.get_by_role("button", name="Release", exact=True).click()
+    page.get_by_role("alert").get_by_text("it stays in quarantine").wait_for()
+    page.get_by_role("button", name="Cancel").click()
+    page.get_by_role("button", name="Discard").last.click()
+    page.get_by_role("button", name="Discard for good").click()
+    page.get_by_text("Discarded. 1 instance in quarantine.").wait_for()
+    assert page.evaluate("document.activeElement.textContent").startswith("Discarded.")
+    answer = requests.delete(f"{gateway.web}/studies/{first.StudyInstanceUID}", headers=BOSS, timeout=30)
+    assert answer.status_code == 204
+    page.get_by_role("button", name="Release").click()
+    page.get_by_role("button", name="Release", exact=True).click()
+    page.get_by_text("Released: stored. Nothing is in quarantine.").wait_for()

@@ -67,6 +67,7 @@ from gateway.viewing.erasing import ViewEraser
 from gateway.viewing.following import Follower
 from gateway.viewing.notes import Notes
 from gateway.viewing.pixels import PixelWriter
+from gateway.viewing.pseudonymising import Pseudonymisation
 from gateway.viewing.reidentifying import Reidentification
 from gateway.viewing.storing import ViewIngest
 from gateway.viewing.writing import InstanceWriter
@@ -118,6 +119,7 @@ class Core:
     projections: Projections
     views: Mapping[str, Archive]
     reidentification: Reidentification
+    pseudonymisation: Pseudonymisation
     delete: DeleteService
     retention: RetentionService
     audit: AuditService
@@ -563,8 +565,10 @@ def build(settings: Settings, worker: str, *, any_age: bool = False) -> Core:
         ),
     )
 
+    definitions = {name: view_settings.definition(settings, name) for name in settings.views}
+
     def view(name: str, shown: Archive) -> Projection:
-        definition = view_settings.definition(settings, name)
+        definition = definitions[name]
         return projection(
             View(name, definition.version),
             shown,
@@ -600,6 +604,7 @@ def build(settings: Settings, worker: str, *, any_age: bool = False) -> Core:
         ),
         views=views,
         reidentification=Reidentification(archive.index, views, door),
+        pseudonymisation=Pseudonymisation(archive.index, views, definitions, door),
         delete=delete,
         retention=RetentionService(archive, delete, trail, settings.retention, settings.lifecycle),
         audit=AuditService(

@@ -25,6 +25,7 @@ MEDIA_TYPES = {
     "access.js": _SCRIPT,
     "account.js": _SCRIPT,
     "dicomweb.js": _SCRIPT,
+    "download.js": _SCRIPT,
     "drops.js": _SCRIPT,
     "elements.js": _SCRIPT,
     "navigation.js": _SCRIPT,

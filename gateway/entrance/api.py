@@ -9,7 +9,7 @@ import orjson
 from aiohttp import web
 
 from gateway.access.actions import Action
-from gateway.entrance import activity, administration, login, peers, quarantine, shares
+from gateway.entrance import activity, administration, deidentified, login, peers, quarantine, shares
 from gateway.entrance.bodies import FORM, JSON, Body
 from gateway.http import api_page, openapi, roots
 from gateway.http.openapi import Operation, Parameter, Schema
@@ -30,7 +30,7 @@ def _body(kind: type[Body], *media_types: str) -> Mapping[str, Schema]:
     return dict.fromkeys(media_types, schema)
 
 
-_SHARE, _LOGIN, _ADMIN = "Share links", "Logging in", "Administration"
+_SHARE, _VIEWS, _LOGIN, _ADMIN = "Share links", "De-identified views", "Logging in", "Administration"
 _STUDY: Schema = {"type": "string", "pattern": r"^[0-9.]+$", "maxLength": 64}
 _ACTION: Schema = {"type": "string", "enum": [each.value for each in Action]}
 _TO = Parameter("to", "Where on the console to go on: a fragment or query of its address")
@@ -42,6 +42,7 @@ PATH_PARAMETERS = {
     "name": Parameter("name", "Name of a de-identified view"),
     **peers.PATH_PARAMETERS,
     **quarantine.PATH_PARAMETERS,
+    "study": Parameter("study", "Study Instance UID", _STUDY),
     "provider": Parameter("provider", "Number of the provider in the settings, from 0", {"type": "integer"}),
 }
 
@@ -57,6 +58,13 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ),
     ("POST", f"{SHARED_PATH}/"): Operation(
         _SHARE, {200: (JSON,), 303: ()}, (), (404, 413, 415), _body(shares.Opening, JSON, FORM)
+    ),
+    ("GET", deidentified.PATH): Operation(
+        _VIEWS,
+        {200: (JSON,)},
+        (Parameter("series", "Series Instance UID", _STUDY),),
+        (404,),
+        description="Needs read as stored, and download through the view.",
     ),
     ("GET", "/login"): Operation(_LOGIN, {200: (_HTML,)}, (_TO,)),
     ("POST", "/login"): Operation(

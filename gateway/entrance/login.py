@@ -14,6 +14,7 @@ from pydantic import Field
 from gateway.access import sessions, users
 from gateway.access.actions import Action
 from gateway.access.attempts import digest
+from gateway.access.door import Door, View
 from gateway.audit.events import AuditEvent
 from gateway.context import Caller, Principal, Source
 from gateway.entrance import bodies, pages
@@ -187,7 +188,11 @@ async def log_out(request: web.Request) -> web.StreamResponse:
 
 
 async def who(request: web.Request) -> web.StreamResponse:
-    """Who the caller is, and what it may do somewhere; for pages, with the token that their changes have to show."""
+    """Who the caller is, and what it may do somewhere; for pages, with the token that their changes have to show.
+
+    ``view`` is the de-identified view that it is shown unless it asks for another, "" for what is as stored;
+    ``downloads`` are the views through which it may download.
+    """
     core, caller = request.app[CORE], request[CALLER]
     principal = caller.principal
     policy = core.door.policy
@@ -196,7 +201,9 @@ async def who(request: web.Request) -> web.StreamResponse:
         "kind": principal.kind,
         "tenant": principal.tenant,
         "roles": sorted(each for each in principal.roles if ":" not in each),
-        "actions": [each for each in Action if policy.permission(principal, each) is not None],
+        "actions": [each for each in Action if _may(core.door, caller, each)],
+        "view": policy.default_view(principal, Action.SEARCH),
+        "downloads": core.pseudonymisation.usable(caller),
         "mayBreakGlass": policy.may_break_glass(principal),
         "breaksGlass": bool(caller.reason),
     }
@@ -205,6 +212,11 @@ async def who(request: web.Request) -> web.StreamResponse:
         if session is not None:
             told["csrf"] = session.csrf
     return web.json_response(told, headers={"Cache-Control": "no-store"})
+
+
+def _may(door: Door, caller: Caller, action: Action) -> bool:
+    """Whether a caller may do something by an action where no view is named."""
+    return door.onto(View(door.policy.default_view(caller.principal, action))).is_open(caller, action)
 
 
 async def break_glass(request: web.Request) -> web.StreamResponse:

@@ -44,6 +44,12 @@ export function may(action) {
   return me?.actions.includes(action) ?? false;
 }
 
+/** The de-identified view that we are shown, "" for what is as stored. */
+export const shown = () => me?.view ?? "";
+
+/** The de-identified views through which we may download. */
+export const downloads = () => me?.downloads ?? [];
+
 /** Have something changed; what the gateway says to it. Throws an Error with a message that can be shown. */
 export async function change(path, body) {
   const headers = { "Content-Type": "application/json", ...credentials(), ...proof() };

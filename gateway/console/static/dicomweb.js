@@ -23,10 +23,16 @@ const REASONS = {
   503: "The gateway is busy. Try again in a moment.",
 };
 
-async function request(path, accept, signal) {
+const request = (path, accept, signal) => ask("GET", ROOT + path, accept, signal);
+
+/** Whether something would be answered, which is Refused otherwise; with JSON, the answer. */
+export const accepted = (url, accept, signal = undefined) =>
+  ask(accept === "application/json" ? "GET" : "HEAD", url, accept, signal);
+
+async function ask(method, url, accept, signal) {
   let answer;
   try {
-    answer = await fetch(ROOT + path, { headers: { Accept: accept, ...credentials() }, signal });
+    answer = await fetch(url, { method, headers: { Accept: accept, ...credentials() }, signal });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Refused(0, REASONS[0]);

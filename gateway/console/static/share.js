@@ -1,5 +1,5 @@
 // A link to a study for somebody who has no account.
-import { change, may } from "./access.js";
+import { change, may, shown } from "./access.js";
 import { dialog, element } from "./elements.js";
 
 const ACTIONS = ["search", "read", "render"];
@@ -23,6 +23,7 @@ export function askShare(study) {
     const wanted = { studies: [study], days: Number(days.input.value), actions: ACTIONS.filter(may) };
     if (uses.input.value) wanted.uses = Number(uses.input.value);
     if (pin.input.value) wanted.pin = pin.input.value;
+    if (shown()) wanted.view = shown();
     if (label.input.value) wanted.label = label.input.value;
     return made(await change("shares", wanted));
   },

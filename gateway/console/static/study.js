@@ -1,5 +1,6 @@
 // One study: who and what it is, its series, and the viewer of the series that is chosen.
 import { Refused, search, searchAll } from "./dicomweb.js";
+import { askDownload, canDownload } from "./download.js";
 import { chip, element, notice } from "./elements.js";
 import { thumbnail } from "./pictures.js";
 import { askShare, canShare } from "./share.js";
@@ -10,7 +11,8 @@ import { viewerLinks } from "./viewers.js";
 
 const FIELDS = "Rows,Columns,NumberOfFrames,InstanceNumber,SliceThickness,DocumentTitle,ContentLabel";
 
-function heading(study) {
+/** `chosen` gives the series that is shown. */
+function heading(study, chosen) {
   const referring = personName(study, "00080090").main;
   const accession = String(first(study, "00080050"));
   return element("div", "heading", {},
@@ -28,6 +30,9 @@ function heading(study) {
     element("span", "chips", {}, ...values(study, "00080061").map(chip)),
     element("span", "actions", {},
       viewerLinks(String(first(study, "0020000D"))),
+      canDownload() ? element("button", "quiet", {
+        type: "button", onclick: () => askDownload(first(study, "0020000D"), chosen()),
+      }, "Download…") : null,
       canShare() ? element("button", "quiet", {
         type: "button", onclick: () => askShare(first(study, "0020000D")),
       }, "Share…") : null));
@@ -72,6 +77,7 @@ export function showStudy(place, studyUid, seriesUid, failed) {
   let strips = null;
   let all = [];
   let wanted = seriesUid;
+  let current = "";
   let asked = 0;
 
   async function start() {
@@ -86,7 +92,7 @@ export function showStudy(place, studyUid, seriesUid, failed) {
     }
     all = found;
     strips = element("nav", "strips", { "aria-label": "Series" }, ...all.map((each) => strip(studyUid, each)));
-    place.replaceChildren(heading(results[0]), element("div", "reading", {}, strips, viewer.place));
+    place.replaceChildren(heading(results[0], () => current), element("div", "reading", {}, strips, viewer.place));
     await choose(wanted);
   }
 
@@ -95,11 +101,11 @@ export function showStudy(place, studyUid, seriesUid, failed) {
     if (!strips) return;
     const series = all.find((each) => first(each, "0020000E") === uid) ?? all[0];
     if (!series) return;
-    const chosen = first(series, "0020000E");
+    const chosen = current = first(series, "0020000E");
     for (const each of strips.children) {
-      const current = each.dataset.series === chosen;
-      each.toggleAttribute("aria-current", current);
-      if (current) each.scrollIntoView({ block: "nearest", inline: "nearest" });
+      const isShown = each.dataset.series === chosen;
+      each.toggleAttribute("aria-current", isShown);
+      if (isShown) each.scrollIntoView({ block: "nearest", inline: "nearest" });
     }
     const turn = ++asked;
     viewer.wait();

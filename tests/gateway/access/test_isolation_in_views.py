@@ -161,17 +161,21 @@ def asked_in(site: Site, view: str, target: Dataset, *, below: bool) -> Iterator
         elif asked.path.split("/")[1].partition("?")[0] in rooted:
             yield replace(asked, path=f"/views/{view}{asked.path}")
     yield Asked("POST", "/shares", json={"studies": [target.StudyInstanceUID], "view": view})
+    if not below:  # asked by stored names, of who may know them
+        yield Asked("GET", f"/deidentified/{view}/studies/{target.StudyInstanceUID}")
 
 
 def cases() -> Iterator[tuple[str, str, bool]]:
     """Principal, target, and whether it is asked for below the view."""
     names = [*STORED, *(f"{each}, pseudonymous" for each in STORED)]
-    for principal in PRINCIPALS:
+    for principal, through in PRINCIPALS.items():
         if principal in THOROUGHLY:
             yield from ((principal, name, below) for name in names for below in (False, True))
         else:
             yield principal, "hidden, pseudonymous", True
             yield principal, "deleted, pseudonymous", False
+        if through.as_stored:
+            yield principal, "hidden", False
 
 
 def follow(core: Core) -> None:

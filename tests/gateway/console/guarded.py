@@ -10,11 +10,15 @@ from pathlib import Path
 import numpy as np
 import requests
 
+from gateway.access import users
+from storage.control.sqlite import SqliteControl
 from tests.instances import data_set, part10_file
 from tests.serving import Gateway
 
 KEYS = ("administrator", "radiologist", "technologist", "researcher")
 """Names of principals, each of which is its API key too."""
+DOCTOR, PASSWORD = "ann", "correct horse battery"
+"""Who logs in with a browser, and may look at what is stored and at the view."""
 
 _POLICY = """
 [[role]]
@@ -28,6 +32,16 @@ name = "technologist"
 [[role.rule]]
 name = "sending"
 actions = ["store"]
+
+[[role]]
+name = "doctor"
+[[role.rule]]
+name = "reading"
+actions = ["search", "read", "render", "share"]
+[[role.rule]]
+name = "giving away"
+actions = ["search", "read_deidentified"]
+view = "research"
 
 [[role]]
 name = "researcher"
@@ -61,6 +75,9 @@ def guarded(folder: Path, **environment: str) -> Iterator[Gateway]:
     principals = "".join(_PRINCIPAL.format(name, hashlib.sha256(name.encode()).hexdigest()) for name in KEYS)
     (folder / "policy.toml").write_text(_POLICY + principals)
     (folder / "gateway.toml").write_text(_SETTINGS)
+    control = SqliteControl(folder / "data" / "control.sqlite")
+    users.add(control, DOCTOR, PASSWORD, "main", ["doctor"])
+    control.close()
     gateway = Gateway(
         folder / "data",
         folder / "gateway.log",

@@ -5,16 +5,19 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 import requests
 from playwright.sync_api import Browser, Page, sync_playwright
+from pydicom import Dataset, dcmread
 
 from tests.faulty_proxy import Fault, FaultyProxy
-from tests.gateway.console.guarded import as_, guarded, pictures
-from tests.gateway.console.test_browser import ARGUMENTS
+from tests.gateway.console.guarded import DOCTOR, PASSWORD, as_, guarded, pictures
+from tests.gateway.console.test_browser import ARGUMENTS, until
 from tests.instances import data_set, part10_file
 from tests.programs import need_program
 from tests.serving import Gateway
@@ -51,7 +54,8 @@ def open_as(gateway: Gateway, browser: Browser) -> Iterator[Open]:
         page.set_default_timeout(10_000)
         page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: errors.append(str(error)))
-        page.add_init_script(f"sessionStorage.setItem('gateway.api-key', '{name}')")
+        if name:
+            page.add_init_script(f"sessionStorage.setItem('gateway.api-key', '{name}')")
         page.goto(f"{root or gateway.web.removesuffix('/dicomweb')}/{place}")
         return page
 
@@ -174,3 +178,50 @@ def test_what_is_dropped_on_any_page_is_stored_by_who_may(gateway: Gateway, open
     page.wait_for_url("**/#/upload")
     done(page, "1 file stored")
     assert outcomes(page) == {"dropped.dcm": "Stored"}
+
+
+# Download
+
+
+def zipped(page: Page, *choices: str) -> list[Dataset]:
+    """What comes of the dialog."""
+    page.get_by_role("button", name="Download…").click()
+    dialog = page.get_by_role("dialog", name="Download")
+    for each in choices:
+        dialog.get_by_label(each).check()
+    with page.expect_download() as download:
+        dialog.get_by_role("button", name="Download").click()
+    page.get_by_role("dialog").wait_for(state="detached")
+    assert download.value.suggested_filename.endswith(".zip")
+    with ZipFile(download.value.path()) as archive:
+        return [dcmread(BytesIO(archive.read(each))) for each in archive.namelist() if each != "DICOMDIR"]
+
+
+def test_a_study_is_downloaded_as_it_is_stored_and_de_identified(gateway: Gateway, open_as: Open) -> None:
+    # By a session, whose cookie a link shows.
+    page = open_as("", "login")
+    page.get_by_label("Name").fill(DOCTOR)
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Log in").click()
+    page.get_by_text("Smith, Jane").click()
+    stored = zipped(page)
+    assert {str(each.PatientName) for each in stored} == {"Smith^Jane"}
+    assert len(stored) == 2
+    view = f"{gateway.web.replace('/dicomweb', '/views/research/dicomweb')}/studies"
+    until(page, lambda: len(requests.get(view, headers=as_("administrator"), timeout=30).json()) >= 2)
+    shown = zipped(page, "The series that is shown", "as the view research shows it")
+    assert len(shown) == 2
+    assert "Smith" not in str(shown[0].PatientName)
+    assert {each.SOPInstanceUID for each in shown}.isdisjoint(each.SOPInstanceUID for each in stored)
+
+
+def test_who_shows_a_key_downloads_too_and_is_told_what_there_is_not(open_as: Open) -> None:
+    page = open_as("radiologist")
+    page.get_by_text("Smith, Jane").click()
+    page.get_by_role("button", name="Download…").click()
+    assert page.get_by_label("no de-identified view is there for you to download through").is_disabled()
+    page.get_by_role("button", name="Cancel").click()
+    assert {str(each.PatientName) for each in zipped(page)} == {"Smith^Jane"}
+    researcher = open_as("researcher")
+    researcher.locator("a.study").first.click()
+    assert not {str(each.PatientName) for each in zipped(researcher)} & {"Smith^Jane", "Doe^John"}

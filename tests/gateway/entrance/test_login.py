@@ -292,6 +292,8 @@ async def test_who_somebody_is_says_what_it_may(site: Site) -> None:
         "actions": ["search", "read", "download", "render"],
         "mayBreakGlass": False,
         "breaksGlass": False,
+        "view": "",
+        "downloads": [],
     }
     assert "admin" in told["boss"]["actions"]
     assert told["pictures-only"]["actions"] == ["search", "render", "share"]

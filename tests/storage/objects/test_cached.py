@@ -300,6 +300,7 @@ for number in itertools.count():
     store.put(key, [key.encode() * 50_000])
     store.get(key)
     if number % 10 == 9:
+        store._kept.settle()
         print(number, flush=True)
 """
     written = 0

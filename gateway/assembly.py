@@ -23,7 +23,7 @@ from gateway.access.shares import Shares
 from gateway.access.throttle import Locks, Throttle
 from gateway.access.tokens import Tokens
 from gateway.audit import key as audit_key_files
-from gateway.audit import syslog
+from gateway.audit import syslog, verifying
 from gateway.audit.atna import Reporter
 from gateway.audit.checkpoints import Checkpointer
 from gateway.audit.coverage import LiveCoverage
@@ -416,6 +416,16 @@ def audit_keys(settings: Settings) -> dict[str, AuditKey]:
     return {each.id: each for each in found}
 
 
+def audit_verification(settings: Settings, objects: ObjectStore, since: str) -> verifying.Verification:
+    """Check the files of the trail from a day on (YYYYMMDD), with the checkpoints in the object store.
+
+    Raises InvalidSettings, AuditUnavailable, StorageUnavailable, OSError.
+    """
+    where = audit_directories(settings)
+    claims = verifying.checkpoints_of(objects, verifying.trails(where), since)
+    return verifying.verify(where, audit_keys(settings), claims, since)
+
+
 def _old_audit_keys(settings: Settings) -> list[AuditKey]:
     return [AuditKey(key_in_file(path, "audit.old_key_files")) for path in settings.audit.old_key_files]
 
@@ -612,6 +622,7 @@ def build(settings: Settings, worker: str, *, any_age: bool = False) -> Core:
             archive.index,
             door,
             LiveCoverage(archive.objects, partial(audit_directories, settings)),
+            partial(audit_verification, settings, archive.objects),
         ),
         peers=PeerService(settings.dimse, [*settings.tenants], partial(audit_directories, settings), door),
         activity=ActivityService(

@@ -15,10 +15,11 @@ import orjson
 
 from gateway.audit import chain
 from gateway.audit.chain import NOTHING, ChainFile, Head
-from gateway.audit.checkpoints import Checkpoint, is_signed
+from gateway.audit.checkpoints import Checkpoint, is_signed, load
 from gateway.audit.key import AuditKey
 from gateway.audit.trail import TRAIL_ID
 from storage.dicom import identifiers as ids
+from storage.objects.base import ObjectStore
 
 _TRAIL = re.compile(r"[0-9a-f]{16}")
 
@@ -129,6 +130,14 @@ def trails(directories: Sequence[Path], known: dict[Path, str] | None = None) ->
                 said[each.path] = trail
             found.add(said[each.path])
     return sorted(each for each in found if _TRAIL.fullmatch(each))
+
+
+def checkpoints_of(
+    objects: ObjectStore, of_trails: Sequence[str], since: str = ""
+) -> Iterator[tuple[str, Checkpoint | None]]:
+    """The checkpoints of trails, from a day on, YYYYMMDD, as ``verify`` takes them. Raises StorageUnavailable."""
+    for trail in of_trails:
+        yield from load(objects, trail, ulid_of_day(since) if since else "")
 
 
 def ulid_of_day(day: str) -> str:

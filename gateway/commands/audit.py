@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import argparse
 import datetime
-from collections.abc import Iterator
 from contextlib import closing
 
 from gateway import assembly, config, stores
 from gateway.audit import checkpoints, coverage, verifying
-from gateway.audit.checkpoints import Checkpoint
 from gateway.audit.coverage import Coverage
 from gateway.audit.verifying import Verification
 from gateway.commands import audit_search, terminal
 from gateway.commands.arguments import Commands, with_config, with_json
 from gateway.commands.audit_search import directories, with_directories
-from storage.objects.base import ObjectStore
 
 
 def add(commands: Commands) -> None:
@@ -66,7 +63,8 @@ def _verify(options: argparse.Namespace) -> int:
             with closing(stores.object_store(settings, reading_cache=False, read_only=True)) as objects:
                 trails = verifying.trails(where)
                 covered = coverage.coverage(objects, where)
-                found = verifying.verify(where, known, _checkpoints(objects, trails, since), since, meter.update)
+                claims = verifying.checkpoints_of(objects, trails, since)
+                found = verifying.verify(where, known, claims, since, meter.update)
                 if not found.chains:
                     left = [each for each in checkpoints.trails(objects) if each not in trails]
                     found.faults += [
@@ -74,11 +72,6 @@ def _verify(options: argparse.Namespace) -> int:
                     ]
     _tell(found, covered, as_json=options.json)
     return terminal.FAILED if found.faults else terminal.OK
-
-
-def _checkpoints(objects: ObjectStore, trails: list[str], since: str) -> Iterator[tuple[str, Checkpoint | None]]:
-    for trail in trails:
-        yield from checkpoints.load(objects, trail, verifying.ulid_of_day(since) if since else "")
 
 
 def _tell(found: Verification, covered: Coverage | None, *, as_json: bool) -> None:

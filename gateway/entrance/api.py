@@ -9,7 +9,7 @@ import orjson
 from aiohttp import web
 
 from gateway.access.actions import Action
-from gateway.entrance import activity, administration, deidentified, login, peers, quarantine, shares
+from gateway.entrance import activity, administration, deidentified, login, peers, quarantine, shares, trail
 from gateway.entrance.bodies import FORM, JSON, Body
 from gateway.http import api_page, openapi, roots
 from gateway.http.openapi import Operation, Parameter, Schema
@@ -17,7 +17,10 @@ from gateway.http.route import SHARED_PATH, TOKEN, Route
 from gateway.viewing import reidentifying
 
 _HTML = "text/html"
-_ABOUT = "Share links, logging in and sessions, API keys, explanations of the policy, peers, activity, quarantine."
+_ABOUT = (
+    "Share links, logging in and sessions, API keys, explanations of the policy, peers, activity, quarantine, "
+    "the audit trail."
+)
 
 
 def _body(kind: type[Body], *media_types: str) -> Mapping[str, Schema]:
@@ -105,6 +108,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     **peers.OPERATIONS,
     **activity.OPERATIONS,
     **quarantine.OPERATIONS,
+    **trail.OPERATIONS,
 }
 """Every operation, by method and path."""
 

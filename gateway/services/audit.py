@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gateway.access.actions import Action
 from gateway.access.door import Door
-from gateway.audit import reading
+from gateway.audit import chain, reading
 from gateway.audit.coverage import LiveCoverage
 from gateway.audit.reading import Bound, Record, Wanted
+from gateway.audit.verifying import Verification
 from gateway.context import Caller
-from gateway.errors import NotFound
+from gateway.errors import NotFound, PayloadTooLarge
 from storage.index.base import Index
+
+MOST_VERIFIED_BYTES = 256 << 20
+"""Files that are verified for who waits at a page: some seconds' work. The command has no bound."""
 
 MOST_LOOKED_AT = 100_000
 """Records that one search looks at, before it gives what it has found and where to go on."""
@@ -39,16 +44,31 @@ class Page:
     gap: str
 
 
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What verifying the files from a day on (YYYYMMDD) found; ``gap`` as of a page."""
+
+    since: str
+    found: Verification
+    gap: str
+
+
 class AuditService:
     """Reads the trails in this gateway's directories. Records of no tenant are for commands on the host alone."""
 
     def __init__(
-        self, directories: Callable[[], Sequence[Path]], index: Index, door: Door, coverage: LiveCoverage
+        self,
+        directories: Callable[[], Sequence[Path]],
+        index: Index,
+        door: Door,
+        coverage: LiveCoverage,
+        verify: Callable[[str], Verification],
     ) -> None:
         self._directories = directories
         self._index = index
         self._door = door
         self._coverage = coverage
+        self._verify = verify
 
     def search(
         self,
@@ -101,3 +121,22 @@ class AuditService:
         if record is None or record.fields.get("tenant", "") != decision.tenant:
             raise NotFound("no such record")
         return record
+
+    def verify(self, caller: Caller, days: int) -> Checked:
+        """Check the files of so many days, today the last, against their chains, signatures and checkpoints.
+
+        They are those of all tenants: a chain is broken or whole for everybody, and nothing in it is told.
+
+        Raises
+        ------
+        PayloadTooLarge
+            That is more than somebody waits for.
+        Forbidden, AuditUnavailable, storage.errors.StorageUnavailable, OSError
+        """
+        self._door.enter(caller, Action.AUDIT_READ, (), f"verify={days}")
+        first = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=days - 1)
+        since = first.strftime("%Y%m%d")
+        files = (each for directory in self._directories() for each in chain.files(directory) if each.day >= since)
+        if sum(each.path.stat().st_size for each in files) > MOST_VERIFIED_BYTES:
+            raise PayloadTooLarge("these are more records than a page waits for: `gateway audit verify` checks them")
+        return Checked(since, self._verify(since), self._coverage.current().of(first.isoformat()[:10], "").gap)

@@ -14,6 +14,7 @@ const PAGES = [
   { path: "activity", title: "Activity", action: "admin", load: () => import("./activity.js") },
   { path: "peers", title: "Peers", action: "admin", load: () => import("./peers.js") },
   { path: "quarantine", title: "Quarantine", action: "admin", load: () => import("./quarantine.js") },
+  { path: "audit", title: "Audit", action: "audit_read", load: () => import("./audit.js") },
   { path: "policy", title: "Policy", action: "admin", load: () => import("./policy.js") },
 ];
 const STUDIES = PAGES[0];

@@ -63,12 +63,14 @@ async function compare(item) {
       element("p", "", {}, `It is here because ${item.reason}.`),
       element("p", "muted", {}, against ? `Compared with ${against}.` : "The archive has nothing of it any more: it can be released."),
       table("Attributes", ["Attribute", "In quarantine", "In the archive", "Differs"], compared.map((each) => [
-        each.keyword, each.here, each.archive, against && each.here !== each.archive ? state("differs", "bad") : "",
+        each.keyword, value(each.here), value(each.archive), against && each.here !== each.archive ? state("differs", "bad") : "",
       ])));
   } catch (error) {
     found.replaceChildren(element("p", "wrong", { role: "alert" }, error.message));
   }
 }
+
+const value = (text) => text && element("span", "uid", {}, text);
 
 function release(item, done) {
   dialog("Release this instance?", "Release", async () => {

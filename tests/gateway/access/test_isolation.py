@@ -101,6 +101,8 @@ WITHOUT_TARGET = {
     "/admin/keys": "about principals, not about studies",
     "/admin/keys/{key}": "about principals, not about studies",
     "/admin/activity": "counts, queues and disks",
+    "/admin/audit": "the trail of the tenant, by a right of its own",
+    "/admin/audit/verification": "whether the trail is whole, by the same right",
     "/admin/quarantine": "the tenant's own, with the times at which it came, which no two archives share",
     "/admin/peers": "about peers; of the trail it tells when somebody came, and no subject",
     "/admin/peers/{aet}/echo": "about a peer, not about studies",

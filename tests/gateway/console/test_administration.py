@@ -93,7 +93,7 @@ def test_a_reader_sees_no_page_of_administrators(page: Page, gateway: Gateway) -
     places = page.get_by_role("navigation").get_by_role("link")
     places.first.wait_for()
     assert places.all_inner_texts() == ["Studies", "Upload"]
-    for path in ("activity", "peers", "quarantine", "policy"):
+    for path in ("activity", "peers", "quarantine", "audit", "policy"):
         page.goto(f"http://127.0.0.1:{gateway.http_port}/#/{path}")
         page.get_by_text("This page is not for you").wait_for()
         page.goto(f"http://127.0.0.1:{gateway.http_port}/#/")
@@ -163,3 +163,21 @@ def test_an_administrator_compares_releases_and_discards_what_is_in_quarantine(p
     page.get_by_role("button", name="Release").click()
     page.get_by_role("button", name="Release", exact=True).click()
     page.get_by_text("Released: stored. Nothing is in quarantine.").wait_for()
+
+
+def test_who_may_read_the_trail_searches_it_and_sees_that_it_is_whole(page: Page, gateway: Gateway) -> None:
+    come_in(page, gateway, "boss")
+    go(page, "Audit")
+    page.get_by_text("as it was recorded").wait_for()
+    page.get_by_label("Who").fill("boss")
+    page.get_by_label("Did what").fill("audit_read")
+    page.get_by_role("button", name="Search").click()
+    rows = page.get_by_role("table", name="Records").get_by_role("row")
+    rows.filter(has_text="principal=boss").first.wait_for()
+    assert rows.filter(has_text="ann").count() == 0
+    page.get_by_label("Days to verify").select_option("7 days")
+    page.get_by_role("button", name="Verify").click()
+    page.get_by_text("as it was recorded").wait_for()
+    page.get_by_label("Study Instance UID").fill("1.2.3")
+    page.get_by_role("button", name="Search").click()
+    page.get_by_text("0 records").wait_for()

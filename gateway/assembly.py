@@ -40,6 +40,7 @@ from gateway.services.commitment import CommitmentService
 from gateway.services.compose import Composer
 from gateway.services.delete import DeleteService
 from gateway.services.feed import FeedService
+from gateway.services.history import HistoryService
 from gateway.services.ingest import IngestService
 from gateway.services.peers import PeerService
 from gateway.services.projection import Ingest, Projection, Projections
@@ -123,6 +124,7 @@ class Core:
     delete: DeleteService
     retention: RetentionService
     audit: AuditService
+    history: HistoryService
     peers: PeerService
     activity: ActivityService
     quarantine: QuarantineService
@@ -585,6 +587,15 @@ def build(settings: Settings, worker: str, *, any_age: bool = False) -> Core:
             lambda behind: ViewIngest(archive, shown, definition, behind, as_it_comes, spool),
         )
 
+    audit = AuditService(
+        partial(audit_directories, settings),
+        archive.index,
+        door,
+        LiveCoverage(archive.objects, partial(audit_directories, settings)),
+        partial(audit_verification, settings, archive.objects),
+    )
+    pseudonymisation = Pseudonymisation(archive.index, views, definitions, door)
+
     return Core(
         settings=settings,
         metrics=metrics,
@@ -614,16 +625,11 @@ def build(settings: Settings, worker: str, *, any_age: bool = False) -> Core:
         ),
         views=views,
         reidentification=Reidentification(archive.index, views, door),
-        pseudonymisation=Pseudonymisation(archive.index, views, definitions, door),
+        pseudonymisation=pseudonymisation,
         delete=delete,
         retention=RetentionService(archive, delete, trail, settings.retention, settings.lifecycle),
-        audit=AuditService(
-            partial(audit_directories, settings),
-            archive.index,
-            door,
-            LiveCoverage(archive.objects, partial(audit_directories, settings)),
-            partial(audit_verification, settings, archive.objects),
-        ),
+        audit=audit,
+        history=HistoryService(archive.index, door, audit, pseudonymisation.names),
         peers=PeerService(settings.dimse, [*settings.tenants], partial(audit_directories, settings), door),
         activity=ActivityService(
             archive.index,

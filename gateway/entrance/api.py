@@ -9,7 +9,7 @@ import orjson
 from aiohttp import web
 
 from gateway.access.actions import Action
-from gateway.entrance import activity, administration, deidentified, login, peers, quarantine, shares, trail
+from gateway.entrance import activity, administration, deidentified, history, login, peers, quarantine, shares, trail
 from gateway.entrance.bodies import FORM, JSON, Body
 from gateway.http import api_page, openapi, roots
 from gateway.http.openapi import Operation, Parameter, Schema
@@ -45,7 +45,7 @@ PATH_PARAMETERS = {
     "name": Parameter("name", "Name of a de-identified view"),
     **peers.PATH_PARAMETERS,
     **quarantine.PATH_PARAMETERS,
-    "study": Parameter("study", "Study Instance UID", _STUDY),
+    **history.PATH_PARAMETERS,
     "provider": Parameter("provider", "Number of the provider in the settings, from 0", {"type": "integer"}),
 }
 
@@ -107,6 +107,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ),
     **peers.OPERATIONS,
     **activity.OPERATIONS,
+    **history.OPERATIONS,
     **quarantine.OPERATIONS,
     **trail.OPERATIONS,
 }

@@ -46,6 +46,11 @@ class Pseudonymisation:
             and self._door.onto(View(name)).is_open(caller, Action.READ)
         ]
 
+    def names(self, tenant: str, study_uid: ids.StudyUid) -> Mapping[str, str]:
+        """A study by every name that it has in a tenant's records: its UID, and its pseudonyms in views."""
+        views = (each for each in self._definitions.values() if each.tenant == tenant)
+        return {study_uid: study_uid, **{each.uid(study_uid): study_uid for each in views}}
+
     def find(
         self, caller: Caller, view: str, study_uid: ids.StudyUid, series_uid: ids.SeriesUid | None = None
     ) -> tuple[ids.StudyUid, ids.SeriesUid | None]:

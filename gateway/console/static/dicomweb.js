@@ -25,9 +25,11 @@ const REASONS = {
 
 const request = (path, accept, signal) => ask("GET", ROOT + path, accept, signal);
 
-/** Whether something would be answered, which is Refused otherwise; with JSON, the answer. */
-export const accepted = (url, accept, signal = undefined) =>
-  ask(accept === "application/json" ? "GET" : "HEAD", url, accept, signal);
+/** The answer to a question of any address, else Refused. */
+export const answered = (url, accept, signal = undefined) => ask("GET", url, accept, signal);
+
+/** Refused when something would not be answered. */
+export const accepted = (url, accept, signal = undefined) => ask("HEAD", url, accept, signal);
 
 async function ask(method, url, accept, signal) {
   let answer;

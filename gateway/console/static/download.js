@@ -1,6 +1,6 @@
 // A study or series as a ZIP of DICOM files, as it is stored or as a de-identified view shows it.
 import { credentials, downloads, hasKey, may, shown } from "./access.js";
-import { ROOT, accepted } from "./dicomweb.js";
+import { ROOT, accepted, answered } from "./dicomweb.js";
 import { dialog, element } from "./elements.js";
 import { size } from "./text.js";
 
@@ -55,7 +55,7 @@ async function address(study, series, view) {
   const rest = series ? `/series/${series}` : "";
   if (!view) return `${ROOT}studies/${study}${rest}`;
   const path = `deidentified/${encodeURIComponent(view)}/studies/${study}`;
-  const answer = await accepted(`${path}${series ? `?series=${series}` : ""}`, "application/json");
+  const answer = await answered(`${path}${series ? `?series=${series}` : ""}`, "application/json");
   return (await answer.json()).url;
 }
 

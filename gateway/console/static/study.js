@@ -1,4 +1,5 @@
 // One study: who and what it is, its series, and the viewer of the series that is chosen.
+import { may, shown } from "./access.js";
 import { Refused, search, searchAll } from "./dicomweb.js";
 import { askDownload, canDownload } from "./download.js";
 import { chip, element, notice } from "./elements.js";
@@ -11,8 +12,23 @@ import { viewerLinks } from "./viewers.js";
 
 const FIELDS = "Rows,Columns,NumberOfFrames,InstanceNumber,SliceThickness,DocumentTitle,ContentLabel";
 
-/** `chosen` gives the series that is shown. */
-function heading(study, chosen) {
+/** A button that begins something, and says beside it when that did not work. */
+function button(text, act) {
+  const wrong = element("span", "wrong", { role: "alert", hidden: true });
+  const begin = async () => {
+    wrong.hidden = true;
+    try {
+      await act();
+    } catch (error) {
+      wrong.textContent = error.message;
+      wrong.hidden = false;
+    }
+  };
+  return element("span", "", {}, element("button", "quiet", { type: "button", onclick: begin }, text), wrong);
+}
+
+/** `chosen` gives the series that is shown, `instance` the path of the instance. */
+function heading(study, chosen, instance) {
   const referring = personName(study, "00080090").main;
   const accession = String(first(study, "00080050"));
   return element("div", "heading", {},
@@ -30,6 +46,12 @@ function heading(study, chosen) {
     element("span", "chips", {}, ...values(study, "00080061").map(chip)),
     element("span", "actions", {},
       viewerLinks(String(first(study, "0020000D"))),
+      may("read") ? button("Attributes…", async () => {
+        if (instance()) await (await import("./attributes.js")).showAttributes(instance(), "Attributes of this instance");
+      }) : null,
+      may("audit_read") && !shown() ? button("Accesses…", async () => {
+        await (await import("./accesses.js")).showAccesses(first(study, "0020000D"));
+      }) : null,
       canDownload() ? element("button", "quiet", {
         type: "button", onclick: () => askDownload(first(study, "0020000D"), chosen()),
       }, "Download…") : null,
@@ -92,7 +114,7 @@ export function showStudy(place, studyUid, seriesUid, failed) {
     }
     all = found;
     strips = element("nav", "strips", { "aria-label": "Series" }, ...all.map((each) => strip(studyUid, each)));
-    place.replaceChildren(heading(results[0], () => current), element("div", "reading", {}, strips, viewer.place));
+    place.replaceChildren(heading(results[0], () => current, () => viewer.shown?.path), element("div", "reading", {}, strips, viewer.place));
     await choose(wanted);
   }
 

@@ -42,6 +42,11 @@ export class Viewer {
         element("span", "muted purpose", {}, "Preview, not for diagnosis")));
   }
 
+  /** What is looked at just now. */
+  get shown() {
+    return this.stack[this.position];
+  }
+
   /** Show that another series is on its way. */
   wait() {
     this.stack = [];

@@ -98,6 +98,7 @@ WITHOUT_TARGET = {
     "/fhir/Endpoint": "about service roots, not about studies",
     "/fhir/Endpoint/_search": "about service roots, not about studies",
     "/fhir/Endpoint/{id}": "about service roots, not about studies",
+    "/history/studies/{study}": "the trail of the tenant, by a right of its own",
     "/admin/keys": "about principals, not about studies",
     "/admin/keys/{key}": "about principals, not about studies",
     "/admin/activity": "counts, queues and disks",

@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from pydicom import Dataset, dcmread
 
 from tests.faulty_proxy import Fault, FaultyProxy
-from tests.gateway.console.guarded import DOCTOR, PASSWORD, as_, guarded, pictures
+from tests.gateway.console.guarded import DOCTOR, PASSWORD, as_, guarded, pictures, store
 from tests.gateway.console.test_browser import ARGUMENTS, until
 from tests.instances import data_set, part10_file
 from tests.programs import need_program
@@ -225,3 +225,43 @@ def test_who_shows_a_key_downloads_too_and_is_told_what_there_is_not(open_as: Op
     researcher = open_as("researcher")
     researcher.locator("a.study").first.click()
     assert not {str(each.PatientName) for each in zipped(researcher)} & {"Smith^Jane", "Doe^John"}
+
+
+# The study page
+
+
+def test_attributes_versions_and_accesses_are_for_who_may_know_them(gateway: Gateway, open_as: Open) -> None:
+    view = Dataset()
+    view.CodeValue, view.CodingSchemeDesignator, view.CodeMeaning = "R-10206", "SRT", "antero-posterior"
+    found = data_set(
+        PatientID="AT-1", PatientName="Ångström^Åsa", SpecificCharacterSet="ISO_IR 192", ViewCodeSequence=[view]
+    )
+    for comment in ("first", "second"):
+        found.PatientComments = comment
+        store(gateway, part10_file(found))
+    place = f"#/studies/{found.StudyInstanceUID}"
+    page = open_as("administrator", place)
+    page.locator("img.frame").wait_for()
+    page.get_by_role("button", name="Attributes…").click()
+    dialog = page.get_by_role("dialog", name="Attributes of this instance")
+    rows = dialog.get_by_role("table", name="Attributes").get_by_role("row")
+    search = dialog.get_by_label("Tag, keyword or value")
+    search.fill("0010,0010")
+    assert rows.last.inner_text().split("\t") == ["(0010,0010)", "PatientName", "PN", "Ångström^Åsa"]
+    search.fill("codemeaning")
+    assert rows.last.inner_text().split("\t") == ["(0008,0104)", "CodeMeaning", "LO", "antero-posterior"]
+    search.fill("second")
+    assert rows.count() == 2
+    states = dialog.get_by_role("table", name="Versions").get_by_role("row")
+    assert [each.get_by_role("cell").first.inner_text() for each in states.all()[1:]] == ["current", "replaced"]
+    page.get_by_role("button", name="Close").click()
+    page.get_by_role("button", name="Accesses…").click()
+    page.get_by_role("dialog", name="Who saw this study").get_by_role(
+        "rowheader", name="administrator"
+    ).first.wait_for()
+    researcher = open_as("researcher")
+    researcher.locator("a.study").first.click()
+    researcher.get_by_role("button", name="Attributes…").click()
+    researcher.get_by_role("table", name="Attributes").wait_for()
+    assert researcher.get_by_role("table", name="Versions").count() == 0
+    assert researcher.get_by_role("button", name="Accesses…").count() == 0

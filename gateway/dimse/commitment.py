@@ -26,7 +26,7 @@ from gateway.dimse.requesting import NotAssociated, Proposal
 from gateway.dimse.sending import PLAIN
 from gateway.dimse.status import Response
 from gateway.errors import GatewayError, InvalidRequest
-from gateway.services.commitment import MAX_REFERENCES, Reference, Result
+from gateway.services.commitment import MAX_REFERENCES, OVER_OURS, Reference, Result
 from storage.dicom import file_meta
 from storage.dicom import identifiers as ids
 from storage.dicom.elements import Kind, Tokenizer
@@ -117,7 +117,7 @@ def tell_all(core: Core) -> None:
             gone.add(untold.tell)
             continue
         if done:
-            core.commitment.told(untold.tenant, untold.transaction_uid, f"{untold.tell} over an association of ours")
+            core.commitment.told(untold.tenant, untold.transaction_uid, f"{untold.tell} {OVER_OURS}")
 
 
 def _told_anew(core: Core, ae_title: str, transaction_uid: str, result: Result) -> bool:

@@ -75,6 +75,7 @@ def _told(peer: Peer) -> dict[str, Any]:
             }
             for each in peer.contacts
         ],
+        "sent": peer.sent and {"time": peer.sent.time, "what": peer.sent.what},
         "verified": verified and {"time": verified.time, "answers": verified.answers, "detail": verified.detail},
     }
 

@@ -27,6 +27,8 @@ _log = logging.getLogger("gateway.services")
 MAX_REFERENCES = 100_000
 _BATCH = 500
 _TELL_FIRST_S, _TELL_AGAIN_S = 10.0, 300.0
+OVER_OURS, GIVEN_UP = "over an association of ours", "was given up"
+"""What the trail has after the AE title of a peer that was told, or could not be."""
 _TOLD_AT_MOST = 288
 """A day of trying."""
 
@@ -136,7 +138,7 @@ class CommitmentService:
         for each in self._archive.index.take_untold(now_s, now_s + _TELL_AGAIN_S):
             if each.times >= _TOLD_AT_MOST:
                 _log.error("the peer %s could not be told of commitment %s", each.tell, each.transaction_uid)
-                self.told(each.tenant, each.transaction_uid, f"{each.tell} was given up")
+                self.told(each.tenant, each.transaction_uid, f"{each.tell} {GIVEN_UP}")
                 continue
             yield each, _loads(each.result)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,9 +15,12 @@ from gateway.config.serving import DestinationSettings, DimseSettings
 from gateway.context import Caller
 from gateway.errors import NotFound
 from gateway.services import contacts
+from gateway.services.commitment import GIVEN_UP, OVER_OURS
 from gateway.services.contacts import Contact, Contacts
 
 _ECHO = "echo"
+_TO = "to "
+"""What a C-MOVE has in the trail before the AE title of its destination."""
 _ANSWERS, _SILENT = "peer answers", "peer does not answer"
 
 
@@ -41,6 +44,14 @@ class Verified:
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """When something was last meant for a peer over an association of ours, and what."""
+
+    time: str
+    what: str
+
+
 @dataclass(slots=True)
 class Peer:
     """An AE title, with what is known of it; ``listens`` is where, if it is one of ``dimse.destinations``.
@@ -53,6 +64,7 @@ class Peer:
     principals: list[str] = field(default_factory=list)
     contacts: list[Contact] = field(default_factory=list)
     verified: Verified | None = None
+    sent: Sent | None = None
 
 
 class PeerService:
@@ -86,7 +98,7 @@ class PeerService:
             if who.ae_title is not None and who.ae_title != ANY_TITLE:
                 found.setdefault(who.ae_title, Peer(who.ae_title)).principals.append(who.name)
         theirs, is_alone = frozenset(found), self._is_alone(tenant)
-        came, asked = Contacts(self._settings.ae_title), dict[str, Verified]()
+        came, asked, went = Contacts(self._settings.ae_title), dict[str, Verified](), dict[str, Sent]()
 
         def take(record: Record) -> None:
             fields = record.fields
@@ -94,6 +106,8 @@ class PeerService:
             if of_whom != tenant and (of_whom or not (is_alone or fields.get("calling") in theirs)):
                 return
             came.take(record)
+            for title, what in _sent(record):
+                went.setdefault(title, Sent(record.time, what))
             match fields.get("subject"), fields.get("outcome"):
                 case [str(kind), str(title)], str(outcome) if kind == _ECHO and outcome in (_ANSWERS, _SILENT):
                     asked.setdefault(title, Verified(record.time, outcome == _ANSWERS, str(fields.get("detail", ""))))
@@ -101,9 +115,8 @@ class PeerService:
         contacts.each_of_the_last(self._directories(), take)
         for each in came.found:
             found.setdefault(each.ae_title, Peer(each.ae_title)).contacts.append(each)
-        for title, verified in asked.items():
-            if title in found:
-                found[title].verified = verified
+        for title, peer in found.items():
+            peer.verified, peer.sent = asked.get(title), went.get(title)
         return [found[title] for title in sorted(found)]
 
     def verify(self, caller: Caller, ae_title: str, ask: Callable[[DimseSettings, str], Verification]) -> Verification:
@@ -135,3 +148,19 @@ class PeerService:
 
     def _is_alone(self, tenant: str) -> bool:
         return self._tenants | self._door.policy.tenants <= {tenant}
+
+
+def _sent(record: Record) -> Iterator[tuple[str, str]]:
+    """For whom something was meant, and what: the results of a C-MOVE, or a report of storage commitment."""
+    fields = record.fields
+    action, outcome = str(fields.get("action", "")), str(fields.get("outcome", ""))
+    for word in fields.get("subject", ()):
+        if str(word).startswith(_TO):
+            yield str(word).removeprefix(_TO), f"C-MOVE by {fields.get('principal', '')}: {outcome}"
+    detail = str(fields.get("detail", ""))
+    for ending, what in (
+        (OVER_OURS, "told of storage commitment"),
+        (GIVEN_UP, "could not be told of storage commitment"),
+    ):
+        if action == "commitment" and detail.endswith(f" {ending}"):
+            yield detail.removesuffix(f" {ending}"), what

@@ -3,7 +3,7 @@ import { change } from "./access.js";
 import { element } from "./elements.js";
 import { ask, heading, moment, state, table } from "./operations.js";
 
-const COLUMNS = ["AE title", "Listens at", "Last here", "Last failure", "C-ECHO"];
+const COLUMNS = ["AE title", "Listens at", "Last here", "Last sent to it", "Last failure", "C-ECHO"];
 
 /** Show the page in `place`; `failed` is told what leaves nothing to show. */
 export function show(place, failed) {
@@ -31,6 +31,7 @@ function told({ aeTitle, peers }) {
         element("div", "muted", {}, peer.listens.tls ? "over TLS" : "")) : "",
       peer.contacts.length ? element("div", "", {}, ...peer.contacts.map((each) =>
         element("div", "", {}, moment(each.time), ` ${each.what} `, element("span", "muted", {}, `from ${each.address}`)))) : "",
+      peer.sent ? element("div", "", {}, moment(peer.sent.time), ` ${peer.sent.what}`) : "",
       failures(peer),
       peer.listens ? verification(peer) : "",
     ])),

@@ -60,7 +60,7 @@ POLICY += """
 name = "ct-1"
 kind = "ae"
 ae_title = "CT1"
-actions = ["echo", "store"]
+actions = ["echo", "store", "read"]
 
 [[principal]]
 name = "ct-9"

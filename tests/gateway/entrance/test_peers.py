@@ -8,12 +8,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from pydicom.dataset import Dataset
 from pynetdicom import AE
 from pynetdicom.events import EVT_C_ECHO
+from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelMove  # type: ignore[attr-defined]
 
 from gateway.config import Settings
 from gateway.config.serving import DestinationSettings, DimseSettings
 from gateway.dimse.server import DimseServer
+from gateway.services.commitment import GIVEN_UP, OVER_OURS
+from storage.dicom import identifiers as ids
 from tests.gateway.entrance.conftest import Site
 from tests.ports import free_port
 
@@ -105,6 +109,39 @@ async def test_contacts_are_told_with_their_last_failure(site: Site) -> None:
     assert found["CT1"]["principals"] == ["ct-1"]
     assert not {"STRANGER", "CT9"} & found.keys(), "of no tenant, and of another one"
     assert [each["what"] for each in (await peers(site, "elsewhere"))["CT9"]["contacts"]] == ["echo allowed"]
+
+
+def move(site: Site, destination: str) -> None:
+    server = DimseServer(site.core, socket.create_server(("127.0.0.1", 0)))
+    server.start()
+    try:
+        entity = AE(ae_title="CT1")
+        entity.add_requested_context(StudyRootQueryRetrieveInformationModelMove)
+        association = entity.associate(*server.address, ae_title="GATEWAY")
+        asked = Dataset()
+        asked.QueryRetrieveLevel, asked.StudyInstanceUID = "STUDY", "1.2.3"
+        assert [
+            each.Status
+            for each, _ in association.send_c_move(asked, destination, StudyRootQueryRetrieveInformationModelMove)
+        ] == [0]
+        association.release()
+    finally:
+        server.stop(5)
+
+
+async def test_what_was_meant_for_a_peer_is_told(site: Site) -> None:
+    await asyncio.to_thread(move, site, "PACS")
+    site.core.commitment.told(ids.Tenant("main"), "1.2.3", f"SICK {OVER_OURS}")
+    site.core.commitment.told(ids.Tenant("main"), "1.2.4", f"GONE {GIVEN_UP}")
+    found = await peers(site, "boss")
+    assert {
+        title: found[title]["sent"] and found[title]["sent"]["what"] for title in ("PACS", "SICK", "GONE", "CT1")
+    } == {
+        "PACS": "C-MOVE by ct-1: allowed",
+        "SICK": "told of storage commitment",
+        "GONE": "could not be told of storage commitment",
+        "CT1": None,
+    }
 
 
 async def test_where_there_is_one_tenant_strangers_are_told_too(site: Site) -> None:

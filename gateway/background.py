@@ -6,23 +6,29 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from typing import Generic, TypeVar
 
 from gateway import assembly, stores
+from gateway.config import Settings
+from gateway.config.notifying import WebhookSettings
 from gateway.context import of_the_gateway
+from gateway.dicomweb.urls import PREFIX as DICOMWEB
 from gateway.dimse import commitment
 from gateway.errors import GatewayError
+from gateway.fhir.answers import PREFIX as FHIR
 from gateway.imaging.pool import ImagingPool
 from gateway.services import retention as retaining
 from gateway.services import transition as moving
 from gateway.services.recompress import Left
 from gateway.services.recompress import Step as Recompressed
 from gateway.services.rules import Look
+from gateway.services.webhooks import Told, Webhook
 from gateway.telemetry.metrics import Metrics
 from gateway.viewing import following
 from storage import reconcile
+from storage.dicom.identifiers import StudyUid
 from storage.errors import StorageError
 
 _log = logging.getLogger("gateway.background")
@@ -64,12 +70,17 @@ def run(core: assembly.Core, stop: threading.Event) -> None:
 
 @contextmanager
 def _beside(core: assembly.Core, stop: threading.Event) -> Iterator[None]:
-    """What may take hours has a thread of its own, so that nothing else waits: each view, and recompression."""
+    """What may take long has a thread of its own, so that nothing else waits: views, recompression, webhooks."""
     threads = [
         threading.Thread(target=_follow_view, args=(core, name, stop), name=f"view {name}") for name in core.views
     ]
     if core.settings.recompression and not core.settings.storage.read_only:
         threads.append(threading.Thread(target=_recompress, args=(core, stop), name="recompression"))
+    if not core.settings.storage.read_only:
+        threads += [
+            threading.Thread(target=_notify, args=(core, given, stop), name=f"webhook {given.name}")
+            for given in core.settings.webhooks
+        ]
     for each in threads:
         each.start()
     try:
@@ -89,6 +100,37 @@ def _follow_view(core: assembly.Core, name: str, stop: threading.Event) -> None:
         lambda: _tell_view(core, name, follower.follow(stop.is_set)),
     )
     _again_and_again(duty, f"view {name}", stop)
+
+
+def _notify(core: assembly.Core, given: WebhookSettings, stop: threading.Event) -> None:
+    index, metrics = core.archive.index, core.metrics
+
+    def tell(told: Told) -> None:
+        metrics.webhook_messages.labels(given.name, told.outcome).inc()
+        if told.outcome == "failed":
+            _log.warning("webhook %s: a message was not taken (%s); it is sent again", given.name, told.reason)
+        if told.outcome == "lost":
+            _log.error("webhook %s: a message is given up (%s)", given.name, told.reason)
+
+    with closing(Webhook(given, index, core.control, core.door.record, partial(study_links, core.settings))) as webhook:
+
+        def call() -> None:
+            webhook.round(stop.is_set, tell)
+            metrics.webhook_behind.labels(given.name).set(webhook.behind)
+
+        tick_s = min(_TICK_S, core.settings.storage.study_quiet_s / 4)
+        _again_and_again(_Duty(f"webhook {given.name}", metrics, tick_s, call), f"webhook {given.name}", stop)
+
+
+def study_links(settings: Settings, study_uid: StudyUid) -> dict[str, str]:
+    """Where a study is found, from where others see the gateway; nothing where the settings do not say that."""
+    if settings.http.public_url is None:
+        return {}
+    root = str(settings.http.public_url).rstrip("/")
+    return {
+        "dicomweb": f"{root}{DICOMWEB}/studies/{study_uid}",
+        "fhir": f"{root}{FHIR}/ImagingStudy?identifier=urn:dicom:uid|urn:oid:{study_uid}",
+    }
 
 
 def _again_and_again(duty: _Duty, name: str, stop: threading.Event) -> None:

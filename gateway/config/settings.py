@@ -17,6 +17,7 @@ from gateway.config.keeping import (
     Rule,
     TransitionRule,
 )
+from gateway.config.notifying import WebhookSettings
 from gateway.config.section import LOOPBACK, TenantName
 from gateway.config.serving import (
     DimseSettings,
@@ -57,6 +58,7 @@ class Settings(BaseSettings):
     retention: tuple[RetentionRule, ...] = ()
     transition: tuple[TransitionRule, ...] = ()
     recompression: tuple[RecompressionRule, ...] = ()
+    webhooks: tuple[WebhookSettings, ...] = ()
     lifecycle: LifecycleSettings = LifecycleSettings()
     audit: AuditSettings = AuditSettings()
     syslog: SyslogSettings = SyslogSettings()
@@ -100,6 +102,7 @@ class Settings(BaseSettings):
         _check_names("retention", self.retention)
         _check_names("transition", self.transition)
         _check_names("recompression", self.recompression)
+        _check_names("webhooks", self.webhooks)
         self._check_classes()
         beyond = [face for face in ("http", "dimse") if getattr(self, face).host not in LOOPBACK]
         if beyond and self.access.policy_file is None:
@@ -141,7 +144,7 @@ class Settings(BaseSettings):
             )
 
 
-def _check_names(section: str, rules: Sequence[Rule]) -> None:
+def _check_names(section: str, rules: Sequence[Rule | WebhookSettings]) -> None:
     names = [rule.name for rule in rules]
     for name in sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"{section}: the name {name!r} stands twice")

@@ -188,6 +188,20 @@ class Metrics:
             registry=registry,
         )
 
+        self.webhook_messages = Counter(
+            "gateway_webhook_messages",
+            "Attempts to deliver messages of webhooks",
+            ["webhook", "outcome"],
+            registry=registry,
+        )
+        self.webhook_behind = Gauge(
+            "gateway_webhook_changes_behind",
+            "Changes that a webhook has not come to yet",
+            ["webhook"],
+            multiprocess_mode="mostrecent",
+            registry=registry,
+        )
+
     def answered(self, route: str, method: str, status: int, seconds: float) -> None:
         """An HTTP request is over; ``route`` is its template, ``method`` one of a few."""
         self._request(route, method, str(status)).inc()

@@ -40,6 +40,7 @@ MEDIA_TYPES = {
     "quarantine.js": _SCRIPT,
     "sending.js": _SCRIPT,
     "share.js": _SCRIPT,
+    "shares.js": _SCRIPT,
     "studies.js": _SCRIPT,
     "study.js": _SCRIPT,
     "text.js": _SCRIPT,

@@ -191,7 +191,7 @@ async def who(request: web.Request) -> web.StreamResponse:
     """Who the caller is, and what it may do somewhere; for pages, with the token that their changes have to show.
 
     ``view`` is the de-identified view that it is shown unless it asks for another, "" for what is as stored;
-    ``downloads`` are the views through which it may download.
+    ``downloads`` and ``shares`` are the views through which it may download and share.
     """
     core, caller = request.app[CORE], request[CALLER]
     principal = caller.principal
@@ -203,7 +203,8 @@ async def who(request: web.Request) -> web.StreamResponse:
         "roles": sorted(each for each in principal.roles if ":" not in each),
         "actions": [each for each in Action if _may(core.door, caller, each)],
         "view": policy.default_view(principal, Action.SEARCH),
-        "downloads": core.pseudonymisation.usable(caller),
+        "downloads": core.pseudonymisation.usable(caller, Action.DOWNLOAD),
+        "shares": core.pseudonymisation.usable(caller, Action.SHARE),
         "mayBreakGlass": policy.may_break_glass(principal),
         "breaksGlass": bool(caller.reason),
     }

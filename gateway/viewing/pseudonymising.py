@@ -36,13 +36,13 @@ class Pseudonymisation:
         self._definitions = definitions
         self._door = door
 
-    def usable(self, caller: Caller) -> Sequence[str]:
-        """The views of the caller's tenant through which it may download something."""
+    def usable(self, caller: Caller, action: Action) -> Sequence[str]:
+        """The views of the caller's tenant through which it may read, and do something by an action."""
         return [
             name
             for name, each in self._definitions.items()
             if each.tenant == caller.principal.tenant
-            and self._door.onto(View(name)).is_open(caller, Action.DOWNLOAD)
+            and self._door.onto(View(name)).is_open(caller, action)
             and self._door.onto(View(name)).is_open(caller, Action.READ)
         ]
 

@@ -50,10 +50,13 @@ export const shown = () => me?.view ?? "";
 /** The de-identified views through which we may download. */
 export const downloads = () => me?.downloads ?? [];
 
+/** The de-identified views through which we may share. */
+export const shares = () => me?.shares ?? [];
+
 /** Have something changed; what the gateway says to it. Throws an Error with a message that can be shown. */
-export async function change(path, body) {
+export async function change(path, body, method = "POST") {
   const headers = { "Content-Type": "application/json", ...credentials(), ...proof() };
-  const answer = await fetch(path, { method: "POST", headers, body: JSON.stringify(body) }).catch(() => null);
+  const answer = await fetch(path, { method, headers, body: body && JSON.stringify(body) }).catch(() => null);
   if (!answer) throw new Error("The gateway cannot be reached.");
   const said = answer.status === 204 ? {} : await answer.json().catch(() => ({}));
   if (!answer.ok) throw new Error(said.detail ?? `The gateway answered ${answer.status}.`);

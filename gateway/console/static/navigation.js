@@ -11,6 +11,7 @@ const NAME = "Imaging Gateway";
 const PAGES = [
   { path: "", title: "Studies", action: "search" },
   { path: "upload", title: "Upload", action: "store", load: () => import("./upload.js") },
+  { path: "shares", title: "Shares", action: "share", load: () => import("./shares.js") },
   { path: "activity", title: "Activity", action: "admin", load: () => import("./activity.js") },
   { path: "peers", title: "Peers", action: "admin", load: () => import("./peers.js") },
   { path: "quarantine", title: "Quarantine", action: "admin", load: () => import("./quarantine.js") },

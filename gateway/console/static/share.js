@@ -1,5 +1,6 @@
 // A link to a study for somebody who has no account.
-import { change, may, shown } from "./access.js";
+import { change, may, shares, shown } from "./access.js";
+import { answered } from "./dicomweb.js";
 import { dialog, element } from "./elements.js";
 
 const ACTIONS = ["search", "read", "render"];
@@ -19,19 +20,30 @@ export function askShare(study) {
   const uses = field("share-uses", "Openings", "empty: any number", { type: "number", min: 1, max: 9999 });
   const pin = field("share-pin", "PIN", "4 or more letters and digits; tell it by another way", { pattern: "[0-9A-Za-z]{4,64}" });
   const label = field("share-label", "For whom", "shown in the list of links only", { maxlength: 128 });
+  const views = element("select", "", { id: "share-view" },
+    may("share") ? element("option", "", { value: "" }, shown() ? `De-identified, as the view ${shown()}` : "As it is stored") : null,
+    ...(shown() ? [] : shares().map((view) => element("option", "", { value: view }, `De-identified, as the view ${view}`))));
   dialog("Share this study", "Make a link", async () => {
-    const wanted = { studies: [study], days: Number(days.input.value), actions: ACTIONS.filter(may) };
+    const wanted = { studies: [await nameIn(views.value, study)], days: Number(days.input.value), actions: ACTIONS.filter(may) };
     if (uses.input.value) wanted.uses = Number(uses.input.value);
     if (pin.input.value) wanted.pin = pin.input.value;
-    if (shown()) wanted.view = shown();
+    if (shown() || views.value) wanted.view = shown() || views.value;
     if (label.input.value) wanted.label = label.input.value;
     return made(await change("shares", wanted));
   },
   element("p", "", {}, "Whoever has the link sees this study, and nothing else, without logging in."),
-  element("div", "pair", {}, days.row, uses.row), pin.row, label.row);
+  element("div", "pair", {}, days.row, uses.row), pin.row,
+  element("label", "", { for: "share-view" }, "What is seen", views), label.row);
 }
 
-function made({ url, ends, pin }) {
+/** The UID of a study in a view, "" for as it is shown here. */
+async function nameIn(view, study) {
+  if (!view) return study;
+  const answer = await answered(`deidentified/${encodeURIComponent(view)}/studies/${study}`, "application/json");
+  return (await answer.json()).url.split("/").at(-1);
+}
+
+function made({ url, qr, ends, pin }) {
   const link = element("input", "", { id: "share-link", readonly: true, value: url, onfocus: () => link.select() });
   const said = element("p", "muted", { role: "status" });
   const copy = async () => {
@@ -42,6 +54,7 @@ function made({ url, ends, pin }) {
   return [
     element("label", "", { for: "share-link" }, "The link, shown only now"),
     element("div", "together", {}, link, element("button", "primary", { type: "button", onclick: copy }, "Copy")),
+    element("img", "qr", { src: qr, alt: "The link as a QR code, for the camera of a phone" }),
     element("p", "", {}, `Good until ${new Date(ends).toLocaleString()}${pin ? ", with the PIN" : ""}.`),
     said,
   ];

@@ -92,7 +92,7 @@ def test_a_reader_sees_no_page_of_administrators(page: Page, gateway: Gateway) -
     come_in(page, gateway, "ann")
     places = page.get_by_role("navigation").get_by_role("link")
     places.first.wait_for()
-    assert places.all_inner_texts() == ["Studies", "Upload"]
+    assert places.all_inner_texts() == ["Studies", "Upload", "Shares"]
     for path in ("activity", "peers", "quarantine", "audit", "policy"):
         page.goto(f"http://127.0.0.1:{gateway.http_port}/#/{path}")
         page.get_by_text("This page is not for you").wait_for()

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
 
+import cv2
+import numpy as np
 import pytest
 import requests
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -265,3 +267,40 @@ def test_attributes_versions_and_accesses_are_for_who_may_know_them(gateway: Gat
     researcher.get_by_role("table", name="Attributes").wait_for()
     assert researcher.get_by_role("table", name="Versions").count() == 0
     assert researcher.get_by_role("button", name="Accesses…").count() == 0
+
+
+# Shares
+
+
+def test_a_link_is_made_through_a_view_shown_as_a_qr_code_and_revoked(gateway: Gateway, open_as: Open) -> None:
+    page = open_as("administrator")
+    page.get_by_text("Doe, John").click()
+    page.get_by_role("button", name="Share…").click()
+    page.get_by_label("What is seen").select_option("research")
+    page.get_by_label("PIN").fill("2468")
+    page.get_by_label("For whom").fill("Dr. Gray")
+    page.get_by_role("button", name="Make a link").click()
+    link = page.get_by_label("The link").input_value()
+    picture = page.get_by_role("img", name="The link as a QR code")
+    until(page, lambda: page.evaluate("document.querySelector('.qr').naturalWidth > 0"))
+    read, _, _ = cv2.QRCodeDetector().detectAndDecode(
+        cv2.imdecode(np.frombuffer(picture.screenshot(), "u1"), cv2.IMREAD_COLOR)
+    )
+    assert read == link
+    page.get_by_role("button", name="Close").click()
+    assert link.partition("/share/")[2].strip("/") not in gateway.log + gateway.audit()
+    visitor = open_as("", link.partition("/share/")[2], link.partition("/share/")[0] + "/share")
+    visitor.get_by_label("PIN").fill("2468")
+    visitor.keyboard.press("Enter")
+    visitor.get_by_text("1 study").wait_for()
+    assert visitor.get_by_text("Doe, John").count() == 0
+    page.get_by_role("link", name="Shares").click()
+    row = page.get_by_role("row", name="Dr. Gray")
+    row.get_by_text("1, with a PIN").wait_for()
+    row.get_by_text("1 study through research").wait_for()
+    row.get_by_role("button", name="Revoke").click()
+    page.get_by_role("dialog").get_by_role("button", name="Revoke").click()
+    row.get_by_text("the link was revoked").wait_for()
+    assert row.get_by_role("button").count() == 0
+    colleague = open_as("radiologist", "#/shares")
+    colleague.get_by_text("No links.").wait_for()

@@ -294,6 +294,7 @@ async def test_who_somebody_is_says_what_it_may(site: Site) -> None:
         "breaksGlass": False,
         "view": "",
         "downloads": [],
+        "shares": [],
     }
     assert "admin" in told["boss"]["actions"]
     assert told["pictures-only"]["actions"] == ["search", "render", "share"]

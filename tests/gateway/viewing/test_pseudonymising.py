@@ -148,4 +148,5 @@ async def test_a_session_says_which_views_somebody_may_download_through(
     async with client.get("/session", headers={"Authorization": f"Bearer {name}"}) as response:
         told = await response.json()
     assert (told["view"], told["downloads"]) == (view, downloads)
+    assert told["shares"] == (["research"] if name == "boss" else [])
     assert action in told["actions"]

@@ -46,6 +46,7 @@ from gateway.commands import (
     verify,
     view,
     viewer,
+    webhooks,
 )
 from gateway.commands.arguments import NotUnderstood
 from gateway.config import InvalidSettings
@@ -85,6 +86,7 @@ _COMMANDS = (
     quarantine,
     view,
     viewer,
+    webhooks,
     export,
     deid,
     conformance,

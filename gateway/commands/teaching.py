@@ -76,6 +76,10 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("gateway retention -c gateway.toml --apply --most 100", "delete it, 100 studies at most"),
     ),
     "transition": (("gateway transition -c gateway.toml --list", "what the rules would move"),),
+    "webhooks": (
+        ("gateway webhooks -c gateway.toml", "how they stand"),
+        ("gateway webhooks -c gateway.toml --test ris", "whether the receiver takes a message"),
+    ),
     "audit verify": (("gateway audit verify -c gateway.toml --since 2026-01-01", "as an auditor would"),),
     "audit search": (
         ("gateway audit search -c gateway.toml --action delete --since 2026-01-01", "who deleted what"),

@@ -49,6 +49,37 @@ class Told:
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a webhook stands. Times are Unix time; ``failing_since_s`` and ``next_s`` are 0 while nothing fails.
+
+    ``behind`` counts the changes that it has not come to; None of one that no gateway has begun with.
+    """
+
+    behind: int | None
+    failures: int = 0
+    failing_since_s: float = 0.0
+    next_s: float = 0.0
+
+
+def standing(given: WebhookSettings, index: Index, control: ControlStore) -> Standing:
+    """How it stands. Raises storage.errors.StorageUnavailable."""
+    state, found = index.state(), control.get(_PLACE, given.name)
+    if found is None or found.body["epoch"] != state.epoch:
+        return Standing(None)
+    place = found.body
+    return Standing(max(0, state.change - place["cursor"]), place["failures"], place["failed_since_s"], place["next_s"])
+
+
+def tried(given: WebhookSettings) -> str:
+    """Send a message of the type ``test``; why it was not taken, "" when it was."""
+    at = datetime.datetime.now(datetime.UTC)
+    receiver = Receiver(given)
+    reason, _ = receiver.send(f"msg_test_{secrets.token_hex(8)}", _body("test", at, {"tenant": given.tenant}))
+    receiver.close()
+    return reason
+
+
 class Receiver:
     """Where the messages of one webhook go. Safe to use from several threads."""
 
@@ -85,6 +116,11 @@ class Receiver:
     def close(self) -> None:
         """Let go of its connection."""
         self._pool.clear()
+
+
+def _body(kind: str, at: datetime.datetime, data: Mapping[str, str]) -> bytes:
+    stamp = at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return orjson.dumps({"type": kind, "timestamp": stamp, "data": data})
 
 
 def _signature(key: bytes, signed: bytes) -> str:
@@ -201,10 +237,9 @@ class Webhook:
     def _tell(self, change: Change, occasion: Occasion, epoch: str, place: dict[str, Any]) -> Told:
         """Send one; a failure is noted in the place."""
         study_uid = change.study_uid
-        at = datetime.datetime.fromtimestamp(change.at_s, datetime.UTC).isoformat(timespec="milliseconds")
+        at = datetime.datetime.fromtimestamp(change.at_s, datetime.UTC)
         data = {"tenant": self._tenant, "study_uid": study_uid, **self._links(study_uid)}
-        body = orjson.dumps({"type": occasion, "timestamp": at.replace("+00:00", "Z"), "data": data})
-        reason, pause_s = self._receiver.send(f"msg_{epoch}_{change.sequence}", body)
+        reason, pause_s = self._receiver.send(f"msg_{epoch}_{change.sequence}", _body(occasion, at, data))
         told = Told("delivered", study_uid)
         if reason:
             since_s = place["failed_since_s"] or now_s()

@@ -67,7 +67,8 @@ function verification({ aeTitle, verified }) {
       said.replaceChildren(state("not asked", "bad"), element("div", "", {}, error.message));
     } finally {
       button.disabled = false;
-      button.focus();
+      // What is disabled loses the focus; who has gone on meanwhile keeps it.
+      if (document.activeElement === document.body) button.focus();
     }
   }
   const button = element("button", "quiet", { type: "button", onclick: verify, "aria-label": `Verify ${aeTitle} by C-ECHO` }, "Verify");

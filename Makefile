@@ -9,7 +9,7 @@ ROUNDS := 200
 BENCH  := .bench
 
 .DEFAULT_GOAL := help
-.PHONY: help demo sandbox test collected check format install samples docs faults grid deid-grid large advisories fuzz fuzz-http fuzz-dimse bench bench-scale clean
+.PHONY: help demo sandbox test collected check format install samples docs site notices faults grid deid-grid large advisories fuzz fuzz-http fuzz-dimse bench bench-scale clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -83,6 +83,12 @@ samples: $(STAMP) ## generate the sample studies anew
 docs: $(STAMP) ## write the generated parts of the documents
 	$(BIN)/python -m docs.generate
 
+site: $(STAMP) ## build the site of the documents into site/, strictly: no broken link
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+notices: $(STAMP) ## write the third-party notices of what is installed
+	$(BIN)/python -m docs.notices
+
 faults: $(STAMP) ## ROUNDS faults for each pair of engines while it ingests, then simulated power cuts (root)
 	for pair in local+sqlite s3+sqlite s3+postgres; do \
 		$(BIN)/python -m tests.faults.rounds --engines $$pair --rounds $(ROUNDS) || exit 1; \
@@ -131,4 +137,4 @@ bench-scale: $(STAMP) ## searches among 20,000, 100,000 and 1,000,000 studies, r
 	$(BIN)/python -m benchmarks.writing $(BENCH)
 
 clean: ## remove the local environment and the data of demo and sandbox
-	rm -rf $(VENV) .demo .sandbox $(BENCH)
+	rm -rf $(VENV) .demo .sandbox $(BENCH) site

@@ -11,7 +11,7 @@ from docs import generate
 from gateway import cli
 
 ROOT = generate.FOLDER.parent
-DOCUMENTS = sorted([ROOT / "README.md", *generate.FOLDER.glob("*.md"), *generate.FOLDER.glob("decisions/*.md")])
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *generate.FOLDER.rglob("*.md")])
 NAMES = [str(document.relative_to(ROOT)) for document in DOCUMENTS]
 
 _LINK = re.compile(r"\]\(([^)\s]+)\)")

@@ -6,6 +6,7 @@ import argparse
 import datetime
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from gateway import assembly, config
 from gateway.access.door import Door
@@ -50,7 +51,9 @@ def _service(options: argparse.Namespace) -> Iterator[QuarantineService]:
         spool = Spool(storage.directory / "spool", storage.spool_memory_bytes, storage.max_instance_bytes)
         room = Room(archive.index, assembly.quotas(settings), assembly.places(settings), storage.min_free_bytes)
         door = Door(settings.access.policy_file, trail)
-        yield QuarantineService(archive, spool, room, assembly.conflicts(settings), door, read_only=storage.read_only)
+        where = partial(assembly.audit_directories, settings)
+        conflicts = assembly.conflicts(settings)
+        yield QuarantineService(archive, spool, room, conflicts, door, where, read_only=storage.read_only)
 
 
 def _fields(item: Item) -> dict[str, object]:
@@ -59,6 +62,8 @@ def _fields(item: Item) -> dict[str, object]:
         "version": found.version,
         "received": datetime.datetime.fromtimestamp(item.received_at_s, datetime.UTC).isoformat(timespec="seconds"),
         "source": item.source_ae_title,
+        "principal": item.principal,
+        "address": item.address,
         "reason": found.reason,
         "study": found.key.study_uid,
         "series": found.key.series_uid,
@@ -74,7 +79,8 @@ def _list(options: argparse.Namespace) -> int:
         return terminal.OK
     for each in found:
         told = _fields(each)
-        source = f"from {told['source']}" if told["source"] else "from a file or program"
+        who = [str(told[name]) for name in ("source", "principal", "address") if told[name]]
+        source = f"from {', '.join(who)}" if who else "from nobody that is known any more"
         terminal.answer(terminal.safe(f"{told['version']}  {told['received']}  {source}  {told['reason']}"))
         terminal.answer(f"  study {told['study']}  instance {told['instance']}")
     if total > len(found):

@@ -105,6 +105,8 @@ def _told(item: Item) -> Mapping[str, str]:
         "version": found.version,
         "received": received.isoformat(timespec="milliseconds"),
         "source": item.source_ae_title,
+        "principal": item.principal,
+        "address": item.address,
         "reason": found.reason,
         "study": found.key.study_uid,
         "series": found.key.series_uid,

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import datetime
 import io
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from gateway.access.actions import Action
 from gateway.access.door import Door
+from gateway.audit import reading
 from gateway.audit.events import AuditEvent
+from gateway.audit.reading import Bound, Wanted
 from gateway.context import OWN_KINDS, Caller
 from gateway.errors import DuplicateRefused, Forbidden, Misplaced, NotFound
+from gateway.services import contacts
 from gateway.services.hold import refuse_held
 from gateway.services.ingest import Arrived
 from gateway.services.room import Room
@@ -27,6 +32,7 @@ from storage.index.questions import Target
 from storage.index.stored import Located
 
 _HEAD_BYTES = 1 << 14
+_STORED, _REFUSED = frozenset((Action.STORE.value,)), frozenset(("refused",))
 _OF_PATIENT = {
     "PatientID": "00100020",
     "IssuerOfPatientID": "00100021",
@@ -48,10 +54,15 @@ _OF_INSTANCE = {
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One instance in quarantine, and the AE title that it came from, "" where its file names none."""
+    """One instance in quarantine, and the AE title that it came from, "" where its file names none.
+
+    ``principal`` and ``address`` are of who sent it, as far as the last records of the trail have it; else "".
+    """
 
     quarantined: Quarantined
     source_ae_title: str
+    principal: str = ""
+    address: str = ""
 
     @property
     def received_at_s(self) -> float:
@@ -81,13 +92,22 @@ class QuarantineService:
     """The quarantine for who administers a tenant, all of it: what stands in no study is in nobody's scope."""
 
     def __init__(
-        self, archive: Archive, spool: Spool, room: Room, conflicts: Conflicts, door: Door, *, read_only: bool = False
+        self,
+        archive: Archive,
+        spool: Spool,
+        room: Room,
+        conflicts: Conflicts,
+        door: Door,
+        directories: Callable[[], Sequence[Path]],
+        *,
+        read_only: bool = False,
     ) -> None:
         self._archive = archive
         self._spool = spool
         self._room = room
         self._conflicts = conflicts
         self._door = door
+        self._directories = directories
         self._read_only = read_only
 
     def listed(self, caller: Caller, tenant: ids.Tenant, after: str, limit: int) -> tuple[list[Item], int]:
@@ -97,7 +117,7 @@ class QuarantineService:
         """
         self._enter(caller, tenant, Action.ADMIN, ("quarantine",))
         every = self._archive.index.quarantined(tenant)
-        return [self._item(each) for each in every if each.version > after][:limit], len(every)
+        return self._items([each for each in every if each.version > after][:limit]), len(every)
 
     def inspect(self, caller: Caller, tenant: ids.Tenant, version: ids.Version) -> Inspection:
         """Compare one with what the archive has; shows who the patients are, so it takes the right to read as well.
@@ -125,7 +145,8 @@ class QuarantineService:
             against, attributes = ("the study of the same Study Instance UID" if same else ""), _OF_PATIENT
         there = self._metadata(same[0]) if same else {}
         compared = [Compared(name, _text(here, tag), _text(there, tag)) for name, tag in attributes.items()]
-        return Inspection(self._item(item), against, compared)
+        (told,) = self._items([item])
+        return Inspection(told, against, compared)
 
     def release(self, caller: Caller, tenant: ids.Tenant, version: ids.Version) -> Outcome:
         """Store one as if it were sent again: after the cause was put right it stands where it belongs.
@@ -208,13 +229,36 @@ class QuarantineService:
                 return each
         raise NotFound("there is no such instance in quarantine")
 
-    def _item(self, found: Quarantined) -> Item:
+    def _items(self, found: Sequence[Quarantined]) -> list[Item]:
+        senders = self._senders(found)
+        return [Item(each, self._source(each), *senders.get(each.version, ("", ""))) for each in found]
+
+    def _source(self, found: Quarantined) -> str:
         try:
             head = self._archive.objects.read_at(found.object_key, 0, _HEAD_BYTES).data
             meta, _, _ = file_meta.read(io.BytesIO(head), self._archive.limits)
         except (ObjectNotFound, Unreadable):
-            return Item(found, "")
-        return Item(found, meta.source_ae_title or meta.sending_ae_title)
+            return ""
+        return meta.source_ae_title or meta.sending_ae_title
+
+    def _senders(self, found: Sequence[Quarantined]) -> dict[ids.Version, tuple[str, str]]:
+        """Principal and address by version: of the first refusal of the instance since it came."""
+        if not found:
+            return {}
+        came = {each.version: _moment(each.version) for each in found}
+        of: dict[str, list[Quarantined]] = {}
+        for each in found:
+            of.setdefault(each.key.sop_uid, []).append(each)
+        tenant = found[0].key.tenant
+        wanted = Wanted(min(came.values()), actions=_STORED, outcomes=_REFUSED, tenant=tenant)
+        senders: dict[ids.Version, tuple[str, str]] = {}
+        with suppress(Bound, FileNotFoundError):
+            for record in reading.search(self._directories(), wanted, contacts.MOST_LOOKED_AT):
+                fields = record.fields
+                for each in (each for uid in fields.get("subject", ()) for each in of.get(uid, ())):
+                    if record.time >= came[each.version]:
+                        senders[each.version] = str(fields.get("principal", "")), str(fields.get("address", ""))
+        return senders
 
     def _metadata(self, located: Located) -> json_model.JsonDataSet:
         for body in self._archive.index.metadata([located.version_id]):
@@ -243,6 +287,11 @@ class QuarantineService:
         key = item.key
         subject = (key.study_uid, key.series_uid, key.sop_uid)
         self._door.record(AuditEvent(Action.ADMIN.value, outcome, caller, key.tenant, subject, detail))
+
+
+def _moment(version: ids.Version) -> str:
+    """When a version was given, as the trail writes times."""
+    return datetime.datetime.fromtimestamp(ids.version_time_s(version), datetime.UTC).isoformat(timespec="milliseconds")
 
 
 def _text(data_set: json_model.JsonDataSet, tag: str) -> str:

@@ -46,7 +46,8 @@ function row(item, done) {
   }, text);
   return [
     moment(item.received),
-    item.source || "a file or program",
+    item.source || item.principal ? element("div", "", {}, item.source || item.principal,
+      element("div", "muted", {}, [item.source && item.principal, item.address && `from ${item.address}`].filter(Boolean).join(" "))) : "",
     item.reason,
     element("div", "", {}, element("div", "uid", {}, item.study), element("div", "uid muted", {}, item.instance)),
     element("div", "acts", {}, may("read") ? act("Compare", compare) : null, act("Release…", release), act("Discard…", discard)),

@@ -32,7 +32,7 @@ def delete(site: Site, study: str) -> None:
 def test_it_is_listed_shown_and_released(site: Site) -> None:
     study, version = misplace(site)
     status, out, _ = site.command("quarantine", "list")
-    assert (status, out.startswith(version), "from a file or program" in out) == (0, True, True)
+    assert (status, out.startswith(version), "from command line, localhost" in out) == (0, True, True)
     shown = site.command("quarantine", "show", version)[1]
     assert "'Wrong^Bob'" in shown
     assert "'Gray^Ann'" in shown

@@ -63,7 +63,8 @@ async def test_it_tells_what_is_there_why_and_from_whom(site: Site) -> None:
     by_web, by_dimse = await listed(site)
     assert (by_web["study"], by_web["instance"]) == (second.StudyInstanceUID, first.SOPInstanceUID)
     assert by_web["reason"]
-    assert (by_web["source"], by_dimse["source"]) == ("", "CT1")
+    assert (by_web["source"], by_web["principal"], by_web["address"]) == ("", "boss", "127.0.0.1")
+    assert (by_dimse["source"], by_dimse["principal"], by_dimse["address"]) == ("CT1", "ct-1", "127.0.0.1")
     assert by_web["received"] < by_dimse["received"]
     assert await listed(site, limit="1") == [by_web]
     assert await listed(site, after=by_web["version"]) == [by_dimse]

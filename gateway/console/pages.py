@@ -24,6 +24,7 @@ MEDIA_TYPES = {
     "attributes.js": _SCRIPT,
     "audit.js": _SCRIPT,
     "app.js": _SCRIPT,
+    "arrivals.js": _SCRIPT,
     "access.js": _SCRIPT,
     "accesses.js": _SCRIPT,
     "account.js": _SCRIPT,

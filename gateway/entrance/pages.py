@@ -62,7 +62,7 @@ def page(title: str, content: str, *, wrong: str = "", status: int = 200, up: st
         '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="robots" content="noindex">'
         f'<title>{escape(title)} – Imaging Gateway</title><link rel="icon" href="{up}console/icon.svg">'
         f"<style>{_STYLE}</style></head><body>"
-        f'<div class="brand"><img src="{up}console/icon.svg" alt="" width="32" height="32">Imaging Gateway</div>'
+        f'<header class="brand"><img src="{up}console/icon.svg" alt="" width="32" height="32">Imaging Gateway</header>'
         f"<main><h1>{escape(title)}</h1>{alert}{content}</main></body></html>"
     )
     return web.Response(status=status, text=text, content_type="text/html", headers=_HEADERS)

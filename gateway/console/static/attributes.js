@@ -56,7 +56,7 @@ async function metadata(path) {
 }
 
 const cells = ({ tag, keyword, vr, value, depth }) => [
-  element("span", `tag${depth ? ` deep deep${Math.min(depth, 4)}` : ""}`, {}, tag ? written(tag) : ""), keyword, vr, cut(value),
+  element("span", `tag${depth ? ` deep deep${Math.min(depth, 4)}` : ""}`, {}, tag ? written(tag) : keyword), tag ? keyword : "", vr, cut(value),
 ];
 
 function found(all, text) {

@@ -1,4 +1,5 @@
 // The list of studies, and the questions that its filters ask.
+import { followArrivals } from "./arrivals.js";
 import { Refused, search } from "./dicomweb.js";
 import { chip, element, notice } from "./elements.js";
 import { thumbnail } from "./pictures.js";
@@ -86,11 +87,19 @@ export function patientFacts(study) {
   ].filter(Boolean).join(" · ");
 }
 
+/** How much of a study there is. */
+function amount(study) {
+  return [
+    element("span", "", {}, count(first(study, "00201206") || 0, "series", "series")),
+    element("span", "muted", {}, count(first(study, "00201208") || 0, "instance")),
+  ];
+}
+
 function row(study) {
   const uid = first(study, "0020000D");
   const modalities = values(study, "00080061");
   const accession = String(first(study, "00080050"));
-  return element("li", "", {},
+  return element("li", "", { "data-study": uid },
     element("a", "study", { href: `#/studies/${uid}` },
       thumbnail(`studies/${uid}`),
       element("span", "patient", {}, nameOf(study), element("span", "muted", {}, patientFacts(study))),
@@ -101,9 +110,7 @@ function row(study) {
         element("span", "", {}, date(first(study, "00080020")) || "No date"),
         element("span", "muted", {}, time(first(study, "00080030")))),
       element("span", "chips", {}, ...modalities.map(chip)),
-      element("span", "size", {},
-        element("span", "", {}, count(first(study, "00201206") || 0, "series", "series")),
-        element("span", "muted", {}, count(first(study, "00201208") || 0, "instance")))));
+      element("span", "size", {}, ...amount(study))));
 }
 
 function placeholders() {
@@ -127,24 +134,73 @@ function nothing(filtered) {
     element("p", "muted", {}, "AE title and port are the defaults; yours may differ. New studies appear here by themselves."));
 }
 
-const AGAIN_MS = 10_000;
-
 /** Show the list in `place`; returns a function that ends it. */
 export function showStudies(place, question, failed) {
   const controller = new AbortController();
   const filtered = Boolean(question.words.trim() || question.dates || question.modality);
-  let timer;
+  let studies;
+  let waiting = [];
   const list = element("ol", "studies", { "aria-label": "Studies" });
+  const title = element("h1", "hidden", {}, "Studies");
   const status = element("p", "status", { role: "status" }, "Loading studies");
   const more = element("button", "quiet more", { type: "button", hidden: true }, "Show more");
+  const news = element("button", "primary news", { type: "button", onclick: () => {
+    show(waiting);
+    scrollTo(0, 0);
+    list.querySelector("a").focus();
+  } });
+  const said = element("div", "arrived", { role: "status" });
   list.append(...placeholders());
-  place.replaceChildren(status, list, more);
+  place.replaceChildren(title, status, said, list, more);
 
   async function start() {
-    const studies = new Studies(question);
+    studies = new Studies(question);
     await add(studies, true);
-    if (!studies.seen.size && !filtered) timer = setTimeout(() => start().catch(report), AGAIN_MS);
     more.onclick = () => add(studies, false).catch(report);
+  }
+
+  /** Ask again what is asked, and show what is new at its place: at once if nobody is just reading or pointing there. */
+  async function renew() {
+    const latest = await new Studies(question).next(controller.signal);
+    if (!list.isConnected) return latest.length ? start() : undefined;
+    for (const study of latest) {
+      const size = list.querySelector(`[data-study="${first(study, "0020000D")}"] .size`);
+      const parts = amount(study);
+      if (size && size.textContent !== parts.map((part) => part.textContent).join("")) size.replaceChildren(...parts);
+    }
+    const fresh = latest.filter((study) => !studies.seen.has(first(study, "0020000D")));
+    if (!fresh.length) return undefined;
+    waiting = latest;
+    if (scrollY || list.matches(":hover, :focus-within")) {
+      news.textContent = `${count(fresh.length, "new study", "new studies")}: show`;
+      if (!news.isConnected) said.replaceChildren(news);
+    } else {
+      show(latest);
+      said.replaceChildren(element("span", "hidden", {}, count(fresh.length, "new study", "new studies")));
+    }
+    return undefined;
+  }
+
+  function show(latest) {
+    let after = null;
+    for (const study of latest.toReversed()) {
+      const uid = first(study, "0020000D");
+      let shown = list.querySelector(`[data-study="${uid}"]`);
+      if (!shown) {
+        shown = row(study);
+        list.insertBefore(shown, after);
+        studies.seen.add(uid);
+      }
+      after = shown;
+    }
+    said.replaceChildren();
+    tell();
+  }
+
+  function tell() {
+    const shown = count(studies.seen.size, "study", "studies");
+    status.textContent = studies.hasMore ? `${shown} of ${studies.searches.length > 1 ? "at most " : ""}${
+      (studies.seen.size + studies.remaining).toLocaleString("en")}` : shown;
   }
 
   async function add(studies, fresh) {
@@ -155,13 +211,11 @@ export function showStudies(place, question, failed) {
     list.append(...rows);
     more.hidden = !studies.hasMore;
     more.disabled = false;
-    const shown = count(studies.seen.size, "study", "studies");
-    status.textContent = studies.hasMore ? `${shown} of ${studies.searches.length > 1 ? "at most " : ""}${
-      (studies.seen.size + studies.remaining).toLocaleString("en")}` : shown;
+    tell();
     if (!studies.seen.size) {
       if (list.isConnected) place.replaceChildren(nothing(filtered));
     } else if (!list.isConnected) {
-      place.replaceChildren(status, list, more);
+      place.replaceChildren(title, status, said, list, more);
     }
     if (!fresh) rows[0]?.querySelector("a").focus();
   }
@@ -173,8 +227,12 @@ export function showStudies(place, question, failed) {
   }
 
   start().catch(report);
+  // What stands there is still right when this fails; the next arrival asks again.
+  const leave = followArrivals(() => renew().catch((error) => {
+    if (error.name !== "AbortError" && error.status === 401) failed(error);
+  }));
   return () => {
+    leave();
     controller.abort();
-    clearTimeout(timer);
   };
 }

@@ -304,3 +304,28 @@ def test_a_link_is_made_through_a_view_shown_as_a_qr_code_and_revoked(gateway: G
     assert row.get_by_role("button").count() == 0
     colleague = open_as("radiologist", "#/shares")
     colleague.get_by_text("No links.").wait_for()
+
+
+# Arrivals
+
+
+def test_a_study_that_arrives_is_listed_at_once_and_moves_nothing_that_is_read(gateway: Gateway, open_as: Open) -> None:
+    page = open_as("administrator", "#/upload")
+    with page.expect_response(lambda answer: answer.url.endswith("/changefeed")):
+        page.get_by_role("link", name="Studies").click()
+    page.get_by_text("Smith, Jane").wait_for()
+    page.mouse.move(5, 5)
+    (one,) = pictures(1, PatientName="Arrived^First", StudyDate="20260202")
+    store(gateway, one)
+    page.get_by_text("Arrived, First").wait_for()
+    page.locator("a.study").nth(1).focus()
+    reading = page.evaluate("document.activeElement.getBoundingClientRect().top")
+    (other,) = pictures(1, PatientName="Arrived^Second", StudyDate="20260203")
+    store(gateway, other)
+    news = page.get_by_role("status").get_by_role("button", name="1 new study: show")
+    news.wait_for()
+    assert page.get_by_text("Arrived, Second").count() == 0
+    assert page.evaluate("document.activeElement.getBoundingClientRect().top") == reading
+    news.click()
+    assert page.locator("a.study").first.get_by_text("Arrived, Second").count() == 1
+    until(page, lambda: page.evaluate("document.activeElement.textContent").count("Arrived, Second") == 1)

@@ -54,7 +54,8 @@ def make() -> Made:
         "StudyID": token,
         "StudyDescription": "Made by a conformance kit: delete it",
         "AccessionNumber": f"KIT{token}",
-        "ReferringPhysicianName": "ZZ-CONFORMANCE-KIT^Nobody",
+        # Without a value, for what is to be found by that.
+        "ReferringPhysicianName": "",
     }
     series = uid()
     step = Dataset()

@@ -74,7 +74,7 @@ class Visited:
                 "| --- | --- | --- | --- |",
             ]
             lines += [
-                f"| {each.claim.text} | {each.claim.section} | {_bold(each.outcome)} | {_cell(each.detail)} |"
+                f"| {_cell(each.claim.text)} | {each.claim.section} | {_bold(each.outcome)} | {_cell(each.detail)} |"
                 for each in results
             ]
             lines.append("")

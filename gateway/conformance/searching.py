@@ -204,6 +204,42 @@ def search_fuzzy(visit: Visit) -> str | None:
     return None
 
 
+def _extended(visit: Visit, parameter: str, name: str, matching: str, other: str) -> str | None:
+    """A kind of matching that a parameter asks for is carried out, or a Warning says that it is not."""
+    study = ("StudyInstanceUID", visit.own().study_uid)
+    for value, wanted in ((matching, True), (other, False)):
+        key = (name, value) if wanted or matching != other else ("PatientID", value)
+        answer = visit.client.get("/studies", JSON, [study, key, (parameter, "true")]).offered()
+        if answer.status in (200, 204) and answer.headers.get("Warning", "").startswith("299"):
+            return "not carried out, as the Warning says"
+        if bool(answer.results()) is not wanted:
+            # A server that was made before the parameter was in the standard does not know that it should warn.
+            raise Unsupported("it is not carried out, and no Warning: 299 says so")
+    return None
+
+
+@claim(
+    Service.SEARCH,
+    "8.3.4.5",
+    "emptyvaluematching is carried out, or a Warning says that it is not",
+    required=False,
+    stores=True,
+)
+def search_empty_value(visit: Visit) -> str | None:
+    return _extended(visit, "emptyvaluematching", "ReferringPhysicianName", '""', '""')
+
+
+@claim(
+    Service.SEARCH,
+    "8.3.4.6",
+    "multiplevaluematching is carried out, or a Warning says that it is not",
+    required=False,
+    stores=True,
+)
+def search_multiple_values(visit: Visit) -> str | None:
+    return _extended(visit, "multiplevaluematching", "ModalitiesInStudy", "CT\\OT", "CT\\ZZ")
+
+
 @claim(Service.SEARCH, "8.3.4.3", "includefield adds attributes, by keyword, tag and list", required=False)
 def search_includefield(visit: Visit) -> str | None:
     visit.image()

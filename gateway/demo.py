@@ -18,12 +18,13 @@ from gateway.config.serving import DimseSettings
 from gateway.dimse.ending import Ended
 from gateway.dimse.requesting import Address, NotAssociated
 from gateway.dimse.sending import Sender
-from gateway.supervisor import Supervisor, bind, stop_signal
+from gateway.supervisor import METRICS, Supervisor, bind, stop_signal
 from storage.dicom import file_meta
 from storage.dicom.limits import Limits
 
 _out = Console(highlight=False)
 _CALLING_AE_TITLE = "SAMPLE_SCU"
+_METRICS_PORT = 9464
 _BOUNDARY = "sample-instances"
 _INSTANCES_A_REQUEST = 20
 _BLOCK_BYTES = 1 << 17
@@ -57,7 +58,7 @@ def run(directory: Path, samples: Path, *, once: bool) -> bool:
                 except SampleNotStored as error:
                     _out.print(f"[red]error[/] {error}")
                     return False
-        _welcome(http_address, dimse_address)
+        _welcome(http_address, dimse_address, supervisor.address(METRICS))
         if once:
             return True
         stop.wait()
@@ -74,6 +75,8 @@ def _settings(directory: Path) -> Settings:
         "dimse": {"port": _free(given.dimse.port)},
         "storage": {"directory": directory},
         "log": {"level": "warning"},
+        # The console's page of what goes on shows what is counted there.
+        "metrics": {"port": given.metrics.port or _free(_METRICS_PORT) or None},
     }
     return given.model_copy(update={name: getattr(given, name).model_copy(update=own[name]) for name in own})
 
@@ -149,16 +152,19 @@ def send_by_web(
     connection.close()
 
 
-def _welcome(http_address: tuple[str, int], dimse_address: tuple[str, int]) -> None:
+def _welcome(
+    http_address: tuple[str, int], dimse_address: tuple[str, int], metrics_address: tuple[str, int] | None
+) -> None:
     """Say where to look; the commands on lines of their own, so that they can be copied."""
     web, (host, port) = f"http://{http_address[0]}:{http_address[1]}", dimse_address
     title = DimseSettings().ae_title
+    metrics = f"\nMetrics   http://{metrics_address[0]}:{metrics_address[1]}/metrics" if metrics_address else ""
     _out.rule("The gateway runs, with the sample studies in it")
     _out.print(
         f"""
 Open      [bold cyan]{web}/[/]
 DICOMweb  {web}/dicomweb   (described at {web}/dicomweb/api)
-DIMSE     AE title {title}, {host} port {port}
+DIMSE     AE title {title}, {host} port {port}{metrics}
 
 Try
   storescu -aec {title} {host} {port} FILE.dcm

@@ -16,3 +16,4 @@ def test_the_environment_counts_but_not_for_the_place(tmp_path: Path, monkeypatc
     found = demo._settings(tmp_path / "demo")
     assert found.storage.directory == tmp_path / "demo"
     assert (found.storage.min_free_bytes, found.http.workers, found.log.level) == (0, 1, "warning")
+    assert found.metrics.port

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 
 from gateway.conformance.claims import Outcome, Result, Service
 
+_VIEWPORT = '<meta name="viewport" content="width=device-width, initial-scale=1">'
 _STYLE = (
-    "body{font:16px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color-scheme:light dark}"
-    "table{border-collapse:collapse;width:100%}td,th{text-align:left;vertical-align:top;padding:.3rem .6rem;"
-    "border-bottom:1px solid #8886}td:last-child{overflow-wrap:anywhere}.failed{color:#c22;font-weight:bold}"
+    ":root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;"
+    "padding:0 1rem}div{overflow-x:auto}table{border-collapse:collapse;width:100%}td,th{text-align:left;vertical-align:top;"
+    "padding:.3rem .6rem;border-bottom:1px solid #8886}td:last-child{overflow-wrap:anywhere;min-width:14rem}"
+    ".failed{color:light-dark(#b3261e,#ff8a80);font-weight:bold}"
 )
 
 
@@ -85,16 +87,16 @@ class Visited:
         head = f"Conformance of {html.escape(self.server)}"
         body = [f"<h1>{head}</h1><p>{html.escape(self._about())}.<p>{html.escape(self.summary)}"]
         for service, results in self._by_service():
-            body.append(
-                f"<h2>{html.escape(service)}</h2><table><tr><th>Claim<th>Section<th>Outcome<th>Asked and answered"
-            )
+            name = html.escape(service)
+            body.append(f'<h2>{name}</h2><div tabindex="0" role="region" aria-label="{name}"><table>')
+            body.append("<tr><th>Claim<th>Section<th>Outcome<th>Asked and answered")
             for each in results:
                 cells = (each.claim.text, each.claim.section, str(each.outcome), each.detail)
                 text, section, outcome, detail = map(html.escape, cells)
                 body.append(f'<tr><td>{text}<td>{section}<td class="{outcome}">{outcome}<td>{detail}')
-            body.append("</table>")
-        start = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{head}</title><style>{_STYLE}</style>'
-        return start + "".join(body) + "</html>\n"
+            body.append("</table></div>")
+        start = f'<!doctype html><html lang="en"><meta charset="utf-8">{_VIEWPORT}<title>{head}</title>'
+        return f"{start}<style>{_STYLE}</style>" + "".join(body) + "</html>\n"
 
     def _about(self) -> str:
         how = "with instances of the kit's own" if self.stored else "read-only, on what was found there"

@@ -32,5 +32,5 @@ def test_without_npm_it_says_what_is_left_out_and_goes_on(tmp_path: Path) -> Non
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("left out, since npm is not here") == 2
+    assert done.stdout.count("npm is not here; left out: ") == 2
     assert not any(target.exists() for target in targets), "they are made when npm is here"

@@ -13,7 +13,8 @@ from gateway.conformance.claims import Outcome, Result, Service
 _VIEWPORT = '<meta name="viewport" content="width=device-width, initial-scale=1">'
 _STYLE = (
     ":root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;"
-    "padding:0 1rem}div{overflow-x:auto}table{border-collapse:collapse;width:100%}td,th{text-align:left;vertical-align:top;"
+    "padding:0 1rem}div{overflow-x:auto}table{border-collapse:collapse;width:100%}"
+    "td,th{text-align:left;vertical-align:top;"
     "padding:.3rem .6rem;border-bottom:1px solid #8886}td:last-child{overflow-wrap:anywhere;min-width:14rem}"
     ".failed{color:light-dark(#b3261e,#ff8a80);font-weight:bold}"
 )

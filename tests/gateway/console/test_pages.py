@@ -74,3 +74,12 @@ def test_every_imported_module_exists() -> None:
 def test_every_action_can_be_asked_about() -> None:
     listed = FILES["policy.js"].partition("const ACTIONS = [")[2].partition("];")[0]
     assert re.findall(r'\["(\w+)", "', listed) == [each.value for each in Action]
+
+
+def test_what_the_page_always_needs_is_fetched_at_once_and_nothing_else() -> None:
+    needed, more = set[str](), {"app.js"}
+    while more:
+        needed |= more
+        more = {each for name in more for each in re.findall(r'from "\./([^"]+)"', FILES[name])} - needed
+    preloaded = re.findall(r'<link rel="modulepreload" href="console/([^"]+)">', FILES["index.html"])
+    assert sorted({*needed} - {"app.js"}) == preloaded

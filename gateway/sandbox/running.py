@@ -26,6 +26,7 @@ from gateway.sandbox import identities
 from gateway.sandbox.faults import HEADER
 from gateway.sandbox.front import Front
 from gateway.sandbox.identities import AUDIENCE, ISSUER_PATH, ROLES, Identities
+from gateway.supervisor import bind
 
 _out = Console(highlight=False)
 _PLACE, _IDENTITIES, _DATA = "sandbox.json", "identities.json", "data"
@@ -79,7 +80,9 @@ class _Sandbox:
         self._files = files
         self._origins = origins
         self._identities: Identities = identities.load(self._directory / _IDENTITIES)
-        self._ports = _Ports(_free(HttpSettings().port), _free(0), _free(DimseSettings().port))
+        # Kept from here on: nobody else can take the address that tokens name.
+        self._listening = _bound(HttpSettings().port)
+        self._ports = _Ports(_number(self._listening), _free(0), _free(DimseSettings().port))
         self._process: asyncio.subprocess.Process | None = None
 
     @property
@@ -99,7 +102,7 @@ class _Sandbox:
         runner = web.AppRunner(front.application(), access_log=None, shutdown_timeout=1.0)
         await runner.setup()
         # On this machine only: its keys are no secret from whoever sees its terminal.
-        await web.TCPSite(runner, "127.0.0.1", self._ports.web).start()
+        await web.SockSite(runner, self._listening).start()
         place = self._directory / _PLACE
         try:
             await self._reset()
@@ -218,19 +221,23 @@ Ctrl-C ends it.""",
         )
 
 
+def _bound(port: int) -> socket.socket:
+    """A socket that listens on this machine alone, on this port or, where that is taken, on any."""
+    try:
+        return bind("127.0.0.1", port)
+    except OSError:
+        return bind("127.0.0.1", 0)
+
+
+def _number(listening: socket.socket) -> int:
+    found: int = listening.getsockname()[1]
+    return found
+
+
 def _free(port: int) -> int:
     """A port that is free just now: this one, or any."""
-    for each in (port, 0):
-        with socket.socket() as trying:
-            trying.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                trying.bind(("127.0.0.1", each))
-                trying.listen()
-            except OSError:
-                continue
-            found: int = trying.getsockname()[1]
-            return found
-    raise SandboxFailed("no port is free")
+    with _bound(port) as trying:
+        return _number(trying)
 
 
 def _is_ready(port: int) -> bool:

@@ -21,7 +21,8 @@ from rich.console import Console
 from yarl import URL
 
 from gateway import demo
-from gateway.config.serving import DimseSettings, HttpSettings
+from gateway.config import Settings
+from gateway.config.serving import DimseSettings
 from gateway.sandbox import identities
 from gateway.sandbox.faults import HEADER
 from gateway.sandbox.front import Front
@@ -80,9 +81,11 @@ class _Sandbox:
         self._files = files
         self._origins = origins
         self._identities: Identities = identities.load(self._directory / _IDENTITIES)
+        # The environment counts for the ports alone: samples do not belong in somebody's archive.
+        given = Settings()
         # Kept from here on: nobody else can take the address that tokens name.
-        self._listening = _bound(HttpSettings().port)
-        self._ports = _Ports(_number(self._listening), _free(0), _free(DimseSettings().port))
+        self._listening = _bound(given.http.port)
+        self._ports = _Ports(_number(self._listening), _free(0), _free(given.dimse.port))
         self._process: asyncio.subprocess.Process | None = None
 
     @property

@@ -27,6 +27,7 @@ from gateway.sandbox.faults import Faults, NotAFault, of_document, of_header
 from gateway.sandbox.identities import ROLES
 from tests.conformance.conftest import multipart
 from tests.instances import data_set, part10_file
+from tests.ports import free_port
 
 SAMPLES = Path(__file__).parents[3] / "sample_dicom" / "studies"
 _START_S = 90.0
@@ -39,6 +40,8 @@ class Sandbox:
     elsewhere: Path
     url: str
     keys: dict[str, str]
+    http_port: int
+    dimse_port: int
 
     @property
     def behind(self) -> int:
@@ -69,7 +72,13 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
         shutil.copy(file, samples / file.parent.name)
     place, told = folder / "place", folder / "told"
     # What somebody has set for a gateway of theirs.
-    environment = {**os.environ, "GATEWAY_STORAGE__DIRECTORY": str(folder / "elsewhere"), "COLUMNS": "200"}
+    environment = {
+        **os.environ,
+        "GATEWAY_STORAGE__DIRECTORY": str(folder / "elsewhere"),
+        "GATEWAY_HTTP__PORT": str(free_port()),
+        "GATEWAY_DIMSE__PORT": str(free_port()),
+        "COLUMNS": "200",
+    }
     arguments = ["demo", "--sandbox", "--directory", str(place), "--samples", str(samples)]
     with told.open("wb") as out:
         process = subprocess.Popen(
@@ -83,7 +92,8 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
         time.sleep(0.05)
     url = json.loads((place / "sandbox.json").read_text())["url"]
     keys = json.loads((place / "identities.json").read_text())["keys"]
-    yield Sandbox(place, told, folder / "elsewhere", url, keys)
+    ports = (int(environment[f"GATEWAY_{each}__PORT"]) for each in ("HTTP", "DIMSE"))
+    yield Sandbox(place, told, folder / "elsewhere", url, keys, *ports)
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 0, told.read_text()
     assert not (place / "sandbox.json").exists()
@@ -241,10 +251,16 @@ def test_it_starts_over_with_the_samples_alone(sandbox: Sandbox, capsys: pytest.
     assert answer.status_code == 303, answer.text
 
 
+def test_ports_are_those_of_the_environment_and_nothing_else_is(sandbox: Sandbox) -> None:
+    settings = (sandbox.directory / "gateway.toml").read_text()
+    assert sandbox.url == f"http://127.0.0.1:{sandbox.http_port}"
+    assert f"[dimse]\nport = {sandbox.dimse_port}\n" in settings
+    assert not sandbox.elsewhere.exists()
+
+
 def test_a_gateway_of_somebodys_own_has_nothing_of_it(
     sandbox: Sandbox, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert not sandbox.elsewhere.exists()
     assert "sandbox" not in json.dumps(Settings.model_json_schema()).lower()
     with pytest.raises(SystemExit) as ended:
         cli.main(["serve", "--sandbox"])

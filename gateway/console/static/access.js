@@ -32,10 +32,13 @@ export function forgetKey() {
 
 /** Ask the gateway who we are to it: null when it knows nobody, undefined when it cannot say. */
 export async function identify() {
+  const before = me?.principal;
   me = undefined;
   if (inLink) return null;
   const answer = await fetch("session", { headers: { Accept: "application/json", ...credentials() } }).catch(() => null);
   if (answer?.ok) me = await answer.json();
+  // What one person began is nothing for the next.
+  if (before !== undefined && before !== me?.principal) dispatchEvent(new Event("personchange"));
   return answer?.status === 401 ? null : me;
 }
 

@@ -24,8 +24,19 @@ const OTHERS = "0008119A";
 export class Sending {
   constructor(changed) {
     this.changed = changed;
-    this.files = [];
     this.queue = [];
+    this.running = false;
+    this.forget();
+    addEventListener("online", () => {
+      if (this.state === "pausing") this.wake?.();
+    });
+  }
+
+  /** Leave out what is not stored yet, and know nothing of all of them any more. */
+  forget() {
+    for (const entry of this.queue.splice(0)) entry.state = "left";
+    this.round = {};
+    this.files = [];
     this.state = "idle";
     this.note = "";
     this.studies = new Set();
@@ -34,16 +45,15 @@ export class Sending {
     this.underwayBytes = 0;
     this.counts = { waiting: 0, sending: 0, stored: 0, failed: 0, left: 0 };
     this.cursor = null;
-    this.running = false;
-    addEventListener("online", () => {
-      if (this.state === "pausing") this.wake?.();
-    });
+    this.request?.abort();
+    this.wake?.();
+    this.changed();
   }
 
   /** Take files, given as [file, path] each, and begin with them. */
   add(files) {
     for (const [file, path] of files) {
-      const entry = { file, path, size: file.size, state: "waiting", reason: "", uid: "", alone: false, order: this.files.length };
+      const entry = { file, path, size: file.size, state: "waiting", reason: "", uid: "", alone: false, round: this.round };
       this.files.push(entry);
       this.queue.push(entry);
       this.counts.waiting += 1;
@@ -82,7 +92,7 @@ export class Sending {
   }
 
   mark(entry, state, reason = "") {
-    if (entry.state === state) return;
+    if (entry.state === state || entry.round !== this.round) return;
     this.counts[entry.state] -= 1;
     this.counts[state] += 1;
     const done = ["stored", "failed", "left"];
@@ -195,7 +205,7 @@ export class Sending {
   /** Back to the queue, at its beginning. */
   give(batch) {
     for (const entry of batch) this.mark(entry, "waiting");
-    this.queue.unshift(...batch);
+    this.queue.unshift(...batch.filter((entry) => entry.round === this.round));
   }
 
   /** Files that can still be read: a browser says the same of one that cannot as of a failed connection. */

@@ -24,6 +24,8 @@ addEventListener("beforeunload", (event) => {
   if (isBusy() || sending.state === "stopped") event.preventDefault();
 });
 
+addEventListener("personchange", () => sending.forget());
+
 /** Take files, given as [file, path] each, and begin to send them. */
 export const send = (files) => sending.add(files);
 

@@ -155,6 +155,26 @@ def test_an_upload_that_is_cancelled_keeps_what_is_stored(gateway: Gateway, open
         proxy.stop()
 
 
+def test_what_one_person_began_is_over_for_the_next(gateway: Gateway, open_as: Open, tmp_path: Path) -> None:
+    disc = folder_of(tmp_path, pictures(1, PatientID="UP-6"))
+    held = threading.Event()
+    proxy = FaultyProxy(gateway.web.removesuffix("/dicomweb"))
+    try:
+        proxy.fail(Fault(until=held, status=502), when=lambda each: each.method == "POST")
+        page = open_as("technologist", "#/upload", proxy.url)
+        page.get_by_label("Choose files").set_input_files(sorted(disc.iterdir()))
+        page.get_by_text("1 file to go").wait_for()
+        page.get_by_role("button", name="Forget API key").click()
+        page.get_by_label("API key").fill("administrator")
+        page.keyboard.press("Enter")
+        page.get_by_role("heading", name="Upload").wait_for()
+        assert page.get_by_text("000.dcm").count() == 0
+    finally:
+        held.set()
+        proxy.stop()
+    assert known(gateway, PatientID="UP-6") == []
+
+
 _DROP = """file => {
   const dragged = new DataTransfer();
   dragged.items.add(new File([Uint8Array.from(file)], "dropped.dcm"));

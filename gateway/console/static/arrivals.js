@@ -4,6 +4,8 @@ import { credentials, inLink } from "./access.js";
 import { ROOT } from "./dicomweb.js";
 
 const TOLD_EVERY_MS = 3000;
+/** What comes first is told so soon: of a series that arrives, some more instances with it. */
+const TOLD_AFTER_MS = 300;
 const AGAIN_MS = [2000, 5000, 15_000, 60_000];
 
 /** Have `changed` called, at most every few seconds, when studies have changed; returns a function that ends it. */
@@ -14,6 +16,7 @@ export function followArrivals(changed) {
   let failures = 0;
   let retry;
   let telling;
+  let toldAt = 0;
   let isOver = false;
 
   async function listen() {
@@ -42,8 +45,9 @@ export function followArrivals(changed) {
     last = id[1];
     telling ??= setTimeout(() => {
       telling = undefined;
+      toldAt = Date.now();
       if (!isOver) changed();
-    }, TOLD_EVERY_MS);
+    }, Math.max(TOLD_AFTER_MS, toldAt + TOLD_EVERY_MS - Date.now()));
   }
 
   function begin() {

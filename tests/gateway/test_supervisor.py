@@ -259,8 +259,10 @@ def test_workers_that_share_a_socket_speak_tls_on_it(tmp_path: Path) -> None:
     try:
         assert f"DICOMweb on https://127.0.0.1:{gateway.http_port}/dicomweb" in gateway.log
         for _ in range(8):  # connections of their own, which two workers take
-            answer = requests.get(f"https://localhost:{gateway.http_port}/dicomweb/", timeout=60, verify=authority.file)
-            assert answer.status_code in (200, 404)
+            answer = requests.get(
+                f"https://localhost:{gateway.http_port}/health/live", timeout=60, verify=authority.file
+            )
+            assert answer.status_code == 200
             assert answer.headers["Strict-Transport-Security"] == "max-age=31536000"
         stored = requests.post(
             f"https://localhost:{gateway.http_port}/dicomweb/studies",

@@ -24,7 +24,7 @@ from gateway.services import transition as moving
 from gateway.services.recompress import Left
 from gateway.services.recompress import Step as Recompressed
 from gateway.services.rules import Look
-from gateway.services.webhooks import Told, Webhook
+from gateway.services.webhooks import Told, Webhook, standing
 from gateway.telemetry.metrics import Metrics
 from gateway.viewing import following
 from storage import reconcile
@@ -81,13 +81,15 @@ def _beside(core: assembly.Core, stop: threading.Event) -> Iterator[None]:
             threading.Thread(target=_notify, args=(core, given, stop), name=f"webhook {given.name}")
             for given in core.settings.webhooks
         ]
-    for each in threads:
-        each.start()
+    begun: list[threading.Thread] = []
     try:
+        for each in threads:
+            each.start()
+            begun.append(each)
         yield
     finally:
         stop.set()  # also when a duty failed and the process ends: nobody would
-        for each in threads:
+        for each in begun:
             each.join()
 
 
@@ -116,7 +118,13 @@ def _notify(core: assembly.Core, given: WebhookSettings, stop: threading.Event) 
 
         def call() -> None:
             webhook.round(stop.is_set, tell)
-            metrics.webhook_behind.labels(given.name).set(webhook.behind)
+            metrics.webhook_behind.labels(given.name).set(standing(given, index, core.control).behind or 0)
+
+        def cut_at_stop() -> None:
+            stop.wait()
+            webhook.cut()
+
+        threading.Thread(target=cut_at_stop, name=f"webhook {given.name} stops", daemon=True).start()
 
         tick_s = min(_TICK_S, core.settings.storage.study_quiet_s / 4)
         _again_and_again(_Duty(f"webhook {given.name}", metrics, tick_s, call), f"webhook {given.name}", stop)

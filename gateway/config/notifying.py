@@ -46,7 +46,7 @@ class WebhookSettings(Section):
     ca_bundle: Path | None = None
     """Certificates that the receiver is trusted by, instead of the system's."""
     tenant: TenantName = "main"
-    """The tenant whose studies it is about."""
+    """The tenant whose studies it is about; for another one, give it another name."""
     occasions: Annotated[tuple[Occasion, ...], Field(min_length=1)] = (
         "study.completed",
         "study.changed",

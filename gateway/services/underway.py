@@ -48,7 +48,7 @@ class UnderWay:
             self._is_asked = True
             try:
                 self.begun = self._begin(file)
-            except StorageError:
+            except (StorageError, OSError):
                 return
         if self.begun is not None:
             self.begun.draft.grown(size - self.begun.start)

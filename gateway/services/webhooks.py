@@ -11,15 +11,18 @@ import base64
 import datetime
 import hashlib
 import hmac
+import http.client
 import secrets
+import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
-import urllib3
 
 from gateway.audit.events import AuditEvent
 from gateway.config.notifying import Occasion, WebhookSettings, secret_bytes
@@ -74,21 +77,18 @@ def standing(given: WebhookSettings, index: Index, control: ControlStore) -> Sta
 def tried(given: WebhookSettings) -> str:
     """Send a message of the type ``test``; why it was not taken, "" when it was."""
     at = datetime.datetime.now(datetime.UTC)
-    receiver = Receiver(given)
-    reason, _ = receiver.send(f"msg_test_{secrets.token_hex(8)}", _body("test", at, {"tenant": given.tenant}))
-    receiver.close()
+    reason, _ = Receiver(given).send(f"msg_test_{secrets.token_hex(8)}", _body("test", at, {"tenant": given.tenant}))
     return reason
 
 
 class Receiver:
-    """Where the messages of one webhook go. Safe to use from several threads."""
+    """Where the messages of one webhook go; one is under way at a time."""
 
     def __init__(self, given: WebhookSettings) -> None:
-        self._url = str(given.url)
+        self._given = given
         self._keys = [secret_bytes(each) for each in (given.secret, given.old_secret) if each is not None]
-        context = ssl.create_default_context(cafile=None if given.ca_bundle is None else str(given.ca_bundle))
-        timeout = urllib3.Timeout(total=given.timeout_s)
-        self._pool = urllib3.PoolManager(ssl_context=context, timeout=timeout, retries=False, maxsize=1)
+        self._connection: http.client.HTTPConnection | None = None
+        self._is_cut = False
 
     def send(self, message_id: str, body: bytes) -> tuple[str, float]:
         """Send once: why it was not taken, "" when it was, and how long the receiver wants to be left alone."""
@@ -101,21 +101,46 @@ class Receiver:
             "webhook-timestamp": stamp,
             "webhook-signature": " ".join(f"v1,{_signature(key, signed)}" for key in self._keys),
         }
+        url = self._given.url
+        target = (url.path or "/") + (f"?{url.query}" if url.query else "")
+        # The timeout of a socket begins anew with each byte; this one does not.
+        deadline = threading.Timer(self._given.timeout_s, self.cut)
+        deadline.daemon = True
         try:
-            answer = self._pool.request(
-                "POST", self._url, body=body, headers=headers, redirect=False, preload_content=False
-            )
-            answer.close()  # whatever else it says
-        except (urllib3.exceptions.HTTPError, OSError) as error:
+            self._is_cut = False
+            connection = self._connection = self._connected()
+            deadline.start()
+            connection.request("POST", target, body, headers)
+            answer = connection.getresponse()
+            status, after = answer.status, answer.headers.get("Retry-After", "")
+            if self._is_cut:  # what looks like the end of the headers is ours
+                raise TimeoutError
+        except (http.client.HTTPException, OSError) as error:
             return f"no answer: {type(error).__name__}", 0.0
-        if 200 <= answer.status < 300:
+        finally:
+            deadline.cancel()
+            if self._connection is not None:
+                self._connection.close()
+        if 200 <= status < 300:
             return "", 0.0
-        after = answer.headers.get("Retry-After", "")
-        return f"status {answer.status}", min(float(after), _LONGEST_PAUSE_S) if after.isdecimal() else 0.0
+        return f"status {status}", min(float(after), _LONGEST_PAUSE_S) if after.isdecimal() else 0.0
 
-    def close(self) -> None:
-        """Let go of its connection."""
-        self._pool.clear()
+    def cut(self) -> None:
+        """End what is under way; from any thread."""
+        connection, self._is_cut = self._connection, True
+        if connection is not None and connection.sock is not None:
+            with suppress(OSError):
+                connection.sock.shutdown(socket.SHUT_RDWR)
+
+    def _connected(self) -> http.client.HTTPConnection:
+        """A connection that is yet to be made. Raises OSError when the ``ca_bundle`` cannot be read."""
+        given = self._given
+        assert given.url.host is not None
+        host, port = given.url.host.strip("[]"), given.url.port
+        if given.url.scheme == "http":
+            return http.client.HTTPConnection(host, port, timeout=given.timeout_s)
+        context = ssl.create_default_context(cafile=None if given.ca_bundle is None else str(given.ca_bundle))
+        return http.client.HTTPSConnection(host, port, timeout=given.timeout_s, context=context)
 
 
 def _body(kind: str, at: datetime.datetime, data: Mapping[str, str]) -> bytes:
@@ -154,8 +179,6 @@ class Webhook:
         self._links = links
         self._receiver = Receiver(given)
         self._holder = secrets.token_hex(8)
-        self.behind = 0
-        """Changes that were not looked at yet."""
 
     def round(self, stopped: Callable[[], bool], tell: Callable[[Told], None]) -> None:
         """Send what is there to be told, up to the first message that is not taken.
@@ -169,10 +192,10 @@ class Webhook:
             return
         while not stopped():
             place, revision = self._place()
-            if place["next_s"] > now_s():
+            # More than that is no pause of ours: the clock was set back.
+            if 0 < place["next_s"] - now_s() <= _LONGEST_PAUSE_S:
                 return
             found = self._index.changes(self._tenant, EVERYTHING, place["cursor"], _PAGE)
-            self.behind = max(0, found.head - place["cursor"])
             for change, occasion in self._occasions(found.rows):
                 if stopped() or not self._is_our_turn():
                     return
@@ -188,11 +211,14 @@ class Webhook:
             self._note({**place, "cursor": found.next_cursor}, revision)
 
     def close(self) -> None:
-        """Let go of the receiver, and let another process have the turn."""
-        self._receiver.close()
+        """Let another process have the turn."""
         held = self._control.get(_TURN, self._given.name)
         if held is not None and held.body["holder"] == self._holder:
             self._control.delete(_TURN, self._given.name)
+
+    def cut(self) -> None:
+        """End the attempt that is under way; from any thread."""
+        self._receiver.cut()
 
     def _is_our_turn(self) -> bool:
         """Whether no other process is at it, from now on for a while."""
@@ -239,6 +265,8 @@ class Webhook:
         study_uid = change.study_uid
         at = datetime.datetime.fromtimestamp(change.at_s, datetime.UTC)
         data = {"tenant": self._tenant, "study_uid": study_uid, **self._links(study_uid)}
+        if not place["failures"]:
+            self._put_on_record("allowed", study_uid, occasion)  # before anything goes out
         reason, pause_s = self._receiver.send(f"msg_{epoch}_{change.sequence}", _body(occasion, at, data))
         told = Told("delivered", study_uid)
         if reason:
@@ -248,11 +276,14 @@ class Webhook:
             place["failed_since_s"] = since_s
             patience_s = min(_FIRST_PAUSE_S * 2.0 ** min(place["failures"] - 1, 16), _LONGEST_PAUSE_S)
             place["next_s"] = now_s() + max(pause_s, patience_s)
-        if told.outcome != "failed":
-            detail = f"{occasion} to {self._given.name}" + (f": {reason}" if reason else "")
-            caller = of_the_gateway("webhook")
-            self._record(AuditEvent("notify", told.outcome, caller, self._tenant, (study_uid,), detail))
+        if told.outcome == "lost":
+            self._put_on_record("lost", study_uid, f"{occasion}: {reason}")
         return told
+
+    def _put_on_record(self, outcome: str, study_uid: ids.StudyUid, detail: str) -> None:
+        caller = of_the_gateway("webhook")
+        text = f"{self._given.name}: {detail}"
+        self._record(AuditEvent("notify", outcome, caller, self._tenant, (study_uid,), text))
 
 
 _UNTRIED: Mapping[str, Any] = {"failures": 0, "failed_since_s": 0.0, "next_s": 0.0}

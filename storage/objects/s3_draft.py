@@ -130,8 +130,14 @@ class S3Draft:
         if self._has_failed or self._is_over:
             return
         while self._waiting and self._uploader.free.acquire(blocking=False):
+            try:
+                self._uploader.threads.submit(self._work, self._waiting[0])
+            except RuntimeError:  # they have ended, with their process
+                self._uploader.free.release()
+                self._has_failed = True
+                return
+            self._waiting.popleft()
             self._under_way += 1
-            self._uploader.threads.submit(self._work, self._waiting.popleft())
 
     def _work(self, number: int) -> None:
         """Send one part after the other, in a thread of the uploader, until none waits."""

@@ -62,3 +62,12 @@ def test_how_they_stand_is_told(site: Site, receiver: Receiver) -> None:
 
 def test_without_any_it_says_so(site: Site) -> None:
     assert site.command("webhooks")[:2] == (0, "there is none: settings have no [[webhooks]]\n")
+
+
+def test_a_secret_that_is_none_is_told_without_it(site: Site, receiver: Receiver) -> None:
+    site.file.write_text(site.file.read_text().replace(SECRET, "mistyped-secret"))
+    status, said, complained = site.command("webhooks")
+    assert status != 0
+    assert "webhooks.0.secret" in complained
+    assert "mistyped-secret" not in said + complained
+    assert receiver.url

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 from collections.abc import Callable
 from dataclasses import replace
@@ -225,3 +226,16 @@ def test_no_more_is_read_than_has_to_be() -> None:
         part10.identity(io.BytesIO(body[:50]), "1.2.840.10008.1.2.1", Limits(), meta)
     with pytest.raises(MissingAttribute):
         part10.identity(io.BytesIO(b""), "1.2.840.10008.1.2.1", Limits(), meta)
+
+
+def test_what_the_disk_refuses_to_show_is_not_begun_and_stored_all_the_same(
+    core: Core, drafting: Drafting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(underway.UnderWay, "_begin", refused)
+        spooled = arrived(core, part10_file(large()))
+    assert store(core, spooled) is Outcome.STORED
+    assert drafting.drafts == []

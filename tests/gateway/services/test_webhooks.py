@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import logging
 import secrets
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +19,7 @@ from pydantic import ValidationError
 
 from gateway.audit.events import AuditEvent
 from gateway.config.notifying import WebhookSettings
+from gateway.errors import AuditUnavailable
 from gateway.services import webhooks
 from gateway.services.webhooks import Told, Webhook
 from storage.archive import Archive, Sender
@@ -124,9 +128,10 @@ def test_a_study_is_told_when_it_is_complete_and_nothing_of_its_patient(site: Si
     assert b"Patient" not in body
     assert b"T-1" not in body
     assert [(event.action, event.outcome, event.subject) for event in site.recorded] == [
-        ("notify", "delivered", (study,))
+        ("notify", "allowed", (study,))
     ]
-    assert hook.behind == 0
+    (given,) = [hook._given]
+    assert webhooks.standing(given, site.archive.index, site.control) == webhooks.Standing(0)
 
 
 def test_what_is_deleted_and_comes_back_is_told_once_for_all_of_its_instances(site: Site, receiver: Receiver) -> None:
@@ -219,10 +224,11 @@ def test_a_message_that_is_never_taken_is_given_up_on_the_record_and_the_next_on
         ("delivered", next_one),
     ]
     assert [(event.outcome, event.subject) for event in site.recorded] == [
+        ("allowed", (lost,)),
         ("lost", (lost,)),
-        ("delivered", (next_one,)),
+        ("allowed", (next_one,)),
     ]
-    assert "status 500" in site.recorded[0].detail
+    assert "status 500" in site.recorded[1].detail
 
 
 def test_one_process_at_a_time_sends_and_another_goes_on_when_it_is_gone(
@@ -330,3 +336,74 @@ def test_nothing_that_is_told_or_logged_has_the_secret(
     site.complete()
     site.round(hook)
     assert SECRET not in caplog.text + json.dumps([headers for headers, _ in receiver.messages])
+
+
+def dripping(listening: socket.socket, began: threading.Event) -> None:
+    """Answer one connection a byte at a time, without an end."""
+    connection, _ = listening.accept()
+    with connection, contextlib.suppress(OSError):
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nX-Drip: ")
+        began.set()
+        while True:
+            connection.sendall(b"x")
+            time.sleep(0.05)
+
+
+def test_a_receiver_that_drips_has_its_time_and_no_more_and_none_when_the_process_ends(site: Site) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        site.url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
+        for timeout_s, cut in ((0.5, False), (60, True)):
+            hook = site.hook(timeout_s=timeout_s, name=f"ris-{timeout_s}")
+            site.store(uid())
+            site.complete()
+            began = threading.Event()
+            threading.Thread(target=dripping, args=(listening, began), daemon=True).start()
+            sending = threading.Thread(target=site.round, args=(hook,))
+            sending.start()
+            assert began.wait(30)
+            if cut:
+                hook.cut()
+            sending.join(30)
+            assert not sending.is_alive()
+            assert site.told[-1].outcome == "failed"
+
+
+def test_certificates_that_cannot_be_read_are_no_answer(site: Site, tmp_path: Path) -> None:
+    hook = site.hook(url="https://127.0.0.1:1/", ca_bundle=str(tmp_path / "gone.pem"))
+    site.store(uid())
+    site.complete()
+    site.round(hook)
+    assert [(told.outcome, told.reason) for told in site.told] == [("failed", "no answer: FileNotFoundError")]
+
+
+def test_what_cannot_be_put_on_the_trail_is_not_sent(
+    site: Site, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook = site.hook()
+    site.store(uid())
+    site.complete()
+
+    def unavailable(_: AuditEvent) -> None:
+        raise AuditUnavailable("no room")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(hook, "_record", unavailable)
+        for _ in range(3):
+            with pytest.raises(AuditUnavailable):
+                site.round(hook)
+    assert receiver.messages == []
+    site.round(hook)
+    assert len(receiver.messages) == 1
+
+
+def test_a_clock_that_is_set_back_holds_nothing_up(site: Site, receiver: Receiver, clock: list[float]) -> None:
+    hook = site.hook()
+    site.store(uid())
+    site.complete()
+    receiver.answers = [500]
+    clock[0] = 86_400
+    site.round(hook)
+    clock[0] = 0
+    site.round(hook)
+    assert [told.outcome for told in site.told] == ["failed", "delivered"]

@@ -293,3 +293,14 @@ def test_no_more_parts_are_under_way_than_may_be_and_one_of_who_completes(
     assert max(under_way) <= 3
     store.close()
     assert uploads(settings) == []
+
+
+def test_after_the_store_was_closed_nothing_raises_while_it_still_arrives(
+    settings: S3Settings, arrival: Arrival
+) -> None:
+    store = S3ObjectStore(settings)
+    draft = begun(store, arrival)
+    store.close()
+    arrival.grow(draft, 3 * PART)
+    draft.abandon()
+    assert uploads(settings) == []

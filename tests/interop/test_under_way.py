@@ -6,14 +6,15 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import boto3
 import pytest
 import requests
 from pydicom.uid import ExplicitVRLittleEndian
 
+from storage.objects.s3 import S3Settings
 from tests.instances import CT, data_set, encode, part10_file
 from tests.raw_scu import RawScu
 from tests.serving import Gateway
+from tests.storage.objects.test_s3 import raw_client
 
 pytestmark = pytest.mark.dealt("s3+postgres")
 
@@ -29,13 +30,10 @@ def large() -> Any:
 def parts(gateway: Gateway) -> int:
     """So many parts has the server of what is not an object yet."""
     bucket = gateway.engines.sections["s3"]
-    client = boto3.client(
-        "s3",
-        endpoint_url=bucket["endpoint_url"],
-        aws_access_key_id=bucket["access_key_id"],
-        aws_secret_access_key=bucket["secret_access_key"],
-        region_name="us-east-1",
-    )
+    client = raw_client(
+        S3Settings(bucket["endpoint_url"], bucket["bucket"], access_key_id=bucket["access_key_id"],
+                   secret_access_key=bucket["secret_access_key"])
+    )  # fmt: skip
     count = 0
     for upload in client.list_multipart_uploads(Bucket=bucket["bucket"]).get("Uploads", ()):
         answer = client.list_parts(Bucket=bucket["bucket"], Key=upload["Key"], UploadId=upload["UploadId"])

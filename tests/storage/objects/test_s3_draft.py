@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 
 from storage.errors import ObjectDamaged, ObjectExists, StorageUnavailable
@@ -18,6 +17,7 @@ from storage.objects import s3_draft
 from storage.objects.base import Draft
 from storage.objects.s3 import S3ObjectStore, S3Settings
 from tests.storage.objects.conformance import KEY
+from tests.storage.objects.test_s3 import raw_client
 
 PART = 5 << 20
 HEAD = b"head" * 100
@@ -69,18 +69,8 @@ def begun(store: S3ObjectStore, arrival: Arrival) -> Draft:
     return draft
 
 
-def client(settings: S3Settings) -> Any:
-    return boto3.client(
-        "s3",
-        endpoint_url=settings.endpoint_url,
-        aws_access_key_id=settings.access_key_id,
-        aws_secret_access_key=settings.secret_access_key,
-        region_name=settings.region,
-    )
-
-
 def uploads(settings: S3Settings) -> list[str]:
-    found = client(settings).list_multipart_uploads(Bucket=settings.bucket).get("Uploads", ())
+    found = raw_client(settings).list_multipart_uploads(Bucket=settings.bucket).get("Uploads", ())
     return [each["UploadId"] for each in found]
 
 
@@ -89,7 +79,7 @@ def parts(settings: S3Settings) -> list[int]:
     found = uploads(settings)
     if not found:
         return []
-    answer = client(settings).list_parts(Bucket=settings.bucket, Key=KEY, UploadId=found[0])
+    answer = raw_client(settings).list_parts(Bucket=settings.bucket, Key=KEY, UploadId=found[0])
     return sorted(each["PartNumber"] for each in answer.get("Parts", ()))
 
 
@@ -114,7 +104,7 @@ def test_whole_parts_are_there_before_the_rest_has_come_and_nobody_sees_them(
     assert (info.key, info.size) == (KEY, len(arrival.expected))
     assert info.sha256 == hashlib.sha256(arrival.expected).hexdigest()
     assert store.get(KEY) == arrival.expected
-    answer = client(settings).head_object(Bucket=settings.bucket, Key=KEY)
+    answer = raw_client(settings).head_object(Bucket=settings.bucket, Key=KEY)
     assert answer["ETag"].endswith('-5"')
     assert store.head(KEY).sha256 is None
     assert uploads(settings) == []

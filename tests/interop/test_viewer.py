@@ -124,6 +124,8 @@ def test_the_console_opens_a_study_in_the_viewer_with_the_key_of_its_tab(page: P
 def test_a_view_has_a_viewer_of_its_own(page: Page, site: Site) -> None:
     (uid,) = until(page, lambda: site.studies("/views/research", "Chest PA"), "the view has the study")
     page.goto(f"{site.url}/")
+    # A console that asks who somebody is forgets the key that was shown before.
+    page.wait_for_selector("#api-key")
     page.evaluate("sessionStorage.setItem('gateway.api-key', 'archivist')")
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url) if "/dicomweb/" in request.url else None)

@@ -12,10 +12,13 @@ import { viewerLinks } from "./viewers.js";
 
 const FIELDS = "Rows,Columns,NumberOfFrames,InstanceNumber,SliceThickness,DocumentTitle,ContentLabel";
 
-/** A button that begins something, and says beside it when that did not work. */
+/** A button that begins something, once at a time, and says beside it when that did not work. */
 function button(text, act) {
   const wrong = element("span", "wrong", { role: "alert", hidden: true });
+  let busy = false;
   const begin = async () => {
+    if (busy) return;
+    busy = true;
     wrong.hidden = true;
     try {
       await act();
@@ -23,11 +26,12 @@ function button(text, act) {
       wrong.textContent = error.message;
       wrong.hidden = false;
     }
+    busy = false;
   };
   return element("span", "", {}, element("button", "quiet", { type: "button", onclick: begin }, text), wrong);
 }
 
-/** `chosen` gives the series that is shown, `instance` the path of the instance. */
+/** `chosen` gives the series that is shown, `instance` the instance, as soon as it is known. */
 function heading(study, chosen, instance) {
   const referring = personName(study, "00080090").main;
   const accession = String(first(study, "00080050"));
@@ -47,7 +51,9 @@ function heading(study, chosen, instance) {
     element("span", "actions", {},
       viewerLinks(String(first(study, "0020000D"))),
       may("read") ? button("Attributes…", async () => {
-        if (instance()) await (await import("./attributes.js")).showAttributes(instance(), "Attributes of this instance");
+        const [{ showAttributes }, known] = await Promise.all([import("./attributes.js"), instance()]);
+        if (!known) throw new Error("This series has no instances.");
+        await showAttributes(known.path, "Attributes of this instance");
       }) : null,
       may("audit_read") && !shown() ? button("Accesses…", async () => {
         await (await import("./accesses.js")).showAccesses(first(study, "0020000D"));
@@ -101,6 +107,16 @@ export function showStudy(place, studyUid, seriesUid, failed) {
   let wanted = seriesUid;
   let current = "";
   let asked = 0;
+  let choosing = Promise.resolve();
+
+  /** What is looked at, once the series has come that is on its way; who asks meanwhile waits for it. */
+  async function instance() {
+    for (let awaited; awaited !== choosing;) {
+      awaited = choosing;
+      await awaited;
+    }
+    return viewer.shown;
+  }
 
   async function start() {
     const [{ results }, found] = await Promise.all([
@@ -114,11 +130,16 @@ export function showStudy(place, studyUid, seriesUid, failed) {
     }
     all = found;
     strips = element("nav", "strips", { "aria-label": "Series" }, ...all.map((each) => strip(studyUid, each)));
-    place.replaceChildren(heading(results[0], () => current, () => viewer.shown?.path), element("div", "reading", {}, strips, viewer.place));
+    place.replaceChildren(heading(results[0], () => current, instance), element("div", "reading", {}, strips, viewer.place));
     await choose(wanted);
   }
 
-  async function choose(uid) {
+  function choose(uid) {
+    choosing = chooseNow(uid);
+    return choosing;
+  }
+
+  async function chooseNow(uid) {
     wanted = uid;
     if (!strips) return;
     const series = all.find((each) => first(each, "0020000E") === uid) ?? all[0];

@@ -53,7 +53,7 @@ def open_as(gateway: Gateway, browser: Browser) -> Iterator[Open]:
         context = browser.new_context(viewport={"width": 1280, "height": 860})
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(30_000)
         page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: errors.append(str(error)))
         if name:
@@ -287,6 +287,25 @@ def test_attributes_versions_and_accesses_are_for_who_may_know_them(gateway: Gat
     researcher.get_by_role("table", name="Attributes").wait_for()
     assert researcher.get_by_role("table", name="Versions").count() == 0
     assert researcher.get_by_role("button", name="Accesses…").count() == 0
+
+
+def test_attributes_of_a_series_that_is_on_its_way_come_with_it_and_once(gateway: Gateway, open_as: Open) -> None:
+    held = threading.Event()
+    proxy = FaultyProxy(gateway.web.removesuffix("/dicomweb"))
+    try:
+        proxy.fail(Fault(until=held), when=lambda each: "/instances?" in each.target)
+        page = open_as("radiologist", "", proxy.url)
+        page.get_by_text("Smith, Jane").click()
+        for _ in range(2):
+            page.get_by_role("button", name="Attributes…").click()
+        assert page.get_by_role("dialog").count() == 0
+        held.set()
+        page.get_by_role("table", name="Attributes").wait_for()
+        page.locator("img.frame").wait_for()
+        assert page.get_by_role("dialog").count() == 1
+    finally:
+        held.set()
+        proxy.stop()
 
 
 # Shares

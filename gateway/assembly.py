@@ -35,6 +35,7 @@ from gateway.imaging.pool import ImagingPool
 from gateway.services.accounts import AccountService
 from gateway.services.activity import ActivityService
 from gateway.services.ahead import ReadAhead
+from gateway.services.associations import AssociationService
 from gateway.services.audit import AuditService
 from gateway.services.commitment import CommitmentService
 from gateway.services.compose import Composer
@@ -127,6 +128,7 @@ class Core:
     history: HistoryService
     peers: PeerService
     activity: ActivityService
+    associations: AssociationService
     quarantine: QuarantineService
     commitment: CommitmentService
     room: Room
@@ -299,9 +301,12 @@ def control(settings: Settings) -> ControlStore:
         from storage.control.postgres import PostgresControl  # noqa: PLC0415 - psycopg is an extra
 
         return PostgresControl(replace(where, schema=f"{where.schema}_control"), timeout_s=settings.index.timeout_s)
-    return SqliteControl(
-        settings.storage.directory / "control.sqlite", fsync=settings.storage.fsync, timeout_s=settings.index.timeout_s
-    )
+    return SqliteControl(control_path(settings), fsync=settings.storage.fsync, timeout_s=settings.index.timeout_s)
+
+
+def control_path(settings: Settings) -> Path:
+    """The file of a control state in SQLite."""
+    return settings.storage.directory / "control.sqlite"
 
 
 def check_tls(settings: Settings) -> None:
@@ -639,6 +644,7 @@ def build(settings: Settings, worker: str, *, any_age: bool = False) -> Core:
             probe.fault,
             partial(counted.ask, settings.metrics.host, settings.metrics.port),
         ),
+        associations=AssociationService(kept, [*settings.tenants], door),
         quarantine=QuarantineService(
             archive,
             spool,

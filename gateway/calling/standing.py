@@ -22,7 +22,8 @@ from gateway.config.serving import DestinationSettings, TlsSettings
 from gateway.dimse import echoing
 from gateway.dimse.ending import Ended
 from gateway.dimse.requesting import Address, NotAssociated
-from gateway.services import contacts
+from gateway.services import associations, contacts
+from gateway.services.associations import Association
 from gateway.services.contacts import Contact, Contacts
 from gateway.services.room import free_bytes
 from gateway.telemetry import counted
@@ -34,6 +35,7 @@ from storage.index.questions import Search
 
 HTTP, DIMSE, METRICS = "HTTP", "DIMSE", "metrics"
 _WITHIN_S = 10.0
+_ASSOCIATIONS = 50
 _MOST_BODY_BYTES = 16 << 20
 
 
@@ -83,6 +85,7 @@ class Standing:
     work: dict[str, int] | None = None
     failures: dict[str, int] | None = None
     peers: list[Contact] = field(default_factory=list)
+    associations: list[Association] = field(default_factory=list)
 
     @property
     def runs(self) -> bool:
@@ -110,6 +113,8 @@ def standing(settings: Settings, faces: Collection[str] = (HTTP, DIMSE)) -> Stan
     if found.runs:
         _count(settings, found)
     found.peers = _peers(settings)
+    if not found.index_fault:
+        found.associations = _associations(settings)
     return found
 
 
@@ -268,3 +273,19 @@ def _peers(settings: Settings) -> list[Contact]:
     found = Contacts(settings.dimse.ae_title)
     contacts.each_of_the_last(assembly.audit_directories(settings), found.take)
     return found.found
+
+
+def _associations(settings: Settings) -> list[Association]:
+    """The last ones of every tenant and of nobody, latest first; a control state that is not there is not made."""
+    if settings.index.engine == "sqlite" and not assembly.control_path(settings).exists():
+        return []
+    try:
+        with closing(assembly.control(settings)) as control:
+            found = [
+                each
+                for tenant in ("", "main", *settings.tenants)
+                for each in associations.logged(control, tenant, _ASSOCIATIONS)
+            ]
+    except (StorageError, InvalidSettings, OSError):
+        return []
+    return sorted(found, key=lambda each: each.ended_s, reverse=True)[:_ASSOCIATIONS]

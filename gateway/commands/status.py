@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import shlex
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 from gateway import assembly, config
 from gateway.calling import standing
@@ -13,10 +14,12 @@ from gateway.calling.standing import DIMSE, HTTP, Standing
 from gateway.commands import terminal
 from gateway.commands.arguments import Commands, with_config, with_json
 from gateway.config import Settings
+from gateway.services.associations import Association
 from gateway.telemetry.counted import DEPTHS
 
 _FACES = {"http": HTTP, "dimse": DIMSE}
 _PEERS = 10
+_ASSOCIATIONS = 10
 _WORDS = {"commitments": "commitments to answer", **{name: words for name, (_, words) in DEPTHS.items()}}
 
 
@@ -72,6 +75,7 @@ def _document(found: Standing, settings: Settings) -> dict[str, object]:
         "work": found.work,
         "failures": found.failures,
         "peers": [dataclasses.asdict(each) for each in found.peers],
+        "associations": [dataclasses.asdict(each) for each in found.associations],
     }
 
 
@@ -122,9 +126,22 @@ def _lines(found: Standing, settings: Settings) -> Iterator[tuple[str, str]]:
         yield "last seen" if not number else "", last
     if len(found.peers) > _PEERS:
         yield "", f"and {len(found.peers) - _PEERS} more: --json names them"
+    for number, over in enumerate(found.associations[:_ASSOCIATIONS]):
+        yield "associations" if not number else "", _association(over)
     if found.runs and found.failures is None and settings.metrics.port is None:
         yield "failures", "not told without metrics.port in the settings, nor are other queues"
     if found.failures is not None:
         failures = [f"{count:,} x {name}" for name, count in found.failures.items()]
         for number, text in enumerate(failures or ["none"]):
             yield "failures" if not number else "", text
+
+
+def _association(over: Association) -> str:
+    when = datetime.fromtimestamp(over.ended_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    who = f"{over.calling} at {over.address}  {when}"
+    asked = [
+        f"{each.count:,} {each.operation}" + (f" ({each.failed:,} failed)" if each.failed else "")
+        for each in over.served
+    ]
+    how = f"{over.outcome}: {over.detail}" if over.detail else over.outcome
+    return "  ".join((who, f"{over.seconds:.1f} s", ", ".join(asked) or "nothing asked", how))

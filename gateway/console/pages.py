@@ -21,6 +21,7 @@ MEDIA_TYPES = {
     "administration.css": _STYLE,
     "icon.svg": _PICTURE,
     "activity.js": _SCRIPT,
+    "associations.js": _SCRIPT,
     "attributes.js": _SCRIPT,
     "audit.js": _SCRIPT,
     "app.js": _SCRIPT,

@@ -17,6 +17,7 @@ from gateway.assembly import Core
 from gateway.dimse import pdus, requested
 from gateway.dimse.association import Association
 from gateway.dimse.connections import Connections
+from gateway.dimse.course import Course
 from gateway.dimse.ending import Aborted, Ended
 from gateway.dimse.handlers import Handler, handler_of, handlers
 from gateway.dimse.messages import Message, Terms, never
@@ -25,6 +26,8 @@ from gateway.dimse.requested import Refused
 from gateway.dimse.store import following
 from gateway.dimse.wire import Late, Lost, Wire
 from gateway.errors import TooManyRequests
+from gateway.services.associations import AssociationLog
+from gateway.services.contacts import is_ours
 
 LOGGER = logging.getLogger(__name__)
 
@@ -57,6 +60,7 @@ class DimseServer:
 
     def start(self) -> None:
         """Begin to accept."""
+        self._service.log.start()
         self._thread.start()
 
     @property
@@ -76,6 +80,7 @@ class DimseServer:
             self._connections.wait_until_none(_ABORT_S)
         # Our handle; shutting the socket down would silence the other processes too.
         self._listening.close()
+        self._service.log.stop()
 
     def _accept(self) -> None:
         while not self._stopping.is_set():
@@ -112,6 +117,7 @@ class _Service:
         self.negotiation = Negotiation(core)
         self.certificates = certificates.of(core.settings.dimse, "dimse")
         self.handlers: Mapping[int, Handler] = handlers(core)
+        self.log = AssociationLog(core.control)
         self.pace = Pace(core.tables.of("pace"))
         self._associations = Rate(core.settings.dimse.source_rate, core.tables.of("associations"))
 
@@ -130,6 +136,7 @@ class _Connection:
         self.host = host
         self._name = f"from {host}"
         self._associated = False
+        self._course: Course | None = None
         self._service = service
         self._settings = service.core.settings.dimse
         self._wire = Wire(accepted, min(self._settings.acse_timeout_s, self._settings.dimse_timeout_s))
@@ -141,12 +148,15 @@ class _Connection:
     def run(self) -> None:
         """Serve it; whatever happens, it is closed and its place given back."""
         linger_s = 0.0
+        ending = "released", ""
         try:
             self._serve()
         except Refused as refused:
+            ending = "rejected", str(refused)
             time.sleep(REFUSED_AFTER_S)
             linger_s = self._tell(refused.encode())
         except Aborted as aborted:
+            ending = "aborted", str(aborted)
             if aborted.abort:
                 # Before an association anybody may fill the log. The text alone: a record that is kept would keep the
                 # frames, and with them the buffer.
@@ -157,40 +167,52 @@ class _Connection:
             linger_s = _LINGER_S
         except Exception as error:
             # The frames alone: the message of a foreign error may quote the data set.
+            ending = "failed", type(error).__name__
             frames = "".join(traceback.format_tb(error.__traceback__))
             LOGGER.error("%s: association aborted (%s): %s", self._name, type(error).__name__, frames)
             linger_s = self._tell(pdus.BY_USER.encode())
         finally:
-            self._wire.close(linger_s)
-            self._service.connections.close(self)
+            try:
+                if self._course is not None:
+                    self._service.log.take(self._course.over(*ending))
+            finally:
+                self._wire.close(linger_s)
+                self._service.connections.close(self)
 
     def _serve(self) -> None:
-        association = self._negotiated()
+        association, course = self._negotiated()
         try:
             while True:
                 message = association.receive()
                 try:
-                    self._answer(association, message)
+                    self._answer(association, course, message)
                 finally:
                     message.discard()
         finally:
             association.discard()
 
-    def _answer(self, association: Association, message: Message) -> None:
+    def _answer(self, association: Association, course: Course, message: Message) -> None:
         handler = handler_of(self._service.handlers, message)
+        field = message.command.field
+        course.asked(field)
         with contextlib.closing(handler(association, message)) as responses:
             for response in responses:
                 data_set = None if response.data_set is None else (response.data_set,)
                 command = message.command.response(response.status, response.elements, data_set=data_set is not None)
                 association.send(message.context.id, command, data_set)
+                if not response.is_pending:
+                    course.answered(field, response)
 
-    def _negotiated(self) -> Association:
-        """The association, once it is accepted. Raises Refused, Aborted."""
+    def _negotiated(self) -> tuple[Association, Course]:
+        """The association, once it is accepted, and what becomes of it. Raises Refused, Aborted."""
         settings, negotiation = self._settings, self._service.negotiation
         subject = self._secured()
         encoded = requested.read(self._wire, settings.acse_timeout_s)
         with negotiation.decided(requested.source(encoded, self.host, subject)) as source:
             self._name = f"request {source.request_id}"
+            course = Course(source)
+            if not is_ours(source.calling_ae_title, self.host, settings.ae_title):
+                self._course = course
             requested.check(encoded)
             self._service.take(self.host)
             request = Request.decode(encoded, source)
@@ -198,6 +220,7 @@ class _Connection:
             if not self._service.connections.associate(self, named=negotiation.is_named(source)):
                 raise requested.full()
             agreed = negotiation.agree(request, peer)
+            course.agreed(request, peer, agreed)
         self._associated = True
         try:
             self._wire.send(agreed.accept, settings.acse_timeout_s)
@@ -213,7 +236,8 @@ class _Connection:
             partial(self._service.pace.pause_s, peer.pace, per_s=per_s) if per_s else never,
         )
         core = self._service.core
-        return Association(self._wire, peer, agreed.contexts, terms, core.spool, partial(following, core, peer))
+        follow = partial(following, core, peer)
+        return Association(self._wire, peer, agreed.contexts, terms, core.spool, follow), course
 
     def _secured(self) -> str:
         """The subject of the peer's certificate, once there is TLS; "" without one. Raises Aborted."""

@@ -9,7 +9,18 @@ import orjson
 from aiohttp import web
 
 from gateway.access.actions import Action
-from gateway.entrance import activity, administration, deidentified, history, login, peers, quarantine, shares, trail
+from gateway.entrance import (
+    activity,
+    administration,
+    associations,
+    deidentified,
+    history,
+    login,
+    peers,
+    quarantine,
+    shares,
+    trail,
+)
 from gateway.entrance.bodies import FORM, JSON, Body
 from gateway.http import api_page, openapi, roots
 from gateway.http.openapi import Operation, Parameter, Schema
@@ -107,6 +118,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ),
     **peers.OPERATIONS,
     **activity.OPERATIONS,
+    **associations.OPERATIONS,
     **history.OPERATIONS,
     **quarantine.OPERATIONS,
     **trail.OPERATIONS,

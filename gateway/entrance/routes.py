@@ -10,6 +10,7 @@ from gateway.entrance import (
     activity,
     administration,
     api,
+    associations,
     deidentified,
     history,
     login,
@@ -24,7 +25,13 @@ from gateway.http.route import Route
 
 def routes(page: Callable[[web.Request], web.Response], verify: Verify) -> list[Route]:
     """Keys, links, sessions and peers; ``page`` answers with the page for who has come in, ``verify`` asks a peer."""
-    of_administrators = [*administration.routes(), *peers.routes(verify), *activity.routes(), *quarantine.routes()]
+    of_administrators = [
+        *administration.routes(),
+        *peers.routes(verify),
+        *activity.routes(),
+        *associations.routes(),
+        *quarantine.routes(),
+    ]
     found = [
         *of_administrators,
         *trail.routes(),

@@ -40,7 +40,7 @@ class Contacts:
         """Look at a record."""
         fields = record.fields
         title, address = str(fields.get("calling", "")), str(fields.get("address", ""))
-        if not title or (title == self._own_title and address in LOOPBACK):
+        if not title or is_ours(title, address, self._own_title):
             return
         action, outcome = str(fields.get("action", "")), str(fields.get("outcome", ""))
         last = self._found.get((title, address)) or Contact(title, address, record.time, action, outcome)
@@ -54,6 +54,11 @@ class Contacts:
     def found(self) -> list[Contact]:
         """All of them, the latest first."""
         return list(self._found.values())
+
+
+def is_ours(calling: str, address: str, own_title: str) -> bool:
+    """Whether it is this host that asks itself, as `gateway status` does."""
+    return calling == own_title and address in LOOPBACK
 
 
 def each_of_the_last(directories: Sequence[Path], take: Callable[[Record], None]) -> None:

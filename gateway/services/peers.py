@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gateway.access.actions import Action
 from gateway.access.door import Door
-from gateway.access.rules import ANY_TITLE
+from gateway.access.rules import ANY_TITLE, Policy
 from gateway.audit.events import AuditEvent
 from gateway.audit.reading import Record
 from gateway.config.serving import DestinationSettings, DimseSettings
@@ -147,7 +147,12 @@ class PeerService:
         }
 
     def _is_alone(self, tenant: str) -> bool:
-        return self._tenants | self._door.policy.tenants <= {tenant}
+        return is_alone(self._tenants, self._door.policy, tenant)
+
+
+def is_alone(tenants: frozenset[str], policy: Policy, tenant: str) -> bool:
+    """Whether there is no other tenant, in the settings or the policy: what is nobody's may be told then."""
+    return tenants | policy.tenants <= {tenant}
 
 
 def _sent(record: Record) -> Iterator[tuple[str, str]]:

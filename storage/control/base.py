@@ -33,6 +33,15 @@ class Failures:
     last_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What happened, and when (Unix time). ``key`` is of this entry alone."""
+
+    at_s: float
+    key: str
+    body: Body
+
+
 MAX_FAILURES = 100_000
 """So many names have their failures kept by ``sweep``, those that would be forgotten last."""
 
@@ -87,6 +96,17 @@ class ControlStore(Protocol):
 
         No revision is another by that.
         """
+        ...
+
+    def log(self, name: str, entries: Sequence[Entry], kept: int) -> None:
+        """Add to a log, of which the latest ``kept`` entries stay; what it has already, it does not take again.
+
+        For what is good to know and no loss: it is in no backup, and no revision is another by that.
+        """
+        ...
+
+    def logged(self, name: str, limit: int) -> Sequence[Entry]:
+        """The entries of a log, latest first."""
         ...
 
     def sweep(self) -> int:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from psycopg import sql
 
-from storage.control.relational import FAILURES, SCHEMA, RelationalControl
+from storage.control.relational import FAILURES, LOGGED, SCHEMA, RelationalControl
 from storage.index.connections import Connections
 from storage.index.postgres import PostgresSettings, close, connect, translated, usable
 from storage.index.postgres_database import PostgresDatabase
@@ -42,7 +42,7 @@ class PostgresControl(RelationalControl):
             connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(self._settings.schema)))
             # Even what makes nothing takes locks in another order than those who write.
             there = PostgresDatabase(connection).has_table
-            for table, made in (("control_state", SCHEMA), ("failure", FAILURES)):
+            for table, made in (("control_state", SCHEMA), ("failure", FAILURES), ("logged", LOGGED)):
                 if not there(table):
                     connection.execute(made.encode())
 

@@ -1,4 +1,4 @@
-"""The control state in three tables, alike in SQLite and PostgreSQL."""
+"""The control state in four tables, alike in SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 
 import orjson
 
-from storage.control.base import MAX_BODY_BYTES, MAX_FAILURES, Body, Document, Failures, now_s
+from storage.control.base import MAX_BODY_BYTES, MAX_FAILURES, Body, Document, Entry, Failures, now_s
 from storage.index.database import Database, Found
 
 SCHEMA = """
@@ -38,6 +38,17 @@ CREATE TABLE IF NOT EXISTS failure (
     expires_at_s DOUBLE PRECISION NOT NULL
 );
 CREATE INDEX IF NOT EXISTS failure_expires ON failure (expires_at_s);
+"""
+
+# Of schema version 1 too, for the same reason.
+LOGGED = """
+CREATE TABLE IF NOT EXISTS logged (
+    log  TEXT NOT NULL,
+    at_s DOUBLE PRECISION NOT NULL,
+    key  TEXT NOT NULL,
+    body TEXT NOT NULL,
+    PRIMARY KEY (log, at_s, key)
+);
 """
 
 # Whoever changes anything takes its number first: on PostgreSQL the row's lock lets one in after the other.
@@ -147,6 +158,30 @@ class RelationalControl:
                 ).fetchone()
                 found[name] = Failures(count, at_s)
         return found
+
+    def log(self, name: str, entries: Sequence[Entry], kept: int) -> None:
+        """See ControlStore."""
+        # The oldest first, in one order for everybody: two who write never wait for each other.
+        rows = [
+            (name, each.at_s, each.key, orjson.dumps(each.body).decode())
+            for each in sorted(entries, key=lambda each: (each.at_s, each.key))
+        ]
+        with self._writer() as db:
+            for row in rows:
+                db.execute("INSERT INTO logged (log, at_s, key, body) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", row)
+            db.execute(
+                "DELETE FROM logged WHERE log = ? AND (at_s, key) <= (SELECT at_s, key FROM logged WHERE log = ?"
+                " ORDER BY at_s DESC, key DESC LIMIT 1 OFFSET ?)",
+                (name, name, kept),
+            )
+
+    def logged(self, name: str, limit: int) -> Sequence[Entry]:
+        """See ControlStore."""
+        with self._reader() as db:
+            rows = db.execute(
+                "SELECT at_s, key, body FROM logged WHERE log = ? ORDER BY at_s DESC, key DESC LIMIT ?", (name, limit)
+            ).fetchall()
+        return [Entry(at_s, key, orjson.loads(body)) for at_s, key, body in rows]
 
     def sweep(self) -> int:
         """See ControlStore."""

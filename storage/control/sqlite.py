@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from storage.control.relational import FAILURES, SCHEMA, RelationalControl
+from storage.control.relational import FAILURES, LOGGED, SCHEMA, RelationalControl
 from storage.index.connections import Connections
 from storage.index.sqlite import SqliteDatabase, sync_folder, translated
 
@@ -35,7 +35,7 @@ class SqliteControl(RelationalControl):
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
         path.touch(mode=0o600)
         with _one_at_a_time(path.parent), self._writer() as db:
-            db.script(SCHEMA + FAILURES)
+            db.script(SCHEMA + FAILURES + LOGGED)
         if fsync:
             sync_folder(path.parent)
         self._readers: Connections[SqliteDatabase] = Connections(

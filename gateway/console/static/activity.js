@@ -1,4 +1,5 @@
 // What the gateway does just now, asked for again and again while somebody looks.
+import { lastAssociations } from "./associations.js";
 import { element } from "./elements.js";
 import { ask, heading, moment, state, table } from "./operations.js";
 import { count } from "./text.js";
@@ -14,14 +15,16 @@ export function show(place, failed) {
   const found = element("div", "found");
   let timer;
   let before = null;
+  const over = lastAssociations();
 
   async function look() {
     clearTimeout(timer);
     try {
       // Nobody looks at a page in the background, and each question is recorded.
       if (!document.hidden) {
-        const now = await ask("admin/activity", {}, controller.signal);
-        found.replaceChildren(...told(now, before));
+        const [now, { associations }] = await Promise.all(
+          ["admin/activity", "admin/associations"].map((path) => ask(path, {}, controller.signal)));
+        found.replaceChildren(...told(now, before), over.of(associations));
         said.replaceChildren("As of ", moment(new Date().toISOString()));
         before = now;
       }

@@ -102,6 +102,7 @@ WITHOUT_TARGET = {
     "/admin/keys": "about principals, not about studies",
     "/admin/keys/{key}": "about principals, not about studies",
     "/admin/activity": "counts, queues and disks",
+    "/admin/associations": "about peers, and how often they asked for what",
     "/admin/audit": "the trail of the tenant, by a right of its own",
     "/admin/audit/verification": "whether the trail is whole, by the same right",
     "/admin/quarantine": "the tenant's own, with the times at which it came, which no two archives share",

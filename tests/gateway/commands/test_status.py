@@ -21,7 +21,7 @@ from gateway.commands import terminal
 from gateway.config import Settings
 from storage.index.sqlite import SqliteIndex, schema_version
 from tests import instances
-from tests.gateway.dimse.conftest import Serve
+from tests.gateway.dimse.conftest import Serve, eventually
 from tests.gateway.dimse.test_tls import with_tls
 from tests.gateway.http.conftest import Authority
 from tests.ports import free_port
@@ -90,6 +90,7 @@ def test_a_gateway_that_serves_is_ready(host: Host, capsys: pytest.CaptureFixtur
     assert association.send_c_store(wrong).Status == 0xC000
     association.release()
 
+    eventually(lambda: bool(as_json(host.file, capsys)[1]["associations"]))
     exit_status, found = as_json(host.file, capsys)
     assert (exit_status, found["ready"], found["fault"]) == (terminal.OK, True, "")
     assert found["faces"][0]["where"].startswith("https://")
@@ -101,6 +102,9 @@ def test_a_gateway_that_serves_is_ready(host: Host, capsys: pytest.CaptureFixtur
     assert found["work"]["commitments"] == found["work"]["index_writes"] == found["work"]["arriving"] == 0
     assert found["failures"]["C-STORE answered 0xC000"] == 1
     assert [each["ae_title"] for each in found["peers"]] == ["CT1"], "not our own question"
+    [over] = found["associations"]
+    assert (over["calling"], over["outcome"], over["accepted"]) == ("CT1", "released", 2)
+    assert over["served"] == [{"operation": "C-STORE", "count": 2, "failed": 1}]
 
     exit_status, out, _ = status(host.file, capsys)
     assert exit_status == terminal.OK
@@ -108,6 +112,7 @@ def test_a_gateway_that_serves_is_ready(host: Host, capsys: pytest.CaptureFixtur
     assert "1 studies, 1 objects" in out
     assert "CT1 at 127.0.0.1" in out
     assert "1 x C-STORE answered 0xC000" in out
+    assert "2 C-STORE (1 failed)  released" in out
 
 
 def test_a_face_that_does_not_answer_is_named(host: Host, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shutil
 from collections.abc import Iterator
 
 import pytest
 import requests
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, TimeoutError, sync_playwright
 from pydicom.dataset import Dataset
 from pynetdicom import AE
 
@@ -135,6 +136,23 @@ def test_an_administrator_sees_what_the_gateway_does(page: Page, gateway: Gatewa
     page.get_by_role("button", name="Refresh").click()
     answered = page.get_by_role("table", name="Done since").get_by_role("row").filter(has_text="answered 200")
     answered.filter(has_text="+").wait_for()
+
+
+def test_an_administrator_sees_the_last_associations(page: Page, gateway: Gateway) -> None:
+    peer = AE(ae_title="CT1")
+    peer.add_requested_context("1.2.840.10008.1.1")
+    peer.add_requested_context("1.2.840.10008.3.1.2.3.3")
+    assert peer.associate("127.0.0.1", gateway.dimse_port, ae_title="GATEWAY").is_rejected, "the policy has no CT1"
+    come_in(page, gateway, "boss")
+    go(page, "Activity")
+    row = page.get_by_role("table", name="Last associations").get_by_role("row").filter(has_text="CT1")
+    for _ in range(60):
+        page.get_by_role("button", name="Refresh").click()
+        with contextlib.suppress(TimeoutError):
+            row.wait_for(timeout=1000)
+            break
+    row.get_by_text("rejected").wait_for()
+    row.get_by_text("calling AE title not recognised").wait_for()
 
 
 def test_an_administrator_compares_releases_and_discards_what_is_in_quarantine(page: Page, gateway: Gateway) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from storage.control import base, relational
-from storage.control.base import ControlStore, Failures
+from storage.control.base import ControlStore, Entry, Failures
 from storage.control.postgres import PostgresControl
 from storage.control.sqlite import SqliteControl
 from storage.errors import StorageUnavailable
@@ -179,6 +179,35 @@ def test_failures_that_are_forgotten_and_those_beyond_a_bound_are_removed(
     assert other.sweep() == 3
     assert sorted(one.failures(["long ago", *"01234"], 0.0)) == ["2", "3", "4"]
     assert other.sweep() == 0
+
+
+def test_a_log_has_its_latest_entries_once_each(two: tuple[ControlStore, ControlStore]) -> None:
+    one, other = two
+    before = one.revision()
+    entries = [Entry(float(number), f"{number}", {"n": number}) for number in range(6)]
+    one.log("a", entries[3:], 4)
+    other.log("a", entries[:4], 4)
+    other.log("b", entries[:1], 4)
+    assert one.logged("a", 10) == entries[:1:-1], "the latest, however they came"
+    assert one.logged("a", 2) == entries[:3:-1]
+    assert one.logged("b", 10) == entries[:1]
+    assert one.logged("c", 10) == []
+    other.log("a", [], 1)
+    assert one.logged("a", 10) == entries[5:]
+    assert one.revision() == before, "what is remembered of others stays good"
+
+
+def test_a_log_is_written_by_many(two: tuple[ControlStore, ControlStore]) -> None:
+    together = threading.Barrier(4)
+
+    def many(number: int) -> None:
+        together.wait()
+        for count in range(20):
+            two[number % 2].log("a", [Entry(float(count), f"{number}", {}), Entry(1000.0 + count, f"{number}", {})], 10)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(many, range(4)))
+    assert [each.at_s for each in two[0].logged("a", 100)] == [1019.0] * 4 + [1018.0] * 4 + [1017.0] * 2
 
 
 def test_a_document_is_bounded(two: tuple[ControlStore, ControlStore]) -> None:

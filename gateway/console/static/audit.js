@@ -33,6 +33,7 @@ export function show(place, failed) {
   let asked = {};
   let next = null;
   let records = [];
+  let turn = 0;
 
   function question() {
     const given = Object.entries(inputs).map(([name, input]) => [name, input.value.trim()]).filter(([, value]) => value);
@@ -46,23 +47,27 @@ export function show(place, failed) {
     if (fresh) {
       asked = question();
       records = [];
+      turn += 1;
     }
+    // What a search before this one finds comes too late to be shown.
+    const ours = turn;
     more.disabled = true;
     said.textContent = "Searching";
     try {
       const page = await ask("admin/audit", fresh ? asked : { ...asked, before: next }, controller.signal);
+      if (ours !== turn) return;
       records = [...records, ...page.records];
       next = page.next;
       said.textContent = [count(records.length, "record"), next ? ", and there may be more" : "", page.gap ? `; ${page.gap}` : ""].join("");
       found.replaceChildren(...(records.length ? [table("Records, latest first", COLUMNS, records.map(row))] : []));
       more.hidden = next === null;
     } catch (error) {
-      if (error.name === "AbortError") return;
+      if (error.name === "AbortError" || ours !== turn) return;
       if (error.status === 401) return failed(error);
       said.textContent = "";
       found.replaceChildren(element("p", "wrong", { role: "alert" }, error.message));
     } finally {
-      more.disabled = false;
+      if (ours === turn) more.disabled = false;
     }
   }
 

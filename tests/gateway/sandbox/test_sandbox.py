@@ -12,6 +12,7 @@ import stat
 import subprocess
 import sys
 import time
+from base64 import urlsafe_b64decode
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,7 +87,8 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
             env=environment, stdout=out, stderr=out,
         )  # fmt: skip
     deadline_s = time.monotonic() + _START_S
-    while not (place / "sandbox.json").exists():
+    # What it says last: it is ready before it has said how to reach it.
+    while "Ctrl-C ends it." not in told.read_text():
         assert process.poll() is None, told.read_text()
         assert time.monotonic() < deadline_s, told.read_text()
         time.sleep(0.05)
@@ -198,8 +200,10 @@ def test_an_expired_token_is_refused_by_the_gateway_itself(sandbox: Sandbox) -> 
     assert told
     asked.append(sandbox.get("/dicomweb/studies", Authorization=f"Bearer {told[1]}"))
     short = sandbox.token("viewer", expires_in="1")
-    assert sandbox.get("/dicomweb/studies", Authorization=f"Bearer {short}").status_code == 200
-    ended_s = time.monotonic() + 20
+    # Whether it was good for that second is not asked: on a busy machine it is over before the question is there.
+    claims = json.loads(urlsafe_b64decode(f"{short.split('.')[1]}=="))
+    assert claims["exp"] - claims["iat"] == 1
+    ended_s = time.monotonic() + 30
     while (last := sandbox.get("/dicomweb/studies", Authorization=f"Bearer {short}")).status_code == 200:
         assert time.monotonic() < ended_s
         time.sleep(0.1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,7 +72,7 @@ def as_(name: str) -> dict[str, str]:
 
 @contextmanager
 def guarded(folder: Path, **environment: str) -> Iterator[Gateway]:
-    """The gateway, with a CT and an MR study of two instances each."""
+    """The gateway, with a CT and an MR study of two instances each, which the view shows too."""
     principals = "".join(_PRINCIPAL.format(name, hashlib.sha256(name.encode()).hexdigest()) for name in KEYS)
     (folder / "policy.toml").write_text(_POLICY + principals)
     (folder / "gateway.toml").write_text(_SETTINGS)
@@ -90,6 +91,7 @@ def guarded(folder: Path, **environment: str) -> Iterator[Gateway]:
         for name, modality in (("Smith^Jane", "CT"), ("Doe^John", "MR")):
             for each in pictures(2, PatientName=name, PatientID=name, Modality=modality, StudyDescription="Head"):
                 store(gateway, each)
+        wait_for_view(gateway, 4)
         yield gateway
     finally:
         gateway.stop()
@@ -115,3 +117,12 @@ def store(gateway: Gateway, file: bytes) -> None:
     headers = {"Content-Type": "application/dicom", **as_("administrator")}
     answer = requests.post(f"{gateway.web}/studies", file, headers=headers, timeout=30)
     assert answer.status_code == 200, answer.text
+
+
+def wait_for_view(gateway: Gateway, instances: int) -> None:
+    """Until the view shows so many instances; it follows the archive in the background."""
+    url = f"{gateway.web.replace('/dicomweb', '/views/research/dicomweb')}/instances/count"
+    deadline_s = time.monotonic() + 60
+    while requests.get(url, headers=as_("administrator"), timeout=30).json()["count"] < instances:
+        assert time.monotonic() < deadline_s, gateway.log
+        time.sleep(0.05)

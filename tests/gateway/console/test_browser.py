@@ -190,7 +190,7 @@ def test_a_study_opens_with_its_images_and_back_leads_to_the_list(page: Page) ->
 
 def test_the_page_asks_who_one_is_and_leads_back_after_the_login(visitor: Page, guarded: str) -> None:
     visitor.goto(f"{guarded}/#/studies/1.2.3")
-    assert visitor.get_by_label("API key").count() == 1
+    visitor.get_by_label("API key").wait_for()
     link = visitor.get_by_role("link", name="Log in")
     link.wait_for()
     until(visitor, lambda: visitor.evaluate("document.activeElement.textContent") == "Log in")

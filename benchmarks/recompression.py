@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import io
 import platform
+import statistics
 import struct
 import tempfile
 import time
@@ -21,6 +22,7 @@ import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 
@@ -42,6 +44,7 @@ from storage.archive import Sender
 from storage.dicom import file_meta, part10
 from storage.dicom import identifiers as ids
 from storage.dicom.limits import Limits
+from storage.dicom.matching import EVERYTHING
 from storage.errors import StorageError
 from storage.index.arrivals import Conflict, Outcome
 
@@ -49,6 +52,7 @@ _CT = "1.2.840.10008.5.1.4.1.1.2"
 _MAX_FILE_BYTES = 256 << 20
 _MIB = 1 << 20
 _DAY_S = 86_400.0
+_TENANT = ids.tenant("main")
 
 
 @dataclass(slots=True)
@@ -73,6 +77,7 @@ def main() -> None:
     print(f"{platform.machine()}, Python {platform.python_version()}, imagecodecs {imagecodecs.__version__}")
     slices = [ct_slice(number) for number in range(options.slices)]
     saved(options.corpus, slices)
+    instead(options.corpus, slices)
     encoding(slices[0])
     first_images(slices[len(slices) // 2], options.corpus, options.link_mbit)
 
@@ -183,8 +188,8 @@ def recompressed(core: Core, sources: dict[ids.Version, str]) -> tuple[dict[str,
             EncodedFrame(gray.tobytes(), file_meta.EXPLICIT_VR_LITTLE_ENDIAN, described(gray, 8)), encode.HTJ2K_RPCL
         )  # it starts
         service = RecompressionService(
-            core.archive, pool, core.spool, core.room, [rule], after_s=0.0, holder="benchmark",
-            now=lambda: time.time() + _DAY_S,
+            core.archive, pool, core.spool, core.room, [rule],
+            condenser=assembly.condenser(core, pool), after_s=0.0, holder="benchmark", now=lambda: time.time() + _DAY_S,
         )  # fmt: skip
         began_s = time.perf_counter()
         for step in service.round():
@@ -201,6 +206,104 @@ def recompressed(core: Core, sources: dict[ids.Version, str]) -> tuple[dict[str,
                 left[step.left.value] += 1
             began_s = time.perf_counter()
     return dict(sorted(groups.items())), left
+
+
+# Instead of what was sent
+
+
+def instead(corpus: Path, slices: list[np.ndarray]) -> None:
+    """Tell what CT takes beside and instead, and how long a frame of 512 x 512 takes to read from a local disk."""
+    wheel = Path(pydicom.__file__).parent / "data" / "test_files"
+    real = [
+        path.read_bytes()
+        for folder in (corpus, wheel)
+        for path in (sorted(folder.rglob("*.dcm")) if folder.is_dir() else ())
+        if is_ct(path)
+    ]
+    groups = {
+        "generated CT, 512 x 512": [ct_file(pixels, number, "2.25.314159") for number, pixels in enumerate(slices)],
+        "CT of the shared files and pydicom": real,
+    }
+    print("\n| corpus | kept | MB as sent | MB on disk | ms a native frame | ms a frame in HTJ2K |")
+    print("| --- | --- | ---: | ---: | ---: | ---: |")
+    for name, bodies in groups.items():
+        with tempfile.TemporaryDirectory(prefix="recompression-") as folder:
+            settings = Settings(storage=StorageSettings(directory=Path(folder) / "data", fsync=False))
+            core = assembly.build(settings, "background", any_age=True)
+            try:
+                versions = [version for body in bodies for version in kept(core, body)]
+                for keep in ("", "beside", "instead"):
+                    if keep:
+                        carried_out(core, keep)
+                    reading = assembly.build(settings, "reading")  # which has decoded nothing yet
+                    tell_kept(reading, name, keep or "as sent", versions)
+                    reading.close()
+            finally:
+                core.close()
+
+
+def is_ct(path: Path) -> bool:
+    """Whether a file is a native CT with pixels."""
+    try:
+        found = pydicom.dcmread(path, stop_before_pixels=True)
+        native = found.file_meta.TransferSyntaxUID in (
+            file_meta.IMPLICIT_VR_LITTLE_ENDIAN,
+            file_meta.EXPLICIT_VR_LITTLE_ENDIAN,
+        )
+    except Exception:  # whatever a test file is there for
+        return False
+    return native and found.get("Modality") == "CT" and "Rows" in found
+
+
+def kept(core: Core, body: bytes) -> list[ids.SopUid]:
+    """Keep a file, unless no archive takes it or it is there."""
+    try:
+        meta, offset, _ = file_meta.read(io.BytesIO(body), Limits())
+        found = part10.extract(io.BytesIO(body[offset:]), meta.transfer_syntax_uid, Limits(), part10.Announced())
+    except StorageError:
+        return []
+    commit = core.archive.store(_TENANT, core.archive.new_version(), found, [body[offset:]], Sender(), Conflict.VERSION)
+    return [found.sop_uid] if commit.outcome is Outcome.STORED else []
+
+
+def carried_out(core: Core, keep: str) -> None:
+    """Carry a rule out."""
+    rule = RecompressionRule.model_validate({"name": "all", "keep": keep})
+    with assembly.gentle_pool(core) as pool:
+        service = RecompressionService(
+            core.archive, pool, core.spool, core.room, [rule], condenser=assembly.condenser(core, pool), after_s=0.0,
+            holder="benchmark", now=lambda: time.time() + _DAY_S,
+        )  # fmt: skip
+        for _ in service.round():
+            pass
+
+
+def tell_kept(core: Core, name: str, keep: str, sop_uids: list[ids.SopUid]) -> None:
+    """One row: what is on the disk, and the medians of reading each first frame once."""
+    archive = core.archive
+    found = archive.index.locate_instances(_TENANT, sop_uids, EVERYTHING)
+    folder = core.settings.storage.directory / "archive" / "objects"
+    on_disk = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    native, packed = [], []
+    archive.objects.get(found[0].object_key)  # its decoder starts
+    for located in found[1:]:
+        layout = archive.index.layout(located.version_id).frames
+        if layout.count:
+            native.append(once_ms(partial(archive.read, located, layout.offset, layout.stride)))
+        beside = archive.index.beside(located)
+        if beside is not None:
+            (fragments,) = archive.index.fragments(beside.version_id, [1])
+            packed.append(once_ms(partial(archive.read, beside, fragments.start, fragments.end - fragments.start)))
+    told = f"{statistics.median(packed):.2f}" if packed else ""
+    sent = sum(each.size for each in found)
+    print(f"| {name} | {keep} | {sent / 1e6:.1f} | {on_disk / 1e6:.1f} | {statistics.median(native):.2f} | {told} |")
+
+
+def once_ms(call: Callable[[], object]) -> float:
+    """How long a call takes."""
+    began_s = time.perf_counter()
+    call()
+    return (time.perf_counter() - began_s) * 1000
 
 
 # A frame

@@ -39,6 +39,7 @@ from gateway.services.associations import AssociationService
 from gateway.services.audit import AuditService
 from gateway.services.commitment import CommitmentService
 from gateway.services.compose import Composer
+from gateway.services.condense import Condenser
 from gateway.services.delete import DeleteService
 from gateway.services.feed import FeedService
 from gateway.services.history import HistoryService
@@ -84,6 +85,7 @@ from storage.index.arrivals import Conflict, Conflicts
 from storage.index.base import Index
 from storage.index.sqlite import SqliteIndex, schema_version
 from storage.objects.base import ObjectStore
+from storage.objects.condensed import CondensedObjectStore
 from storage.objects.spliced import SplicedObjectStore
 
 if TYPE_CHECKING:
@@ -275,7 +277,7 @@ def gentle_pool(core: Core) -> ImagingPool:
 
 
 def recompression(core: Core, pool: ImagingPool) -> RecompressionService:
-    """What makes HTJ2K beside what was sent, as the rules want it."""
+    """What makes HTJ2K of what was sent, as the rules want it."""
     settings = core.settings
     return RecompressionService(
         core.archive,
@@ -283,10 +285,19 @@ def recompression(core: Core, pool: ImagingPool) -> RecompressionService:
         core.spool,
         core.room,
         settings.recompression,
+        condenser=condenser(core, pool),
+        moving=bool(settings.transition),
         after_s=settings.lifecycle.recompress_after_hours * 3600,
         # The same after a restart, which need not wait then for its own turn to be over.
         holder=f"{socket.gethostname()} {settings.storage.directory.resolve()}",
     )
+
+
+def condenser(core: Core, pool: ImagingPool) -> Condenser:
+    """What keeps originals as HTJ2K."""
+    objects = core.archive.objects
+    assert isinstance(objects, CondensedObjectStore)
+    return Condenser(core.archive, objects, pool)
 
 
 def index_path(settings: Settings) -> Path:

@@ -168,10 +168,15 @@ def _close_at_stop(pool: ImagingPool, stop: threading.Event) -> None:
 
 def _tell_recompression(metrics: Metrics, step: Recompressed) -> None:
     tenant = step.located.key.tenant
+    if step.kept:
+        metrics.recompression_replaced.labels(tenant, step.rule).inc()
+        metrics.recompressed_bytes.labels(tenant, "replaced").inc(step.size)
+        metrics.recompressed_bytes.labels(tenant, "kept").inc(step.kept)
     if step.left is not None:
         metrics.recompression_left.labels(tenant, step.left.value).inc()
         if step.left in (Left.NOT_EQUAL, Left.DAMAGED):
             _log.warning("recompression leaves version %s: %s", step.located.version, step.left.value)
+    if not step.made:
         return
     metrics.recompressed.labels(tenant, step.rule).inc()
     metrics.recompressed_bytes.labels(tenant, "originals").inc(step.size)

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import base64
 import binascii
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gateway.config import InvalidSettings, Settings, variable
+from gateway.config.serving import ImagingSettings
 from gateway.config.storing import EncryptionSettings, S3Section, TenantSettings
+from gateway.imaging.errors import ImagingBusy, ImagingError, ImagingTimeout
+from storage.errors import ObjectDamaged, StorageUnavailable
 from storage.objects.base import ObjectStore
 from storage.objects.cached import CachedObjectStore
+from storage.objects.condensed import CondensedObjectStore
 from storage.objects.encrypted import EncryptedObjectStore, MasterKeys
 from storage.objects.local import LocalObjectStore
 from storage.objects.read_cache import ReadCache
@@ -21,6 +27,9 @@ from storage.objects.routed import RoutedObjectStore
 from storage.objects.s3 import S3ObjectStore, S3Settings
 from storage.objects.s3_classes import S3StorageClasses
 from storage.objects.s3_clients import ServerSideEncryption
+
+if TYPE_CHECKING:
+    from gateway.imaging.pool import ImagingPool
 
 KEY_BYTES = 32
 
@@ -35,8 +44,8 @@ def object_store(
     reading_cache: bool = True,
     read_only: bool = False,
     observe: Observe = lambda store, _: store,
-) -> ObjectStore:
-    """The store of the objects: the engine, a cache where it is far, encryption above both.
+) -> CondensedObjectStore:
+    """The store of the objects: the engine, a cache where it is far, encryption, and originals kept as HTJ2K on top.
 
     Parameters
     ----------
@@ -55,9 +64,49 @@ def object_store(
     """
     store = _engine(settings, reading_cache, read_only or settings.storage.read_only, observe)
     master_keys = _master_keys(settings.encryption)
-    if master_keys is None:
-        return store
-    return EncryptedObjectStore(store, master_keys, mixed=settings.encryption.mixed)
+    if master_keys is not None:
+        store = EncryptedObjectStore(store, master_keys, mixed=settings.encryption.mixed)
+    decoding = _Decoding(settings.imaging)
+    return CondensedObjectStore(store, decoding.frame, decoding.close)
+
+
+class _Decoding:
+    """Frames of originals kept as HTJ2K, decoded in processes that start when the first one is read.
+
+    They are no others' processes: one that decodes may be what waits for these bytes.
+    """
+
+    def __init__(self, imaging: ImagingSettings) -> None:
+        self._imaging = imaging
+        self._lock = threading.Lock()
+        self._pool: ImagingPool | None = None
+
+    def frame(self, codestream: bytes, text: str) -> bytes:
+        """A native frame. Raises ObjectDamaged, StorageUnavailable."""
+        from gateway.imaging import form  # noqa: PLC0415 - decoders, for those that read such originals only
+
+        try:
+            return form.loads(text).restored(self._begun(), codestream)
+        except (ImagingBusy, ImagingTimeout) as error:
+            raise StorageUnavailable(f"an original kept as HTJ2K is not decoded now: {error}") from error
+        except ImagingError as error:
+            raise ObjectDamaged(f"an original kept as HTJ2K cannot be decoded: {error}") from error
+
+    def _begun(self) -> ImagingPool:
+        from gateway.imaging.pool import ImagingPool  # noqa: PLC0415 - as above
+
+        imaging = self._imaging
+        with self._lock:
+            if self._pool is None:
+                self._pool = ImagingPool(imaging.workers, imaging.memory_bytes, imaging.timeout_s)
+            return self._pool
+
+    def close(self) -> None:
+        """End the processes."""
+        with self._lock:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.close()
 
 
 def archive_directory(settings: Settings) -> Path:

@@ -89,7 +89,7 @@ class TransitionRule(Rule):
 
 
 class RecompressionRule(Rule):
-    """Which instances are kept in HTJ2K too, beside what was sent, which stays as it is. Without a rule none is.
+    """Which instances are kept in HTJ2K too, beside what was sent, or instead of its pixels. Without a rule none is.
 
     Each rule is a table ``[[recompression]]`` of its own, about the instances that fit everything it says; of several
     the first counts.
@@ -111,6 +111,9 @@ class RecompressionRule(Rule):
     JPEG-LS (.80) and JPEG 2000 (.90)."""
     into: Literal["1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202"] = "1.2.840.10008.1.2.4.202"
     """HTJ2K Lossless, or HTJ2K Lossless RPCL; requests for either are answered from it."""
+    keep: Literal["beside", "instead"] = "beside"
+    """Whether it is kept beside the original, or ``instead``: an original that is native in little endian is then put
+    together again from it on each read, byte for byte, which decodes its frames."""
 
 
 class LifecycleSettings(Section):

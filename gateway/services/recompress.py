@@ -1,4 +1,6 @@
-"""Recompression: instances kept in HTJ2K too, beside what was sent, where rules say so (docs/decisions/0036-*).
+"""Recompression: instances kept in HTJ2K too, beside what was sent or instead of its pixels, where rules say so.
+
+See docs/decisions/0036-* and 0040-*.
 
 Nobody waits for it. It goes through the versions in their order and remembers how far it has come; one gateway at a
 time has the turn. What is made gets a row when every frame of it, decoded again, has the pixels of the original.
@@ -22,10 +24,12 @@ from gateway.imaging.description import PhotometricInterpretation, PixelDescript
 from gateway.imaging.errors import FrameDamaged, FrameMismatch, FrameTooLarge, ImagingBusy, ImagingError, ImagingTimeout
 from gateway.imaging.native import native_bytes, unpack
 from gateway.imaging.pool import ImagingPool
+from gateway.services.condense import Condenser, NotTheSame, Stays
 from gateway.services.frames import FrameReader
 from gateway.services.room import Room
 from gateway.services.spool import Spool, Spooled
 from gateway.services.transcode import rewriting
+from gateway.services.transition import ANOTHER_CHANGE
 from storage.archive import Archive, Sender
 from storage.dicom import file_meta, json_model, part10, reencode
 from storage.dicom import identifiers as ids
@@ -36,7 +40,7 @@ from storage.dicom.origin import Origin
 from storage.errors import ObjectDamaged, ObjectNotFound, Unreadable
 from storage.index.arrivals import Conflict, Outcome
 from storage.index.base import Index
-from storage.index.stored import Located, Recompressible
+from storage.index.stored import Located, Placed, Recompressible
 from storage.objects.base import ByteRange
 
 _TURN_S = 120.0
@@ -68,6 +72,7 @@ class Left(StrEnum):
     SLOW = "a frame takes too long"
     NOT_SMALLER = "it does not get smaller"
     NOT_EQUAL = "other pixels came back"
+    STAYS = "what was sent cannot be kept as HTJ2K, and stays beside it"
     NO_ROOM = "its tenant has no room"
     REFUSED = "it went, or changed, meanwhile"
 
@@ -82,12 +87,17 @@ class _Leave(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What became of one instance; ``size`` is that of its object, ``made`` that of the one beside it."""
+    """What became of one instance.
+
+    ``size`` is that of its object; ``made`` that of what was put beside it, 0 when that was there; ``kept`` the bytes
+    that are left of both when the original was replaced now. ``left`` tells of what was not done.
+    """
 
     located: Located
     rule: str
     size: int
     made: int = 0
+    kept: int = 0
     left: Left | None = None
 
 
@@ -100,6 +110,10 @@ class RecompressionService:
         Its index takes objects of any age.
     pool
         Its workers should give way to whatever else the host has to do.
+    condenser
+        Replaces originals where a rule says so.
+    moving
+        Whether studies move between storage classes: what is condensed begins in the usual one.
     after_s
         How old a version has to be.
     holder
@@ -116,6 +130,8 @@ class RecompressionService:
         room: Room,
         rules: Sequence[RecompressionRule],
         *,
+        condenser: Condenser,
+        moving: bool = False,
         after_s: float,
         holder: str,
         now: Callable[[], float] = time.time,
@@ -125,6 +141,9 @@ class RecompressionService:
         self._spool = spool
         self._room = room
         self._rules = rules
+        self._condenser = condenser
+        self._moving = moving
+        self._replaces = any(rule.keep == "instead" for rule in rules)
         self._after_s = after_s
         self._holder = holder
         self._now = now
@@ -148,13 +167,15 @@ class RecompressionService:
         turn = _Turn(index, self._holder, self._now, after)
         try:
             while True:
-                found, through = index.recompressible(after, before, _PAGE)
+                found, through = index.recompressible(after, before, _PAGE, all_of_them=self._replaces)
                 for each in found:
                     rule = self._rule(each)
                     if rule is None:
                         continue
                     self._room.check_disks(_DISK_TIMES)
-                    yield self._one(each.located, rule, turn)
+                    step = self._one(each.located, rule, turn)
+                    if step is not None:
+                        yield step
                     turn.through = each.located.version
                     turn.go_on()
                 if not through:
@@ -178,15 +199,34 @@ class RecompressionService:
                 return rule
         return None
 
-    def _one(self, located: Located, rule: RecompressionRule, turn: _Turn) -> Step:
+    def _one(self, located: Located, rule: RecompressionRule, turn: _Turn) -> Step | None:
+        """Do what a rule asks for; None when all of it was done before. Raises _TurnLost."""
+        done = Step(located, rule.name, located.size)
         try:
-            made = self._make(located, rule.into, turn)
+            beside = self._archive.index.beside(located) if self._replaces else None
+            if beside is None:
+                beside = self._make(located, rule.into, turn)
+                done = replace(done, made=beside.size)
+            if rule.keep == "instead":
+                done = replace(done, kept=self._condense(located, beside, turn))
         except _Leave as leave:
-            return Step(located, rule.name, located.size, left=leave.why)
-        return Step(located, rule.name, located.size, made)
+            return replace(done, left=leave.why)
+        return done if done.made or done.kept else None
 
-    def _make(self, located: Located, syntax: str, turn: _Turn) -> int:
-        """Put a recompressed version beside one; its size. Raises _Leave, _TurnLost."""
+    def _condense(self, located: Located, beside: Located, turn: _Turn) -> int:
+        """Keep an original as HTJ2K; the bytes that are left, 0 when that was done. Raises _Leave, _TurnLost."""
+        with _leaving():
+            kept = self._condenser.condense(located, beside, turn.go_on)
+        if kept is None:
+            return 0
+        if self._moving:
+            # The study was moved with what was replaced: it has to be looked at again.
+            key = located.key
+            self._archive.index.place(key.tenant, key.study_uid, Placed("", located.version, ANOTHER_CHANGE))
+        return kept
+
+    def _make(self, located: Located, syntax: str, turn: _Turn) -> Located:
+        """Put a recompressed version beside one. Raises _Leave, _TurnLost."""
         with _leaving():
             with self._room.arriving(located.key.tenant, 0, _QUOTA_SHARE) as admit:
                 admit()  # or all of it would be encoded for nothing
@@ -242,7 +282,7 @@ class RecompressionService:
         with spooled:
             yield spooled
 
-    def _keep(self, located: Located, syntax: str, spooled: Spooled, compared: _Compared) -> int:
+    def _keep(self, located: Located, syntax: str, spooled: Spooled, compared: _Compared) -> Located:
         if compared.original.digest() != compared.recompressed.digest():
             raise _Leave(Left.NOT_EQUAL)
         announced = part10.Announced(located.sop_class_uid, located.key.sop_uid)
@@ -268,7 +308,7 @@ class RecompressionService:
         beside = self._archive.index.beside(located)
         if beside is None:
             raise _Leave(Left.REFUSED)
-        return beside.size
+        return beside
 
     def _sender(self, located: Located) -> Sender:
         """Who sent the original: a series knows its senders by the objects in it."""
@@ -355,6 +395,10 @@ def _leaving() -> Iterator[None]:
         raise _Leave(Left.LARGE) from error
     except ImagingTimeout as error:
         raise _Leave(Left.SLOW) from error
+    except NotTheSame as error:
+        raise _Leave(Left.NOT_EQUAL) from error
+    except Stays as error:
+        raise _Leave(Left.STAYS) from error
     except (FrameDamaged, FrameMismatch, Unreadable, ObjectDamaged) as error:
         raise _Leave(Left.DAMAGED) from error
     except ImagingError as error:

@@ -18,10 +18,11 @@ from storage.dicom import identifiers as ids
 from storage.errors import ObjectNotFound, StorageError
 from storage.index.questions import Ageing
 from storage.index.stored import AgedStudy, Holding, Placed
+from storage.objects.condensed import condensed_key
 
 _TOGETHER = 8
 _OBJECTS_PER_STEP = 64
-_ANOTHER_CHANGE = -1
+ANOTHER_CHANGE = -1
 """That no study is at: one that was moved at it is looked at again."""
 
 
@@ -133,7 +134,7 @@ class TransitionService:
         self._archive.index.place(due.tenant, due.study.study_uid, placed)
         if len(self._stored(due.tenant, due.study.study_uid)) > len(there):
             # What was recompressed meanwhile is no change of the study, but has to be moved too.
-            self._archive.index.place(due.tenant, due.study.study_uid, replace(placed, change=_ANOTHER_CHANGE))
+            self._archive.index.place(due.tenant, due.study.study_uid, replace(placed, change=ANOTHER_CHANGE))
         yield Step(due, done=objects > 0)
 
     def round(self, caller: Caller, tenants: Sequence[ids.Tenant], look: Look) -> Iterator[Step]:
@@ -185,11 +186,13 @@ class TransitionService:
         gone: list[str] = []
 
         def move(each: Holding) -> bool:
-            try:
-                return classes.move(each.object_key, storage_class, stays)
-            except ObjectNotFound:
-                gone.append(each.object_key)
-                return False
+            for kept in (each.object_key, condensed_key(each.object_key)):
+                try:
+                    return classes.move(kept, storage_class, stays)
+                except ObjectNotFound:
+                    continue
+            gone.append(each.object_key)
+            return False
 
         with ThreadPoolExecutor(_TOGETHER, "transition") as pool:
             moved = [each for each, was_moved in zip(part, pool.map(move, part), strict=True) if was_moved]

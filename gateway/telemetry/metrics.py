@@ -177,8 +177,14 @@ class Metrics:
         )
         self.recompressed_bytes = Counter(
             "gateway_recompression_bytes",
-            "Bytes of recompressed instances: of the originals, and of what was made",
+            "Bytes of recompressed instances: of originals, of what was made, of originals replaced and what is left",
             ["tenant", "of"],
+            registry=registry,
+        )
+        self.recompression_replaced = Counter(
+            "gateway_recompression_replaced_instances",
+            "Originals that are kept as HTJ2K",
+            ["tenant", "rule"],
             registry=registry,
         )
         self.recompression_left = Counter(

@@ -90,8 +90,12 @@ class Index(Protocol):
         """The version that was recompressed from another one and stands beside it, when there is one."""
         ...
 
-    def recompressible(self, after: str, before: str, limit: int) -> tuple[Sequence[Recompressible], str]:
-        """Current versions after one and before another, oldest first, that have none beside them; not all at once.
+    def recompressible(
+        self, after: str, before: str, limit: int, *, all_of_them: bool = False
+    ) -> tuple[Sequence[Recompressible], str]:
+        """Current versions after one and before another, oldest first, not all at once.
+
+        Only those that have none beside them, unless ``all_of_them``.
 
         With them comes the version to go on after, "" when there is nothing more.
         """

@@ -38,27 +38,28 @@ def page(after: str, before: str) -> Sql:
     )  # fmt: skip
 
 
-def without_one_beside(after: str, through: str, limit: int) -> Sql:
-    """Current versions of a page that nothing stands beside."""
-    return Sql().add(
+def current(after: str, through: str, limit: int, *, all_of_them: bool = False) -> Sql:
+    """Current versions of a page, only those that nothing stands beside unless ``all_of_them``."""
+    asked = Sql().add(
         "SELECT i.tenant, s.study_uid, e.series_uid, i.sop_uid, i.sop_class_uid, v.id, v.version, v.object_key,"
         " v.data_offset, v.size, v.sha256, v.transfer_syntax, i.instance_number, e.modality"
         " FROM version v JOIN instance i ON i.id = v.instance AND i.current_version = v.id"
         " JOIN series e ON e.id = i.series JOIN study s ON s.id = e.study"
-        " WHERE v.version > ? AND v.version <= ?"
-        " AND NOT EXISTS (SELECT 1 FROM version d WHERE d.beside = v.version AND d.deleted IS NULL)"
-        " ORDER BY v.version LIMIT ?",
-        after, through, limit,
+        " WHERE v.version > ? AND v.version <= ?",
+        after, through,
     )  # fmt: skip
+    if not all_of_them:
+        asked.add("AND NOT EXISTS (SELECT 1 FROM version d WHERE d.beside = v.version AND d.deleted IS NULL)")
+    return asked.add("ORDER BY v.version LIMIT ?", limit)
 
 
-def candidates(db: Database, after: str, before: str, limit: int) -> tuple[list[Found], str]:
-    """Current versions between two, oldest first, that have none beside them, and through which one was looked."""
+def candidates(db: Database, after: str, before: str, limit: int, *, all_of_them: bool) -> tuple[list[Found], str]:
+    """Current versions between two as ``current`` gives them, oldest first, and through which one was looked."""
     seen = db.run(page(after, before))
     if not seen:
         return [], ""
     last = seen[-1][0]
-    found = db.run(without_one_beside(after, last, limit))
+    found = db.run(current(after, last, limit, all_of_them=all_of_them))
     return found, found[-1][6] if len(found) == limit else last
 
 

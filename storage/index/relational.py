@@ -283,9 +283,11 @@ class RelationalIndex(ABC):
         )
         return next((_located(located.key.tenant, found) for found in self._read(statement)), None)
 
-    def recompressible(self, after: str, before: str, limit: int) -> tuple[Sequence[Recompressible], str]:
+    def recompressible(
+        self, after: str, before: str, limit: int, *, all_of_them: bool = False
+    ) -> tuple[Sequence[Recompressible], str]:
         with self._reader() as db:
-            found, through = recompressing.candidates(db, after, before, limit)
+            found, through = recompressing.candidates(db, after, before, limit, all_of_them=all_of_them)
         given = [
             Recompressible(_located(ids.Tenant(str(tenant)), tuple(row)), None if modality is None else str(modality))
             for tenant, *row, modality in found

@@ -46,7 +46,7 @@ class Located:
 
 @dataclass(frozen=True, slots=True)
 class Recompressible:
-    """A current version that nothing stands beside, and the modality of its series."""
+    """A current version, and the modality of its series."""
 
     located: Located
     modality: str | None

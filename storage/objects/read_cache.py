@@ -41,7 +41,7 @@ _STALE_AFTER_S = 60.0
 _MARKED_FOR_S = 86_400.0
 _USED_AGAIN_AFTER_S = 60.0
 _ASKED_AT_ONCE = 500
-_VERSION = re.compile(r"\.([0-9A-Z]{26})\.dcm$")
+_VERSION = re.compile(r"\.([0-9A-Z]{26})\.(?:dcm|htj2k)$")
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,7 @@ read_timeout_s = 7.5
 cache_bytes = 0
 max_connections = 5
 """
-    store = object_store(written(tmp_path, s3_section(seaweedfs_bucket, more)))
+    store = object_store(written(tmp_path, s3_section(seaweedfs_bucket, more)))._store
     assert isinstance(store, S3ObjectStore)
     assert (store._settings.read_timeout_s, store._settings.max_connections) == (7.5, 5)
     store.put(KEY, [b"data"])

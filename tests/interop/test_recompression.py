@@ -10,11 +10,16 @@ from pathlib import Path
 
 import imagecodecs
 import numpy as np
+import pydicom
 import pytest
 import requests
 from pydicom.dataset import Dataset
 
+from storage.archive import Archive
 from storage.dicom import identifiers as ids
+from storage.dicom.limits import Limits
+from storage.objects.condensed import CondensedObjectStore
+from storage.reconcile.verifying import Selection, Verification, verify
 from tests import engines
 from tests.gateway.telemetry.scraping import Scrape
 from tests.instances import data_set, part10_file
@@ -25,14 +30,17 @@ RPCL = "1.2.840.10008.1.2.4.202"
 INSTANCES, KILLS = 25, 3
 
 
-@pytest.mark.parametrize("pair", ["local+sqlite", "s3+sqlite"])
-def test_killed_in_the_middle_it_goes_on_until_everything_has_one_beside_it(
-    pair: str, request: pytest.FixtureRequest, tmp_path: Path
+@pytest.mark.parametrize(
+    ("pair", "keep"),
+    [("local+sqlite", "beside"), ("s3+sqlite", "beside"), ("local+sqlite", "instead"), ("s3+postgres", "instead")],
+)
+def test_killed_in_the_middle_it_goes_on_until_everything_has_one(
+    pair: str, keep: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     y, x = np.mgrid[:384, :384]
     pixels = [np.round(900 * np.sin((x + 9 * each) / 31) * np.cos(y / 23)).astype("<i2") for each in range(INSTANCES)]
     sent = [data_set(Rows=384, Columns=384, PixelRepresentation=1, PixelData=each.tobytes()) for each in pixels]
-    rules = json.dumps([{"name": "all"}])
+    rules = json.dumps([{"name": "all", "keep": keep}])
     environment = {
         "GATEWAY_RECOMPRESSION": rules,
         "GATEWAY_LIFECYCLE__RECOMPRESS_AFTER_HOURS": "0",
@@ -56,6 +64,9 @@ def test_killed_in_the_middle_it_goes_on_until_everything_has_one_beside_it(
             while _recompressed(session, gateway) < INSTANCES:
                 assert time.monotonic() < deadline_s, gateway.log[-3000:]
                 time.sleep(0.1)
+            while keep == "instead" and not _condensed(gateway, sent):
+                assert time.monotonic() < deadline_s, gateway.log[-3000:]
+                time.sleep(0.1)
             of_each = Counter(ids.parse_object_key(key)[0].sop_uid for key in gateway.object_keys())
             # A kill between object and row leaves an object more, which the reaper takes after its time of grace.
             assert all(2 <= of_each[ids.SopUid(each.SOPInstanceUID)] <= 2 + KILLS for each in sent)
@@ -70,6 +81,12 @@ def test_killed_in_the_middle_it_goes_on_until_everything_has_one_beside_it(
                 accept = {"Accept": "application/octet-stream; transfer-syntax=1.2.840.10008.1.2.1"}
                 native = session.get(f"{path}/frames/1", headers=accept, timeout=30)
                 assert native.content == each.PixelData
+                accept = {"Accept": "application/dicom; transfer-syntax=*"}
+                whole = session.get(path, headers=accept, timeout=30).content
+                assert pydicom.dcmread(io.BytesIO(whole)) == each
+            if keep == "instead":
+                report = verified(gateway)
+                assert (report.checked, report.wrong) == (2 * INSTANCES, [])
             counted = Scrape(metrics)
             assert counted.value("gateway_recompression_made_instances_total", rule="all", tenant="main") > 0
             before, after = (
@@ -78,6 +95,24 @@ def test_killed_in_the_middle_it_goes_on_until_everything_has_one_beside_it(
             assert before > after > 0
         finally:
             assert gateway.stop() == 0, gateway.log
+
+
+def _condensed(gateway: Gateway, sent: list[Dataset]) -> bool:
+    """Whether every original is kept as HTJ2K, and no longer as it was sent."""
+    with gateway.objects() as objects:
+        assert isinstance(objects, CondensedObjectStore)
+        kept = [info.key for info in objects._store.list("main/") if "/records/" not in info.key]
+    plain = {key for key in kept if key.endswith(".dcm")}
+    condensed = Counter(key.rpartition("/")[2].rpartition(".")[0].rpartition(".")[0] for key in set(kept) - plain)
+    return all(condensed[each.SOPInstanceUID] == 2 for each in sent) and len(plain) <= KILLS
+
+
+def verified(gateway: Gateway) -> Verification:
+    """What a verification of everything finds."""
+    found = Verification()
+    with gateway.objects() as objects, gateway.engines.index(gateway.directory) as index:
+        verify(Archive(objects, index, Limits()), Selection(), found, threads=2)
+    return found
 
 
 def _store(session: requests.Session, gateway: Gateway, instance: Dataset) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import io
 import tempfile
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -33,6 +34,8 @@ from storage.index.questions import Search, Target
 from storage.index.relational import RelationalIndex
 from storage.index.sqlite import SqliteIndex
 from storage.index.stored import Located, StoredVersion
+from storage.objects.condensed import CondensedObjectStore
+from storage.objects.container import Coded, Shared
 from storage.objects.memory import MemoryObjectStore
 from tests.instances import CT, data_set, encapsulated, encode, extract
 from tests.postgres import drop_schema, new_schema
@@ -41,6 +44,7 @@ from tests.storage.reconcile.dump import dump
 TENANT = ids.tenant("main")
 STUDIES = (ids.study_uid("1.1"), ids.study_uid("1.2"))
 MR = "1.2.840.10008.5.1.4.1.1.4"
+CODESTREAM = b"\xff\x4f\xff\x51"
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,11 @@ class Sent:
     patient: str
     description: str
     sop_class: str
+
+
+def decoded(_: bytes, form: str) -> bytes:
+    """The pixels of what is condensed."""
+    return bytes.fromhex(form)
 
 
 @cache
@@ -75,7 +84,7 @@ def recompressed(sent: Sent) -> tuple[bytes, Extract]:
     """The same, as if its pixels were recompressed."""
     body = encoded(sent)[0]
     head = body[: body.index(b"\xe0\x7f\x10\x00OW")]
-    body = head + encapsulated(b"\xff\x4f\xff\x51")
+    body = head + encapsulated(CODESTREAM)
     return body, extract(body, "1.2.840.10008.1.2.4.202")
 
 
@@ -97,6 +106,7 @@ STEP = st.one_of(
     st.sampled_from(STUDIES).map(lambda study: ("delete at once", study)),
     st.sampled_from(STUDIES).map(lambda study: ("recompress", study)),
     st.sampled_from(STUDIES).map(lambda study: ("delete while it is recompressed", study)),
+    st.tuples(st.just("condense"), st.tuples(st.sampled_from(STUDIES), st.integers(1, 4))),
     st.just(("purge", None)),
     st.just(("reindex", None)),
 )
@@ -106,7 +116,7 @@ class History:
     """An archive and what it owes: the contents acknowledged at each place and not deleted since."""
 
     def __init__(self, new_index: Callable[[], RelationalIndex]) -> None:
-        self.objects = MemoryObjectStore()
+        self.objects = CondensedObjectStore(MemoryObjectStore(), decoded)
         self._new_index = new_index
         self.index = new_index()
         self.archive = Archive(self.objects, self.index, Limits())
@@ -138,6 +148,26 @@ class History:
             assert commit.outcome is (Outcome.DUPLICATE if known else Outcome.ALTERNATIVE)
             if not known:
                 self.made.add(version)
+
+    def condense(self, study: str, changes: int) -> None:
+        """Keep the originals of a study that have something beside them as that, or as far as so many changes go."""
+        for located in self.index.locate(Target(TENANT, ids.study_uid(study)), EVERYTHING):
+            beside = self.index.beside(located)
+            if beside is None or self.objects.forms(located.object_key) != (True, False):
+                continue
+            data, made = (self.objects.get(each.object_key) for each in (located, beside))
+            end, place = len(data) - 4, made.index(CODESTREAM)
+            coded = Coded(CODESTREAM, 4, zlib.crc32(data[end:]))
+            names = {"sharers": [beside.object_key], "form": data[end:].hex()}
+            self.objects.condense(located.object_key, [data[:end], coded], sha256=located.sha256, **names)
+            if changes > 1:
+                self.objects.keep_condensed(located.object_key)
+            if changes > 2:
+                (there,) = self.objects.coded(located.object_key)
+                pieces = [made[:place], Shared(there.start, there.length), made[place + 4 :]]
+                self.objects.condense(beside.object_key, pieces, sha256=beside.sha256, source=located.object_key)
+            if changes > 3:
+                self.objects.keep_condensed(beside.object_key)
 
     def is_of(self, sent: Sent, located: Located) -> bool:
         """Whether the current version of an instance is of what was sent."""
@@ -197,7 +227,8 @@ class History:
         return self.index.holds(key, found.canonical_digest)
 
     def check(self) -> None:
-        """Everything owed is live and its object whole; a study is one patient's."""
+        """Everything owed is live and its object whole, whatever is there can be read; a study is one patient's."""
+        assert all(len(self.objects.get(info.key)) == info.size for info in self.objects.list(""))
         assert all(self.held(sent) for sent in self.owed)
         for study in STUDIES:
             target = Target(TENANT, study)
@@ -207,6 +238,9 @@ class History:
             for located in self.index.locate(target, EVERYTHING):
                 assert hashlib.sha256(self.objects.get(located.object_key)).hexdigest() == located.sha256
                 assert located.version not in self.made
+                beside = self.index.beside(located)
+                if beside is not None:
+                    assert hashlib.sha256(self.objects.get(beside.object_key)).hexdigest() == beside.sha256
             assert len({sent.patient for sent in self.owed if sent.study == study} - {""}) <= 1
 
     def whole(self, object_key: str) -> bool:
@@ -222,6 +256,7 @@ class History:
             "delete": self.delete,
             "delete at once": lambda study: self.delete(study, 2),
             "recompress": self.recompress,
+            "condense": lambda what: self.condense(*what),
             "delete while it is recompressed": lambda study: self.delete(study, meanwhile=self.recompress),
             "undo": self.undo,
             "purge": self.purge,

@@ -53,8 +53,8 @@ def recompress(core: Core) -> Callable[[], int]:
     def made() -> int:
         with assembly.gentle_pool(core) as pool:
             service = RecompressionService(
-                core.archive, pool, core.spool, core.room, [RecompressionRule(name="all")], after_s=0.0, holder="test",
-                now=lambda: time.time() + 60,
+                core.archive, pool, core.spool, core.room, [RecompressionRule(name="all")],
+                condenser=assembly.condenser(core, pool), after_s=0.0, holder="test", now=lambda: time.time() + 60,
             )  # fmt: skip
             return sum(step.left is None for step in service.round())
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import imagecodecs
 import numpy as np
@@ -468,15 +468,16 @@ def test_compressed_instances_go_as_they_are_or_without_compression(
     assert (plain.pixel_array == CT_PIXELS).all()
 
 
+@pytest.mark.parametrize("keep", ["beside", "instead"])
 @pytest.mark.parametrize("taken", [HTJ2KLossless, HTJ2KLosslessRPCL])
 def test_what_is_kept_in_htj2k_goes_to_who_takes_that_without_encoding(
-    server: DimseServer, core: Core, taken: str
+    server: DimseServer, core: Core, listening: Destination, taken: str, keep: Literal["beside", "instead"]
 ) -> None:
     stored = put(core, image())
     with assembly.gentle_pool(core) as pool:
         service = RecompressionService(
-            core.archive, pool, core.spool, core.room, [RecompressionRule(name="all")], after_s=0.0, holder="test",
-            now=lambda: time.time() + 60,
+            core.archive, pool, core.spool, core.room, [RecompressionRule(name="all", keep=keep)],
+            condenser=assembly.condenser(core, pool), after_s=0.0, holder="test", now=lambda: time.time() + 60,
         )  # fmt: skip
         assert [step.left for step in service.round()] == [None]
     core.pool.close()
@@ -487,6 +488,10 @@ def test_what_is_kept_in_htj2k_goes_to_who_takes_that_without_encoding(
     assert (imagecodecs.jpeg2k_decode(frame) == CT_PIXELS).all()
     _, (plain,) = get(server, wanted)
     assert plain.PixelData == stored.PixelData
+    assert move(server, wanted)[-1][0].Status == 0x0000
+    assert [each.PixelData for each in listening.received] == [stored.PixelData]
+    kept = {info.key.rpartition(".")[2] for info in core.archive.objects._store.list("main/")}  # type: ignore[attr-defined]
+    assert kept == {"dcm" if keep == "beside" else "htj2k"}
 
 
 @claim("M7")

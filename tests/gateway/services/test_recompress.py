@@ -36,6 +36,7 @@ from storage.index.arrivals import Conflict
 from storage.index.questions import Target
 from storage.index.stored import Located
 from storage.objects.base import ByteRange, ObjectInfo, ObjectStore, Segment
+from storage.objects.condensed import CondensedObjectStore
 from tests import engines
 from tests.instances import SHARED, data_set, part10_file
 
@@ -78,6 +79,7 @@ def service(
         core.spool,
         core.room,
         rules or [rule()],
+        condenser=assembly.condenser(core, pool),
         after_s=3600.0,
         holder=holder,
         now=lambda: time.time() + later_s,
@@ -436,8 +438,9 @@ def test_the_turn_is_kept_from_frame_to_frame_and_its_loss_ends_the_work(
     located = store(core, part10_file(frame))
     with Slow(1, 1 << 30, 60.0) as slow:
         found = RecompressionService(
-            core.archive, slow, core.spool, core.room, [rule()], after_s=0.0, holder="one", now=lambda: clock_s
-        )
+            core.archive, slow, core.spool, core.room, [rule()], condenser=assembly.condenser(core, slow), after_s=0.0,
+            holder="one", now=lambda: clock_s,
+        )  # fmt: skip
         steps = list(found.round())
     assert [step.left for step in steps] == ([None] if keeps else [])
     assert turns == ([None] * 3 if keeps else [""])
@@ -466,11 +469,13 @@ class _Failing:
 def test_a_round_that_an_engine_broke_off_goes_on_where_it_was(core: Core, pool: ImagingPool) -> None:
     stored = [store(core, part10_file(smooth())) for _ in range(4)]
     objects = core.archive.objects
-    core.archive.objects = _Failing(objects, 2)
+    assert isinstance(objects, CondensedObjectStore)
+    engine = objects._store
+    objects._store = _Failing(engine, 2)
     done = []
     with pytest.raises(StorageUnavailable):
         done += service(core, pool).round()
-    core.archive.objects = objects
+    objects._store = engine
     again = list(service(core, pool).round())
     assert [step.located.version for step in again] == [each.version for each in stored[2:]]
     assert all(core.archive.index.beside(each) is not None for each in stored)

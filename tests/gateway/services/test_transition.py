@@ -28,6 +28,7 @@ from storage.index.arrivals import Conflict, Outcome
 from storage.index.questions import Target
 from storage.index.sqlite import SqliteIndex
 from storage.index.stored import Held
+from storage.objects.condensed import condensed_key
 from tests.gateway.services.test_retention import ANY_AGE, MAIN, OTHER, SOMEBODY, Site, site
 from tests.instances import data_set, encapsulated, encode, extract, text, version_of
 
@@ -315,3 +316,19 @@ def test_what_is_recompressed_once_a_study_is_due_follows_it(site: Site, bucket:
     assert bucket.of(study) == ["STANDARD_IA"] * 2
     bucket.asked.clear()
     assert moved(found) == bucket.asked == []
+
+
+def test_what_is_kept_condensed_moves_under_its_own_key(site: Site, bucket: Bucket) -> None:
+    study = site.store(100)
+    site.store(100, StudyInstanceUID=study)
+    plain, condensed = bucket.keys(study)
+    as_it_was = bucket.move
+
+    def move(key: str, storage_class: str, stays: Collection[str] = ()) -> bool:
+        if key == condensed:
+            raise ObjectNotFound(key)
+        return as_it_was(condensed if key == condensed_key(condensed) else key, storage_class, stays)
+
+    bucket.move = move  # type: ignore[method-assign]
+    assert moved(service(site, bucket, IA)) == [(MAIN, study, "ia")]
+    assert sorted(bucket.copied) == [plain, condensed]

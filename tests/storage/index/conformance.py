@@ -406,6 +406,10 @@ class IndexContract:
         assert [each.located.version for each in rest] == [sources[4].version]
         assert index.recompressible(through, "Z", 3) == ([], "")
         assert index.recompressible("", sources[1].version, 3)[0] == first[:1]
+        every, through = index.recompressible("", "Z", 3, all_of_them=True)
+        assert [each.located.version for each in every] == [each.version for each in sources[:3]]
+        every, through = index.recompressible(through, "Z", 3, all_of_them=True)
+        assert [each.located.version for each in every] == [each.version for each in sources[3:]]
 
     def test_one_gateway_at_a_time_has_the_turn_to_recompress(self, index: Index) -> None:
         assert index.recompression_turn("rules", "one", 100.0, 200.0) == ""

@@ -186,7 +186,8 @@ def test_versions_without_a_source_are_found_through_an_index(filled: Filled) ->
 def test_what_stands_beside_and_what_may_be_recompressed_are_found_through_an_index(filled: Filled) -> None:
     page = recompressing.page("8", "Z")
     assert filled.whole_tables(page) == []
-    assert filled.whole_tables(recompressing.without_one_beside("8", "9", 50)) == []
+    for each in (False, True):
+        assert filled.whole_tables(recompressing.current("8", "9", 50, all_of_them=each)) == []
     assert filled.whole_tables(Sql().add("SELECT version FROM version WHERE beside = ? AND deleted IS NULL", "8")) == []
     named = Sql().add("SELECT version FROM version WHERE beside IS NOT NULL AND").put(Among("beside", ["8", "9"]))
     assert filled.whole_tables(named) == []

@@ -22,10 +22,11 @@ from storage.index.questions import Target
 from storage.index.sqlite import SqliteIndex
 from storage.index.stored import Existence
 from storage.objects.base import ObjectInfo, Segment
+from storage.objects.condensed import CondensedObjectStore
 from storage.objects.memory import MemoryObjectStore
 from storage.objects.read_only import ReadOnlyObjectStore
 from tests.storage.reconcile.dump import dump
-from tests.storage.test_histories import STEP, STUDIES, TENANT, History, Sent
+from tests.storage.test_histories import STEP, STUDIES, TENANT, History, Sent, decoded
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 
@@ -53,10 +54,11 @@ class Followed:
     def __init__(self, folder: Path) -> None:
         self.history = History(lambda: SqliteIndex(folder / "index.sqlite", max_age_s=float("inf"), fsync=False))
         self.objects = Watched()
-        self.history.objects = self.objects
-        self.history.archive = Archive(self.objects, self.history.index, Limits())
+        self.history.objects = CondensedObjectStore(self.objects, decoded)
+        self.history.archive = Archive(self.history.objects, self.history.index, Limits())
         self.index = SqliteIndex(folder / "following.sqlite", max_age_s=float("inf"), fsync=False)
-        self.archive = Archive(ReadOnlyObjectStore(self.objects), self.index, Limits())
+        objects = CondensedObjectStore(ReadOnlyObjectStore(self.objects), decoded)
+        self.archive = Archive(objects, self.index, Limits())
         self.follower = reconcile.Follower(self.archive)
 
     def do(self, name: str, what: Any) -> None:
@@ -65,6 +67,7 @@ class Followed:
             "delete": self.history.delete,
             "delete at once": lambda study: self.history.delete(study, 2),
             "recompress": self.history.recompress,
+            "condense": lambda what: self.history.condense(*what),
             "delete while it is recompressed": lambda study: self.history.delete(
                 study, meanwhile=self.history.recompress
             ),

@@ -34,7 +34,7 @@ class Fault:
     the server. ``lose_answer`` resets the connection after the server has done its work. ``response_bytes`` resets it
     after so many bytes of the answer's body. ``alter_response`` changes a byte in the middle of the answer's body, and
     ``shorten_response`` leaves out its end and says so in Content-Length, as a broken middle box does. ``until``
-    holds the request back until the event is set.
+    holds the request back until the event is set, ``rest_until`` the second half of the answer's body.
     """
 
     status: int = 0
@@ -46,6 +46,7 @@ class Fault:
     alter_response: bool = False
     shorten_response: int = 0
     until: threading.Event | None = None
+    rest_until: threading.Event | None = None
 
 
 @dataclass
@@ -140,7 +141,7 @@ class _Handler(BaseHTTPRequestHandler):
             data = _altered(data)
         if fault.shorten_response:
             data = data[: -fault.shorten_response]
-        self.answer(status, answered, data, fault.response_bytes)
+        self.answer(status, answered, data, fault.response_bytes, fault.rest_until)
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = handle_any  # noqa: N815
 
@@ -165,7 +166,14 @@ class _Handler(BaseHTTPRequestHandler):
         finally:
             connection.close()
 
-    def answer(self, status: int, headers: Mapping[str, str], data: bytes, stop_after: int | None = None) -> None:
+    def answer(
+        self,
+        status: int,
+        headers: Mapping[str, str],
+        data: bytes,
+        stop_after: int | None = None,
+        rest_until: threading.Event | None = None,
+    ) -> None:
         self.send_response_only(status)
         for name, value in headers.items():
             self.send_header(name, value)
@@ -174,6 +182,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "HEAD":
             return
+        if rest_until is not None:
+            self.wfile.write(data[: len(data) // 2])
+            rest_until.wait(timeout=60)
+            data = data[len(data) // 2 :]
         self.wfile.write(data if stop_after is None else data[:stop_after])
         if stop_after is not None:
             self.wfile.flush()

@@ -14,7 +14,12 @@ export async function ask(path, parameters = {}, signal = undefined) {
     if (error.name === "AbortError") throw error;
     throw new Refused(0, "The gateway cannot be reached.");
   }
-  const said = await answer.json().catch(() => ({}));
+  const said = await answer.json().catch((error) => {
+    // Whoever asked has gone, or the rest of the answer is lost.
+    if (error.name === "AbortError") throw error;
+    if (answer.ok) throw new Refused(0, "The gateway cannot be reached.");
+    return {};
+  });
   if (!answer.ok) throw new Refused(answer.status, said.detail ?? `The gateway answered ${answer.status}.`);
   return said;
 }

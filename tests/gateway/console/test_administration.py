@@ -144,6 +144,22 @@ def test_an_administrator_sees_what_the_gateway_does(page: Page, gateway: Gatewa
     answered.filter(has_text="+").wait_for()
 
 
+def test_a_page_that_is_left_while_its_answer_still_comes_takes_nothing_from_the_next(
+    page: Page, gateway: Gateway
+) -> None:
+    held = threading.Event()
+    proxy = FaultyProxy(root_of(gateway))
+    try:
+        proxy.fail(Fault(rest_until=held), when=lambda each: each.target == "/admin/activity")
+        with page.expect_response("**/admin/activity"):
+            come_in(page, proxy.url, "boss", "activity")
+        go(page, "Policy")
+        page.get_by_label("Of the name").wait_for()
+    finally:
+        held.set()
+        proxy.stop()
+
+
 def test_an_administrator_sees_the_last_associations(page: Page, gateway: Gateway) -> None:
     peer = AE(ae_title="CT1")
     peer.add_requested_context("1.2.840.10008.1.1")

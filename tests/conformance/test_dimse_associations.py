@@ -117,7 +117,7 @@ def test_action_information_without_an_end_is_aborted(dimse: Dimse) -> None:
         peer.socket.settimeout(0.2)
         with pytest.raises(TimeoutError):
             peer.receive()
-        peer.socket.settimeout(10)
+        peer.socket.settimeout(30)
         peer.send(part * 2)
         assert peer.receive() == BY_USER
 

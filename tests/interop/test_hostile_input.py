@@ -84,8 +84,8 @@ def untouched(running: Gateway) -> Iterator[None]:
     workers = running.workers()
     yield
     started = time.monotonic()
-    assert requests.get(running.web.replace("/dicomweb", "/health/ready"), timeout=10).status_code == 200
-    subprocess.run(["echoscu", "-aec", "GATEWAY", "127.0.0.1", str(running.dimse_port)], check=True, timeout=10)
+    assert requests.get(running.web.replace("/dicomweb", "/health/ready"), timeout=30).status_code == 200
+    subprocess.run(["echoscu", "-aec", "GATEWAY", "127.0.0.1", str(running.dimse_port)], check=True, timeout=30)
     assert time.monotonic() - started < 10
     assert running.object_keys() == before
     assert not list((running.directory / "archive").glob("tmp/*"))

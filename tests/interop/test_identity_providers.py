@@ -64,7 +64,7 @@ def serve(tmp_path: Path, aiohttp_client: Callable[..., Awaitable[TestClient[Any
 def client_credentials(issuer: str, roles: str = "viewer", audience: str = "gateway") -> str:
     """An access token of a program."""
     form = {"grant_type": "client_credentials", "client_id": "program", "aud": audience, "roles": roles}
-    return str(requests.post(f"{issuer}/token", data=form, timeout=10).json()["access_token"])
+    return str(requests.post(f"{issuer}/token", data=form, timeout=30).json()["access_token"])
 
 
 def key_id(token: str) -> str:
@@ -117,10 +117,10 @@ def logged_in(provider: str, user: str) -> str:
     back = "http://localhost/back"
     asked = {"client_id": "viewer", "redirect_uri": back, "response_type": "code", "scope": "openid profile"}
     form = {"sub": user}
-    answer = requests.post(f"{provider}/oauth2/authorize", params=asked, data=form, allow_redirects=False, timeout=10)
+    answer = requests.post(f"{provider}/oauth2/authorize", params=asked, data=form, allow_redirects=False, timeout=30)
     (code,) = parse_qs(urlsplit(answer.headers["Location"]).query)["code"]
     form = {"grant_type": "authorization_code", "code": code, "redirect_uri": back}
-    found = requests.post(f"{provider}/oauth2/token", data=form, auth=("viewer", "secret"), timeout=10).json()
+    found = requests.post(f"{provider}/oauth2/token", data=form, auth=("viewer", "secret"), timeout=30).json()
     return str(found["access_token"])
 
 
@@ -129,7 +129,7 @@ def introspection(provider: str, listener: Listener) -> Callable[[BaseHTTPReques
 
     def answer(handler: BaseHTTPRequestHandler) -> None:
         (token,) = listener.forms[-1]["token"]
-        found = requests.get(f"{provider}/userinfo", headers={"Authorization": f"Bearer {token}"}, timeout=10)
+        found = requests.get(f"{provider}/userinfo", headers={"Authorization": f"Bearer {token}"}, timeout=30)
         body = json.dumps({**found.json(), "active": True} if found.ok else {"active": False}).encode()
         handler.send_response(200)
         handler.send_header("Content-Length", str(len(body)))
@@ -142,7 +142,7 @@ def introspection(provider: str, listener: Listener) -> Callable[[BaseHTTPReques
 async def test_opaque_tokens_of_oidc_provider_mock(python_provider: str, serve: Serve) -> None:
     listener = Listener()
     listener.answers["/introspect"] = introspection(python_provider, listener)
-    requests.put(f"{python_provider}/users/ann", json={"roles": ["viewer"]}, timeout=10).raise_for_status()
+    requests.put(f"{python_provider}/users/ann", json={"roles": ["viewer"]}, timeout=30).raise_for_status()
     ask = await serve(
         issuer=python_provider,
         audience="gateway",
@@ -153,7 +153,7 @@ async def test_opaque_tokens_of_oidc_provider_mock(python_provider: str, serve: 
     ann, bob = logged_in(python_provider, "ann"), logged_in(python_provider, "bob")
     assert "." not in ann, "no JWT"
     assert [await ask(token) for token in (ann, bob, f"{ann}x")] == [204, 403, 401]
-    requests.post(f"{python_provider}/users/ann/revoke-tokens", timeout=10).raise_for_status()
+    requests.post(f"{python_provider}/users/ann/revoke-tokens", timeout=30).raise_for_status()
     time.sleep(1.1)
     assert await ask(ann) == 401, "it says nothing of the token's end, so that it is asked about each second"
     listener.close()

@@ -35,7 +35,7 @@ def command(directory: Path, *arguments: str) -> dict[str, Any]:
         env={"GATEWAY_VIEWER__DIRECTORY": str(directory), "PATH": ""},
         check=True,
         capture_output=True,
-        timeout=120,
+        timeout=300,
     )
     found: dict[str, Any] = json.loads(run.stdout)
     return found
@@ -151,6 +151,7 @@ def test_a_share_link_has_a_viewer_of_its_own(page: Page, site: Site) -> None:
 
 def test_who_is_not_known_any_more_is_led_to_the_console(browser: Browser, site: Site) -> None:
     context = browser.new_context()
+    context.set_default_timeout(WAIT_S * 1000)
     page = context.new_page()
     page.goto(f"{site.url}/ohif/viewer?StudyInstanceUIDs={site.study}")
     page.wait_for_url(f"{site.url}/")

@@ -171,13 +171,13 @@ def test_what_was_read_before_a_change_is_not_good_after_it(one: Process, monkey
     def held_up() -> int:
         found = real()
         read.set()
-        go.wait(10)
+        go.wait(30)
         return found
 
     monkeypatch.setattr(one.control, "revision", held_up)
     thread = threading.Thread(target=one.lets_in, args=(bearer("gwk_" + "a" * 12 + "_" + "A" * 43),))
     thread.start()
-    read.wait(10)
+    read.wait(30)
     monkeypatch.setattr(one.control, "revision", real)
     keys.revoke(one.control, made.id)
     with pytest.raises(Unauthenticated):

@@ -164,7 +164,7 @@ def test_nobody_is_served_before_the_first_record_is_written() -> None:
 
     def write(event: AuditEvent) -> tuple[int, str]:
         entered.set()
-        assert go_on.wait(10)
+        assert go_on.wait(30)
         raise AuditUnavailable("no")
 
     found = Accesses(write, 60.0)
@@ -177,7 +177,7 @@ def test_nobody_is_served_before_the_first_record_is_written() -> None:
 
     threads = [threading.Thread(target=ask) for _ in range(5)]
     threads[0].start()
-    assert entered.wait(10)
+    assert entered.wait(30)
     for thread in threads[1:]:
         thread.start()
     go_on.set()
@@ -276,7 +276,7 @@ def test_records_become_durable_by_themselves(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(os, "fsync", lambda _descriptor: synced.set())
     trail = AuditTrail(tmp_path / "audit", "test", KEY, sync_interval_s=0.05)
     trail.write(AuditEvent("store", "stored", caller()))
-    assert synced.wait(10)
+    assert synced.wait(30)
     trail.close()
 
 

@@ -728,7 +728,7 @@ def test_it_is_interrupted_while_it_asks_for_an_association(tmp_path: Path) -> N
         assert reached.wait(60)
         archive.stop()
         answer.set()
-        thread.join(20)
+        thread.join(30)
         assert not thread.is_alive(), "it waits for what the other archive finds"
         assert ended
     finally:

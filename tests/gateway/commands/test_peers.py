@@ -97,7 +97,7 @@ def peer(handlers: Handlers, *contexts: str, syntaxes: tuple[str, ...] = (Explic
 def program(*command: str, port: int) -> Iterator[None]:
     """A program that listens on a port."""
     with running(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
-        for _ in range(600):
+        for _ in range(1500):
             with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
                 break
             time.sleep(0.02)
@@ -379,7 +379,7 @@ def test_a_peer_that_does_not_stop_is_hung_up_on(site: Site, monkeypatch: pytest
 
     with peer([(evt.EVT_C_FIND, endless)], STUDY_FIND) as address:
         # So that the test ends whatever is done.
-        timer = threading.Timer(20, over.set)
+        timer = threading.Timer(60, over.set)
         timer.start()
         status, out, _ = site.command("find", address, "--limit", "2", "--json")
         is_by_us = not over.is_set()

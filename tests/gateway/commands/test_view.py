@@ -144,7 +144,7 @@ def test_a_defect_does_not_end_the_keeping_up_and_the_work_ends_when_a_duty_fail
         raise ZeroDivisionError
 
     def failing(*_: object) -> None:
-        assert tried.wait(10)
+        assert tried.wait(30)
         raise KeyError("a duty's defect")
 
     monkeypatch.setattr(Follower, "follow", defect)

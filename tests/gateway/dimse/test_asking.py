@@ -23,7 +23,7 @@ def held_up(address: tuple[str, int], until: threading.Event) -> Iterator[int]:
     """A port that leads to a server, from when an event happens on."""
 
     def lead(near: socket.socket) -> None:
-        until.wait(20)
+        until.wait(30)
         with near, socket.create_connection(address) as far:
             threading.Thread(target=through, args=(far, near), daemon=True).start()
             through(near, far)
@@ -40,7 +40,7 @@ def held_up(address: tuple[str, int], until: threading.Event) -> Iterator[int]:
         leading = threading.Thread(target=lambda: lead(listening.accept()[0]), daemon=True)
         leading.start()
         yield int(listening.getsockname()[1])
-        leading.join(20)
+        leading.join(30)
 
 
 def test_what_is_stopped_while_it_asks_for_an_association_asks_nothing(

@@ -169,7 +169,7 @@ def test_a_peer_that_left_is_told_over_another_association(
     released, fulfil = threading.Event(), core.commitment.fulfil
 
     def late(*arguments: Any) -> Any:
-        assert released.wait(10)
+        assert released.wait(30)
         return fulfil(*arguments)
 
     monkeypatch.setattr(core.commitment, "fulfil", late)

@@ -256,7 +256,7 @@ def ask_raw(server: DimseServer, identifier: bytes) -> int | None:
     _, response = association.dimse.get_msg(block=True)
     association._reactor_checkpoint.set()
     if response is None:
-        association.join(10)
+        association.join(30)
         return None
     association.release()
     assert isinstance(response, C_FIND)
@@ -313,7 +313,7 @@ def test_a_cancel_ends_the_matches(server: DimseServer, core: Core, serve: Serve
     def page(search: Search, *total: int) -> Any:
         # The request is being served; wait until the cancel that follows it has arrived.
         searching.set()
-        assert cancelled.wait(10)
+        assert cancelled.wait(30)
         return core.archive.index.page(search, *total)
 
     def sent(event: evt.Event) -> None:
@@ -329,7 +329,7 @@ def test_a_cancel_ends_the_matches(server: DimseServer, core: Core, serve: Serve
         identifier.QueryRetrieveLevel = "STUDY"
         identifier.PatientID = "C*"
         responses = association.send_c_find(identifier, STUDY_ROOT_FIND, msg_id=7)
-        assert searching.wait(10)
+        assert searching.wait(30)
         association.send_c_cancel(7, query_model=STUDY_ROOT_FIND)
         assert statuses(list(responses)) == [0xFE00]
         association.release()

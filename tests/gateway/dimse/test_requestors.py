@@ -25,7 +25,7 @@ def test_who_has_passed_the_checkpoint_is_not_taken_for_paused() -> None:
 
     association.run = run  # type: ignore[method-assign]
     association.start()
-    association.join(10)
+    association.join(30)
     assert seen == [False]
 
 
@@ -43,8 +43,8 @@ def test_a_thread_at_the_checkpoint_stays_there_until_it_is_let_pass() -> None:
     association.start()
     assert not passed.wait(0.05)
     association._reactor_checkpoint.set()
-    assert passed.wait(10)
-    association.join(10)
+    assert passed.wait(30)
+    association.join(30)
 
 
 def test_responses_that_come_at_once_are_all_seen(server: DimseServer) -> None:

@@ -567,7 +567,7 @@ def test_an_instance_that_breaks_off_while_it_is_read_aborts(
     )
     wanted = identifier("STUDY", StudyInstanceUID=stored.StudyInstanceUID)
     assert 0x0000 not in [each.get("Status") for each, _ in association.send_c_get(wanted, STUDY_GET)]
-    association.join(10)
+    association.join(30)
     assert association.is_aborted
     assert received == []
 

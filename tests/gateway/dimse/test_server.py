@@ -161,7 +161,7 @@ def test_stopping_ends_associations_that_stay_idle(core: Core) -> None:
     server.start()
     association = associate(server)
     server.stop(0.0)
-    association.join(10)
+    association.join(30)
     assert association.is_aborted
     assert server.active == 0
 
@@ -186,7 +186,7 @@ def test_two_servers_accept_on_one_socket(core: Core) -> None:
 @claim("A23")
 @pytest.mark.parametrize("kind", [b"\x01", b"\x04"])
 def test_a_pdu_longer_than_any_allowed_is_aborted(server: DimseServer, kind: bytes) -> None:
-    with socket.create_connection(server.address, timeout=10) as connection:
+    with socket.create_connection(server.address, timeout=30) as connection:
         connection.sendall(kind + b"\0" + (1 << 30).to_bytes(4, "big"))
         assert connection.recv(16) == b"\x07\0\0\0\0\x04\0\0\0\0"
         assert connection.recv(16) == b""
@@ -213,12 +213,12 @@ def _closed_after(connection: socket.socket, data: bytes) -> bool:
 
 def test_connections_that_only_open_and_close_hold_no_place(server: DimseServer) -> None:
     for _ in range(40):
-        socket.create_connection(server.address, timeout=10).close()
+        socket.create_connection(server.address, timeout=30).close()
     eventually(lambda: server.active == 0)
 
 
 def test_stopping_closes_connections_that_ask_for_nothing(core: Core, serve: Serve) -> None:
-    with serve(core) as server, socket.create_connection(server.address, timeout=10) as connection:
+    with serve(core) as server, socket.create_connection(server.address, timeout=30) as connection:
         eventually(lambda: server.active == 1)
         server.stop(0.0)
         assert connection.recv(1) == b""
@@ -231,7 +231,7 @@ def test_stopping_answers_what_is_being_served_and_then_aborts(core: Core, serve
 
     def slow(*arguments: Any, **named: Any) -> Any:
         serving.set()
-        assert go.wait(10)
+        assert go.wait(30)
         return commit(*arguments, **named)
 
     found = instances.data_set()
@@ -242,7 +242,7 @@ def test_stopping_answers_what_is_being_served_and_then_aborts(core: Core, serve
         uid = element(0x1000, found.SOPInstanceUID.encode())
         peer.send(p_data(fragment(1, 3, command(0x0001, 1, uid, sop_class=instances.CT, data_set=True))))
         peer.send(p_data(fragment(1, LAST, instances.encode(found))))
-        assert serving.wait(10)
+        assert serving.wait(30)
         idle = stack.enter_context(RawPeer(server.address))
         eventually(lambda: server.active == 2)
         stopping = threading.Thread(target=server.stop, args=(0.0,))
@@ -271,7 +271,7 @@ def test_a_command_set_that_cannot_be_served_aborts(server: DimseServer, encoded
     data = P_DATA()
     data.presentation_data_value_list = [[association.accepted_contexts[0].context_id, b"\x03" + encoded]]
     association.dul.send_pdu(data)
-    association.join(10)
+    association.join(30)
     assert association.is_aborted
 
 

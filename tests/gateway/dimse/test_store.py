@@ -148,7 +148,7 @@ def test_an_invalid_instance_uid_is_refused(scu: RawScu) -> None:
 
 def test_a_request_without_an_instance_uid_aborts(scu: RawScu) -> None:
     assert scu.store("", instances.encode(instances.data_set())) is None
-    scu.association.join(10)
+    scu.association.join(30)
     assert scu.association.is_aborted
 
 
@@ -162,7 +162,7 @@ def test_an_instance_that_is_too_long_is_out_of_resources(scu: RawScu, core: Cor
 
 def test_a_data_set_without_an_end_aborts(server: DimseServer, scu: RawScu) -> None:
     assert scu.store("1.2.3.4", bytes(20 << 20)) is None
-    scu.association.join(10)
+    scu.association.join(30)
     assert scu.association.is_aborted
     eventually(lambda: server.active == 0)
 

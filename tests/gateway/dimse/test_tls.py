@@ -58,7 +58,7 @@ def echo(server: DimseServer, context: ssl.SSLContext | None, calling: str = "CT
     application_entity = AE(ae_title=calling)
     application_entity.add_requested_context("1.2.840.10008.1.1")
     tls = (context, "localhost") if context is not None else None
-    application_entity.acse_timeout = 5
+    application_entity.acse_timeout = 30
     association = application_entity.associate(*server.address, ae_title="GATEWAY", tls_args=tls)
     if not association.is_established:
         return None
@@ -161,7 +161,7 @@ def test_a_handshake_that_does_not_come_to_its_end_holds_nobody_up(
             stalled[0].sendall(b"\x16\x03\x01")
             assert echo(server, authority.client()) == 0x0000
             for each in stalled:
-                each.settimeout(10)
+                each.settimeout(30)
                 assert each.recv(100) == b""
                 each.close()
     finally:

@@ -29,7 +29,7 @@ class Source:
         try:
             yield 1
             self.entered.set()
-            self.let_go.wait(20)
+            self.let_go.wait(30)
             yield 2
         finally:
             self.closed = True

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from gateway.http.threads import Threads
+from tests.gateway.http.conftest import eventually
 
 Made = Callable[[int], Threads]
 
@@ -36,11 +37,11 @@ class Gate:
 
     def __call__(self) -> str:
         self.entered.set()
-        assert self.let_go.wait(20)
+        assert self.let_go.wait(30)
         return threading.current_thread().name
 
     async def runs(self) -> None:
-        assert await asyncio.to_thread(self.entered.wait, 20)
+        assert await asyncio.to_thread(self.entered.wait, 30)
 
 
 async def test_calls_one_after_the_other_are_all_of_the_thread_that_worked_last(threads: Made) -> None:
@@ -49,12 +50,15 @@ async def test_calls_one_after_the_other_are_all_of_the_thread_that_worked_last(
     for gate in gates:
         await gate.runs()
     names = []
-    for gate, task in zip(gates, tasks, strict=True):
+    for resting, (gate, task) in enumerate(zip(gates, tasks, strict=True), start=1):
         gate.let_go.set()
         names.append(await task)
+        # A thread rests a moment after what it was asked for is there.
+        await eventually(lambda resting=resting: len(pool._resting) == resting)  # type: ignore[misc]
     assert len(set(names)) == 3
-    later = [await pool.run(lambda: threading.current_thread().name) for _ in range(5)]
-    assert set(later) == {names[-1]}
+    for _ in range(5):
+        assert await pool.run(lambda: threading.current_thread().name) == names[-1]
+        await eventually(lambda: len(pool._resting) == 3)
 
 
 async def test_what_has_no_thread_waits_for_its_turn(threads: Made) -> None:
@@ -136,7 +140,7 @@ async def test_what_was_cancelled_before_its_turn_is_not_kept_until_then(threads
 async def test_whoever_waits_for_an_iterator_that_has_ended_is_told(threads: Made) -> None:
     nothing: list[int] = []
     with pytest.raises(RuntimeError, match="StopIteration") as told:
-        await asyncio.wait_for(threads(1).run(lambda: next(iter(nothing))), 20)
+        await asyncio.wait_for(threads(1).run(lambda: next(iter(nothing))), 30)
     assert isinstance(told.value.__cause__, StopIteration)
 
 

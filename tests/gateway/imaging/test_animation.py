@@ -130,12 +130,12 @@ def test_too_many_animations_at_once_are_refused(pool: ImagingPool, describe: ob
 
     def held() -> Iterator[RenderJob]:
         begun.set()
-        go_on.wait(20)
+        go_on.wait(30)
         yield from jobs(describe, 1)
 
     with ThreadPoolExecutor(1 + MAX_ANIMATIONS_WAITING) as threads:
         made = [threads.submit(pool.animate, held(), 1, Timing(), GIF)]
-        begun.wait(20)
+        begun.wait(30)
         for _ in range(MAX_ANIMATIONS_WAITING):
             made.append(threads.submit(pool.animate, jobs(describe, 1), 1, Timing(), GIF))
         refused = None
@@ -148,7 +148,7 @@ def test_too_many_animations_at_once_are_refused(pool: ImagingPool, describe: ob
         with pytest.raises(ImagingBusy):
             pool.animate(jobs(describe, 1), 1, Timing(), GIF)
         go_on.set()
-        assert all(each.result(20).data.startswith(b"GIF8") for each in made)
+        assert all(each.result(30).data.startswith(b"GIF8") for each in made)
 
 
 def test_without_an_encoder_a_video_is_refused_clearly(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -232,7 +232,7 @@ async def test_a_client_that_leaves_in_the_middle_leaves_nothing(client: Client,
 
     with pytest.raises(Exception):  # noqa: B017 - the client's own, whatever it calls it
         await client.post("/dicomweb/studies", data=half(), headers=headers)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while spooled(core):
             await asyncio.sleep(0)
     assert core.archive.index.count(Search(MAIN, Level.INSTANCE)) == 0

@@ -268,15 +268,15 @@ sending = {max_bytes_per_s = 65_536}
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "alone_s", "waits"),
+    ("first", "second", "waits"),
     [
-        (("CT1", "127.0.0.1"), ("CT1", "127.0.0.2"), 0.0, False),
-        (("X1", "127.0.0.1"), ("X2", "127.0.0.1"), 2.1, True),
-        (("X1", "127.0.0.1"), ("X2", "127.0.0.2"), 2.1, False),
+        (("CT1", "127.0.0.1"), ("CT1", "127.0.0.2"), False),
+        (("X1", "127.0.0.1"), ("X2", "127.0.0.1"), True),
+        (("X1", "127.0.0.1"), ("X2", "127.0.0.2"), False),
     ],
 )
 def test_a_rate_is_that_of_a_principal_and_of_an_address_where_titles_are_anybodys(
-    bounded: Bounded, first: tuple[str, str], second: tuple[str, str], alone_s: float, *, waits: bool
+    bounded: Bounded, first: tuple[str, str], second: tuple[str, str], *, waits: bool
 ) -> None:
     server, _ = bounded("", TWO)
     contexts_of_ct: list[tuple[str, list[str]]] = [(instances.CT, [ExplicitVRLittleEndian])]
@@ -289,7 +289,8 @@ def test_a_rate_is_that_of_a_principal_and_of_an_address_where_titles_are_anybod
     time.sleep(0.5)
     started_s = time.monotonic()
     assert sent(association, instances.data_set(PixelData=bytes(200_000), Rows=400, Columns=250)) == 0x0000
-    assert (time.monotonic() - started_s > alone_s + 1.0) is waits
+    # Alone 200,000 bytes take 2 s at most; half of the rate is left where both have one.
+    assert (time.monotonic() - started_s > 4.0) is waits
     association.release()
     server.stop(0.0)
     thread.join()

@@ -75,7 +75,7 @@ async def served(core: Core) -> AsyncIterator[Served]:
 
 async def closed(reader: asyncio.StreamReader) -> None:
     """Wait until the other side closes, which it does in a second or two."""
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(30):
         with contextlib.suppress(ConnectionError, ssl.SSLError):
             while await reader.read(1 << 16):
                 pass
@@ -102,7 +102,7 @@ async def test_h2_no_head_half_a_head_and_a_dripped_head_end_at_the_deadline(
     reader, writer = await served.open(tls)
     dripping = asyncio.create_task(drip(writer, GET + b"X-Long: " + b"x" * 1000))
     answer = b""
-    async with asyncio.timeout(15):  # it would drip for a minute
+    async with asyncio.timeout(30):  # it would drip for a minute
         with contextlib.suppress(ConnectionError):
             answer = await reader.read()
     dripping.cancel()
@@ -133,7 +133,7 @@ async def test_h2_half_a_body_and_a_dripped_body_are_refused(
         reader, writer = await served.open(tls)
         writer.write(POST)
         dripping = asyncio.create_task(drip(writer, bytes(500) if slow else b"half"))
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             status = await reader.readline()
         assert status == b"HTTP/1.1 400 Bad Request\r\n"
         await closed(reader)
@@ -151,7 +151,7 @@ async def test_h2_a_body_that_is_slow_and_steady_enough_is_taken(served: Served,
         writer.write(bytes(50_000))
         await asyncio.sleep(0.15)
     assert (await reader.readline()).startswith(b"HTTP/1.1 4")
-    rest = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 15)
+    rest = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
     assert b"in time" not in rest
     writer.close()
 
@@ -289,7 +289,7 @@ async def test_h2_requests_sent_ahead_are_bounded_and_one_with_a_long_body_waits
         )
         await asyncio.sleep(0.2)
         going_on.set()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await reader.readuntil(b"8000000 bytes")
         writer.close()
         going_on.clear()
@@ -321,7 +321,7 @@ async def test_a_gateway_that_was_held_up_does_not_lay_it_to_its_clients(
         of_head.write(b"host\r\nContent-Length: 10\r\n\r\n1234567890")
         of_body.write(b"67890")
         for reader, writer in halves:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 await reader.readuntil(b"10 bytes")
             writer.close()
 

@@ -26,12 +26,13 @@ requestors.configure()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Options of the grid: which engines, and how many workers."""
+    """Options of the grid, which engines and how many workers; and of pictures to look at."""
     parser.addoption(
         "--engines",
         help="the pairs of engines that the interop suite runs on, with commas between; without it all, but what"
         " is marked `dealt` only those that it is dealt to",
     )
+    parser.addoption("--screenshots", type=Path, metavar="DIR", help="where pictures of the console's pages are kept")
     parser.addoption("--face-workers", default="2", help="worker processes of each face in the interop suite (2)")
 
 

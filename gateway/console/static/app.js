@@ -61,6 +61,7 @@ function failed(error) {
 function askWho() {
   end();
   document.body.classList.remove("is-reading");
+  document.body.classList.add("is-asked");
   content.replaceChildren(whoForm(start));
   content.querySelector("a, button").focus();
   showAccount(account, null, start);
@@ -82,6 +83,7 @@ async function start() {
 
 function route(event) {
   const page = pageOf(location.hash);
+  document.body.classList.remove("is-asked");
   showPlaces(places, page);
   const [, study, series] = ROUTE.exec(location.hash) ?? [];
   document.body.classList.toggle("is-reading", Boolean(study));

@@ -32,6 +32,9 @@ export function showPlaces(place, current) {
   place.hidden = open.length < 2;
   place.replaceChildren(element("ul", "", {}, ...open.map((page) => element("li", "", {},
     element("a", "", { href: `#/${page.path}`, "aria-current": page === current ? "page" : null }, page.title)))));
+  // On a phone not all of them are seen at once: the one where one is has to be.
+  const here = place.querySelector("[aria-current]");
+  if (here) place.scrollLeft = here.offsetLeft - place.offsetLeft - (place.clientWidth - here.offsetWidth) / 2;
   document.body.classList.toggle("is-elsewhere", Boolean(current?.load));
   document.title = current?.load ? `${current.title} – ${NAME}` : NAME;
 }

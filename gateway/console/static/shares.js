@@ -28,7 +28,7 @@ export function show(place, failed) {
     }, "Revoke…");
     return [
       label || "–", element("span", "", {}, study, view ? ` through ${view}` : ""), madeBy, moment(made), moment(ends),
-      pin ? `${counted}, with a PIN` : counted, state(condition, isGood ? "good" : ""), isGood ? revoke : element("span", "hidden", {}, id),
+      pin ? `${counted}, with a PIN` : counted, state(isGood ? "open" : condition, isGood ? "good" : ""), isGood ? revoke : element("span", "hidden", {}, id),
     ];
   }
 

@@ -45,6 +45,7 @@ from gateway.services.feed import FeedService
 from gateway.services.history import HistoryService
 from gateway.services.ingest import IngestService
 from gateway.services.peers import PeerService
+from gateway.services.performed import PerformedService
 from gateway.services.projection import Ingest, Projection, Projections
 from gateway.services.quarantine import QuarantineService
 from gateway.services.query import QueryService
@@ -56,6 +57,7 @@ from gateway.services.room import Place, Quota, Room
 from gateway.services.sealing import Sealing
 from gateway.services.sharing import SharingService
 from gateway.services.spool import Spool
+from gateway.services.worklist import WorklistService
 from gateway.stores import archive_directory, check_keys, check_places, key_in_file, key_of, object_store
 from gateway.telemetry import counted, tracing
 from gateway.telemetry.metrics import Metrics
@@ -77,6 +79,8 @@ from gateway.viewing.writing import InstanceWriter
 from storage import records
 from storage.archive import Archive
 from storage.control.base import ControlStore
+from storage.control.relational import RelationalControl
+from storage.control.relational_steps import RelationalSteps
 from storage.control.sqlite import SqliteControl
 from storage.dicom import identifiers as ids
 from storage.dicom.limits import Limits
@@ -133,6 +137,8 @@ class Core:
     associations: AssociationService
     quarantine: QuarantineService
     commitment: CommitmentService
+    worklist: WorklistService
+    performed: PerformedService
     room: Room
     probe: EngineProbe
 
@@ -305,7 +311,7 @@ def index_path(settings: Settings) -> Path:
     return settings.storage.directory / "index.sqlite"
 
 
-def control(settings: Settings) -> ControlStore:
+def control(settings: Settings) -> RelationalControl:
     """The engine of the control state: beside the index, but not in it, since that can be made anew."""
     if settings.index.engine == "postgres":
         where = postgres_settings(settings)
@@ -542,6 +548,7 @@ def build(settings: Settings, worker: str, *, any_age: bool = False) -> Core:
     trail = audit_trail(settings, worker, metrics.recorded)
     door = Door(settings.access.policy_file, trail, metrics.glass_broken.inc)
     kept = control(settings)
+    steps = RelationalSteps(kept)
     shares, tokens = Shares(kept), Tokens(settings.access.issuers)
     imaging = settings.imaging
     pool = ImagingPool(
@@ -666,6 +673,8 @@ def build(settings: Settings, worker: str, *, any_age: bool = False) -> Core:
             read_only=storage.read_only,
         ),
         commitment=CommitmentService(archive, door),
+        worklist=WorklistService(steps, door, record_values=settings.audit.query_values),
+        performed=PerformedService(steps, door),
         room=room,
         probe=probe,
     )

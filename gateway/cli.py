@@ -47,6 +47,7 @@ from gateway.commands import (
     view,
     viewer,
     webhooks,
+    worklist,
 )
 from gateway.commands.arguments import NotUnderstood
 from gateway.config import InvalidSettings
@@ -84,6 +85,7 @@ _COMMANDS = (
     user,
     policy,
     quarantine,
+    worklist,
     view,
     viewer,
     webhooks,

@@ -2,6 +2,8 @@
 
 GatewayError
 ├── InvalidRequest           the request itself is at fault
+│   ├── AttributesMissing    a procedure step lacks attributes, or their values
+│   ├── AttributesInvalid    attributes of a procedure step have values that they may not have
 │   ├── InvalidQuery         an attribute, value or parameter of a search
 │   └── InvalidParameter     a parameter of a retrieval or rendering
 ├── Unauthenticated          nobody the policy knows
@@ -16,6 +18,8 @@ GatewayError
 ├── Gone                     it was there and was deleted
 ├── UnderHold                a legal hold keeps it from being removed
 ├── TransactionInUse         a transaction UID that was used before
+├── AlreadyThere             a procedure step of this UID was reported before
+├── NoLongerOpen             a procedure step that is over, and may not be changed any more
 ├── NotAcceptable            no representation that the caller accepts
 │   └── NotDeidentified      what identifies the patient cannot be taken out of it with certainty
 ├── UnsupportedMediaType     the body is of a type that is not taken
@@ -32,6 +36,9 @@ Faces map every leaf of both trees to a status, and a test proves that none is l
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+
+from storage.dicom.attributes import describe
 
 
 class GatewayError(Exception):
@@ -40,6 +47,26 @@ class GatewayError(Exception):
 
 class InvalidRequest(GatewayError):
     """The request itself is at fault."""
+
+
+class AttributesMissing(InvalidRequest):
+    """A procedure step lacks attributes, or their values; ``paths`` names them."""
+
+    def __init__(self, paths: Sequence[str], why: str = "without") -> None:
+        super().__init__(f"{why} {_listed(paths)}")
+        self.paths = tuple(paths)
+
+
+class AttributesInvalid(InvalidRequest):
+    """Attributes of a procedure step have values that they may not have; ``paths`` names them."""
+
+    def __init__(self, paths: Sequence[str], why: str) -> None:
+        super().__init__(f"{_listed(paths)}: {why}")
+        self.paths = tuple(paths)
+
+
+def _listed(paths: Sequence[str]) -> str:
+    return ", ".join(describe(path) for path in paths)
 
 
 class InvalidQuery(InvalidRequest):
@@ -96,6 +123,14 @@ class UnderHold(GatewayError):
 
 class TransactionInUse(GatewayError):
     """A transaction UID was used before."""
+
+
+class AlreadyThere(GatewayError):
+    """A procedure step of this SOP Instance UID was reported before."""
+
+
+class NoLongerOpen(GatewayError):
+    """The procedure step is over, and may not be changed any more."""
 
 
 class NotAcceptable(GatewayError):

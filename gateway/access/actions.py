@@ -23,6 +23,12 @@ class Action(StrEnum):
     AUDIT_READ = "audit_read"
     REIDENTIFY = "reidentify"
     """To be told whose the pseudonyms of a view are."""
+    WORKLIST = "worklist"
+    """To be told what is scheduled, with whose it is."""
+    PERFORM = "perform"
+    """To report which procedure steps are performed."""
+    SCHEDULE = "schedule"
+    """To order procedure steps, change and cancel them."""
     ADMIN = "admin"
 
 

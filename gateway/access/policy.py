@@ -240,7 +240,8 @@ BUILT_IN_ROLES: dict[str, list[Rule]] = {
     **_built_in("administrator", *(each for each in Action if each is not Action.REIDENTIFY)),
     **_built_in("radiologist", *_LOOK, Action.STORE, Action.SHARE),
     **_built_in("viewer", *_LOOK),
-    **_built_in("modality", Action.ECHO, Action.STORE),
+    **_built_in("modality", Action.ECHO, Action.STORE, Action.WORKLIST, Action.PERFORM),
+    **_built_in("scheduler", Action.ECHO, Action.WORKLIST, Action.SCHEDULE),
     **_built_in("auditor", Action.AUDIT_READ),
     # For nobody who does not need it, administrators included.
     **_built_in("reidentifier", Action.REIDENTIFY),

@@ -70,6 +70,12 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "quarantine discard": (
         ("gateway quarantine discard -c gateway.toml 01JEXAMPE0000000000000000Z", "its sender has its copy"),
     ),
+    "worklist list": (
+        ("gateway worklist list -c gateway.toml --date 20260131 --station CT1", "what CT1 is told for that day"),
+        ("gateway worklist list -c gateway.toml --all --json", "with what is over, for a script"),
+    ),
+    "worklist import": (("gateway worklist import -c gateway.toml orders/", "every worklist file below a directory"),),
+    "worklist cancel": (("gateway worklist cancel -c gateway.toml '1.2.3 SPS-1'", "as the list names it"),),
     "erase": (("gateway erase -c gateway.toml --patient-id 4711 --dry-run", "what would go"),),
     "retention": (
         ("gateway retention -c gateway.toml --list", "what the rules would delete"),

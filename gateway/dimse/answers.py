@@ -22,15 +22,7 @@ from pydicom.sequence import Sequence
 from pydicom.tag import Tag
 from pydicom.valuerep import format_number_as_ds
 
-from gateway.dimse.identifiers import (
-    INSTANCE_AVAILABILITY,
-    LEVEL_NAMES,
-    QUERY_RETRIEVE_LEVEL,
-    RETRIEVE_AE_TITLE,
-    SPECIFIC_CHARACTER_SET,
-    Identifier,
-    Key,
-)
+from gateway.dimse.identifiers import SPECIFIC_CHARACTER_SET, Key, Keys
 from storage.dicom import charsets, file_meta, json_model
 from storage.dicom import vr as vrs
 from storage.dicom.elements import Encoding
@@ -51,23 +43,26 @@ class _NotEncodable(Exception):
 class Answers:
     """Makes the identifiers of one request's responses."""
 
-    def __init__(self, identifier: Identifier, transfer_syntax_uid: str, ae_title: str) -> None:
-        self._identifier = identifier
+    def __init__(self, asked: Keys, transfer_syntax_uid: str, about: JsonDataSet | None = None) -> None:
+        """``about`` is what each answer says of itself, whatever was asked for."""
+        self._asked = asked
         self._encoding = file_meta.encoding_of(transfer_syntax_uid)
         self._transfer_syntax_uid = transfer_syntax_uid
-        self._ae_title = ae_title
+        self._about = about or {}
 
     def answer(self, result: JsonDataSet) -> bytes:
         """One response: the keys that were asked for, in the requestor's character set where everything fits it."""
-        found = {key.tag: _selected(result.get(key.tag), key) for key in self._identifier.keys}
+        found = {
+            key.tag: _selected(result.get(key.tag), key)
+            for key in self._asked.keys
+            if key.tag != SPECIFIC_CHARACTER_SET
+        }
         # A relative URL means nothing over DIMSE.
         if _RETRIEVE_URL in found:
             found[_RETRIEVE_URL] = {"vr": "UR"}
-        found[QUERY_RETRIEVE_LEVEL] = {"vr": "CS", "Value": [LEVEL_NAMES[self._identifier.level]]}
-        found[RETRIEVE_AE_TITLE] = {"vr": "AE", "Value": [self._ae_title]}
-        found[INSTANCE_AVAILABILITY] = {"vr": "CS", "Value": ["ONLINE"]}
+        found |= self._about
         try:
-            data_set = self._encoded(found, self._identifier.character_sets)
+            data_set = self._encoded(found, self._asked.character_sets)
         except _NotEncodable:
             data_set = self._encoded(found, UTF_8)
         return written(data_set, self._transfer_syntax_uid)

@@ -35,8 +35,14 @@ class Field(IntEnum):
     C_ECHO_RSP = 0x8030
     N_EVENT_REPORT_RQ = 0x0100
     N_EVENT_REPORT_RSP = 0x8100
+    N_GET_RQ = 0x0110
+    N_GET_RSP = 0x8110
+    N_SET_RQ = 0x0120
+    N_SET_RSP = 0x8120
     N_ACTION_RQ = 0x0130
     N_ACTION_RSP = 0x8130
+    N_CREATE_RQ = 0x0140
+    N_CREATE_RSP = 0x8140
     C_CANCEL_RQ = 0x0FFF
 
 
@@ -82,6 +88,7 @@ _TAGS = frozenset((Element.OFFENDING_ELEMENT, Element.ATTRIBUTE_IDENTIFIER_LIST)
 _NUMBERS = frozenset(Element) - _UIDS - _TEXTS - _TAGS - {Element.GROUP_LENGTH}
 
 _AFFECTED = (Element.AFFECTED_SOP_CLASS_UID, Element.MESSAGE_ID)
+_REQUESTED = (Element.REQUESTED_SOP_CLASS_UID, Element.MESSAGE_ID, Element.REQUESTED_SOP_INSTANCE_UID)
 _ANSWERED = (Element.MESSAGE_ID_BEING_RESPONDED_TO, Element.STATUS)
 _NEEDED: Mapping[int, tuple[Element, ...]] = {
     Field.C_STORE_RQ: (*_AFFECTED, Element.AFFECTED_SOP_INSTANCE_UID),
@@ -90,12 +97,10 @@ _NEEDED: Mapping[int, tuple[Element, ...]] = {
     Field.C_MOVE_RQ: (*_AFFECTED, Element.MOVE_DESTINATION),
     Field.C_ECHO_RQ: _AFFECTED,
     Field.C_CANCEL_RQ: (Element.MESSAGE_ID_BEING_RESPONDED_TO,),
-    Field.N_ACTION_RQ: (
-        Element.REQUESTED_SOP_CLASS_UID,
-        Element.MESSAGE_ID,
-        Element.REQUESTED_SOP_INSTANCE_UID,
-        Element.ACTION_TYPE_ID,
-    ),
+    Field.N_ACTION_RQ: (*_REQUESTED, Element.ACTION_TYPE_ID),
+    Field.N_GET_RQ: _REQUESTED,
+    Field.N_SET_RQ: _REQUESTED,
+    Field.N_CREATE_RQ: _AFFECTED,
     Field.C_STORE_RSP: _ANSWERED,
     Field.C_FIND_RSP: _ANSWERED,
     Field.C_GET_RSP: _ANSWERED,
@@ -150,6 +155,8 @@ class Command:
         for element, value in self.elements.items():
             if element in _NUMBERS and len(value) not in (0, 2):
                 raise MalformedCommand("a number that is none")
+            if element in _TAGS and len(value) % 4:
+                raise MalformedCommand("a list of attributes that is none")
             if (element in _UIDS or element in _TEXTS) and not value.isascii():
                 raise MalformedCommand("a text outside of its repertoire")
         for needed in (Element.COMMAND_FIELD, Element.COMMAND_DATA_SET_TYPE, *_NEEDED.get(self.field, ())):
@@ -174,6 +181,11 @@ class Command:
     def text(self, element: Element) -> str:
         """A UI, AE or LO value without its padding; "" when there is none."""
         return self.elements.get(element, b"").decode("ascii").strip("\0 ")
+
+    def tags(self, element: Element) -> list[str]:
+        """AT values, each as eight hexadecimal digits."""
+        pairs = struct.iter_unpack("<HH", self.elements.get(element, b""))
+        return [f"{group:04X}{number:04X}" for group, number in pairs]
 
     @property
     def field(self) -> int:

@@ -34,6 +34,9 @@ PATIENT_ROOT_GET = "1.2.840.10008.5.1.4.1.2.1.3"
 STUDY_ROOT_MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
 STUDY_ROOT_GET = "1.2.840.10008.5.1.4.1.2.2.3"
 STORAGE_COMMITMENT = "1.2.840.10008.1.20.1"
+MODALITY_WORKLIST = "1.2.840.10008.5.1.4.31"
+PERFORMED_STEP = "1.2.840.10008.3.1.2.3.3"
+PERFORMED_STEP_RETRIEVE = "1.2.840.10008.3.1.2.3.4"
 PATIENT_ROOT = frozenset((PATIENT_ROOT_FIND, PATIENT_ROOT_MOVE, PATIENT_ROOT_GET))
 """Of the Patient Root Query/Retrieve Information Model."""
 SERVED = {
@@ -45,6 +48,9 @@ SERVED = {
     PATIENT_ROOT_GET: frozenset((Field.C_GET_RQ,)),
     STUDY_ROOT_GET: frozenset((Field.C_GET_RQ,)),
     STORAGE_COMMITMENT: frozenset((Field.N_ACTION_RQ,)),
+    MODALITY_WORKLIST: frozenset((Field.C_FIND_RQ,)),
+    PERFORMED_STEP: frozenset((Field.N_CREATE_RQ, Field.N_SET_RQ)),
+    PERFORMED_STEP_RETRIEVE: frozenset((Field.N_GET_RQ,)),
 }
 """Requests that are served, by SOP class; those of storage classes are C-STORE."""
 _STORED = frozenset((Field.C_STORE_RQ,))
@@ -99,6 +105,8 @@ _OF_FIND = (
     Extension.EMPTY_VALUES,
     Extension.MULTIPLE_VALUES,
 )
+# PS3.4 K.5.1: neither levels nor a start without its date are there to be related or combined.
+_OF_WORKLIST = tuple(each for each in _OF_FIND if each not in (Extension.RELATIONAL, Extension.COMBINED_DATE_TIME))
 _EXTENSIONS = {
     Field.C_FIND_RQ: _OF_FIND,
     Field.C_MOVE_RQ: (Extension.RELATIONAL,),
@@ -110,9 +118,8 @@ def extended(sop_class_uid: str, asked: bytes) -> bytes | None:
     """What is accepted of an extended negotiation, as much as is known of what was asked; None for other classes."""
     for field in SERVED.get(sop_class_uid, ()):
         if field in _EXTENSIONS:
-            return bytes(
-                int(bit == 1 and place in _EXTENSIONS[field]) for place, bit in enumerate(asked[: len(Extension)])
-            )
+            known = _OF_WORKLIST if sop_class_uid == MODALITY_WORKLIST else _EXTENSIONS[field]
+            return bytes(int(bit == 1 and place in known) for place, bit in enumerate(asked[: len(Extension)]))
     return None
 
 

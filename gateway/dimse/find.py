@@ -12,9 +12,11 @@ from gateway.dimse.answers import Answers
 from gateway.dimse.association import Association
 from gateway.dimse.contexts import PATIENT_ROOT
 from gateway.dimse.ending import Ended
+from gateway.dimse.identifiers import Identifier
 from gateway.dimse.messages import Context, Extension, Message
 from gateway.dimse.status import Response
 from gateway.errors import InvalidQuery, PayloadTooLarge
+from storage.dicom.json_model import JsonDataSet
 from storage.dicom.keys import Options
 
 _BLOCK = 500
@@ -56,10 +58,10 @@ class FindHandler:
             encoded, syntax, self._core.limits, patient_root=patient_root, relational=context.has(Extension.RELATIONAL)
         )
         settings = self._core.settings.dimse
-        answers = Answers(identifier, syntax, settings.ae_title)
+        answers = Answers(identifier, syntax, _about(identifier, settings.ae_title))
         query = dataclasses.replace(
             identifier.query(),
-            options=_options(context),
+            options=options(context),
             limit=min(_BLOCK, settings.max_matches),
             counted=settings.max_matches + 2,
         )
@@ -82,7 +84,16 @@ class FindHandler:
             query = dataclasses.replace(query, offset=query.offset + len(found.results))
 
 
-def _options(context: Context) -> Options:
+def _about(identifier: Identifier, ae_title: str) -> JsonDataSet:
+    """What each answer says of itself (PS3.4 C.4.1.1.3.2 "Response Identifier Structure")."""
+    return {
+        identifiers.QUERY_RETRIEVE_LEVEL: {"vr": "CS", "Value": [identifiers.LEVEL_NAMES[identifier.level]]},
+        identifiers.RETRIEVE_AE_TITLE: {"vr": "AE", "Value": [ae_title]},
+        identifiers.INSTANCE_AVAILABILITY: {"vr": "CS", "Value": ["ONLINE"]},
+    }
+
+
+def options(context: Context) -> Options:
     """The kinds of matching that were negotiated (PS3.4 C.5.1.1)."""
     return Options(
         fuzzy=context.has(Extension.FUZZY_NAMES),

@@ -54,12 +54,28 @@ class Key:
 
 
 @dataclass(frozen=True, slots=True)
-class Identifier:
-    """A request's identifier. ``keys`` are those that come back, in the order of their tags."""
+class Keys:
+    """The keys of a request, which come back with each match, in the order of their tags."""
 
-    level: Level
     character_sets: tuple[str, ...]
     keys: tuple[Key, ...]
+
+    @property
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """Paths and texts of those that are matched (``storage.dicom.attributes.path_of``)."""
+        found: list[tuple[str, str]] = []
+        for key in self.keys:
+            found.extend((f"{key.tag}.{inner.tag}", inner.text) for inner in key.nested if inner.text)
+            if key.text:
+                found.append((key.tag, key.text))
+        return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Identifier(Keys):
+    """The keys of a question to the archive."""
+
+    level: Level
 
     @property
     def unsupported(self) -> bool:
@@ -69,12 +85,7 @@ class Identifier:
 
     def query(self) -> Query:
         """The question for the query service."""
-        pairs: list[tuple[str, str]] = []
-        for key in self.keys:
-            pairs.extend((f"{key.tag}.{inner.tag}", inner.text) for inner in key.nested if inner.text)
-            if key.text:
-                pairs.append((key.tag, key.text))
-        return Query(self.level, tuple(pairs), frozenset(key.tag for key in self.keys), only=True)
+        return Query(self.level, self.pairs, frozenset(key.tag for key in self.keys), only=True)
 
 
 def parse(
@@ -98,16 +109,31 @@ def parse(
     InvalidQuery
         Level or unique keys are not those of the information model (PS3.4 C.4.1.2 "C-FIND SCP Behavior").
     """
-    if len(encoded) > MAX_IDENTIFIER_BYTES:
-        raise PayloadTooLarge(f"an identifier of more than {MAX_IDENTIFIER_BYTES} bytes")
-    reader = _Reader(transfer_syntax_uid, _bounded(limits))
-    keys = reader.read(encoded)
-    texts = {key.tag: key.text for key in keys}
+    asked = read(encoded, transfer_syntax_uid, limits)
+    texts = {key.tag: key.text for key in asked.keys}
     level = _level(texts.get(QUERY_RETRIEVE_LEVEL, ""), patient_root=patient_root)
     if not relational:
         _check_unique_keys(texts, level, patient_root=patient_root)
-    kept = tuple(sorted((key for key in keys if key.tag not in _OURS), key=lambda key: key.tag))
-    return Identifier(level, reader.character_sets, kept)
+    return Identifier(asked.character_sets, tuple(key for key in asked.keys if key.tag not in _OURS), level)
+
+
+def read(encoded: bytes, transfer_syntax_uid: str, limits: Limits) -> Keys:
+    """Read the keys of an identifier of any information model.
+
+    Raises
+    ------
+    PayloadTooLarge
+        It is longer than any sensible question.
+    storage.errors.Unreadable
+        Its elements cannot be followed.
+    InvalidQuery
+        A key stands twice, or is none.
+    """
+    if len(encoded) > MAX_IDENTIFIER_BYTES:
+        raise PayloadTooLarge(f"an identifier of more than {MAX_IDENTIFIER_BYTES} bytes")
+    reader = _Reader(transfer_syntax_uid, _bounded(limits))
+    keys = sorted(reader.read(encoded), key=lambda key: key.tag)
+    return Keys(reader.character_sets, tuple(keys))
 
 
 def texts(encoded: bytes, transfer_syntax_uid: str, limits: Limits) -> dict[str, str]:

@@ -25,7 +25,9 @@ from storage.dicom import file_meta
 MAX_IDENTIFIER_BYTES = 262_144
 """Long enough for a list of 4,000 UIDs."""
 MAX_ACTION_BYTES = 4 << 20
-"""Long enough to ask for the commitment of 25,000 instances; it is in memory, for each association that asks."""
+"""Long enough to ask for the commitment of 25,000 instances, or to report a step that made so many; it is in memory,
+for each association that asks."""
+_LONG = frozenset((Field.N_ACTION_RQ, Field.N_CREATE_RQ, Field.N_SET_RQ))
 # A data set that is just too long is answered with 0xA700; one that never ends is cut off here.
 _ALLOWANCE_BYTES = 16 << 20
 # Slower than any modality's network; without a least rate, fragments of one byte keep a message under way for ever.
@@ -78,7 +80,7 @@ class Reader:
         if not command.has_data_set:
             return Message(context, command, None)
         if command.field != Field.C_STORE_RQ:
-            most = MAX_ACTION_BYTES if command.field == Field.N_ACTION_RQ else MAX_IDENTIFIER_BYTES
+            most = MAX_ACTION_BYTES if command.field in _LONG else MAX_IDENTIFIER_BYTES
             return Message(context, command, self._identifier(context, most))
         if self._spool is None:
             raise Aborted("a C-STORE request to who asked for nothing to store", pdus.BY_USER)

@@ -83,6 +83,11 @@ RETRIEVE_OUT_OF_RESOURCES = Status(
 NO_SUCH_ACTION = Status(0x0123, "No such action", "PS3.7 C.5.24", told=True)
 NO_SUCH_OBJECT = Status(0x0112, "No such SOP Instance", "PS3.7 C.5.11", told=True)
 INVALID_ARGUMENT = Status(0x0115, "Invalid argument value", "PS3.7 C.5.10", told=True)
+INVALID_ATTRIBUTE_VALUE = Status(0x0106, "Invalid attribute value", "PS3.7 C.5.9", told=True)
+MISSING_ATTRIBUTE = Status(0x0120, "Missing attribute", "PS3.7 C.5.17", told=True)
+NO_LONGER_OPEN = Status(
+    0x0110, "Performed Procedure Step Object may no longer be updated", "PS3.4 F.7.2.2.2", told=True
+)
 RESOURCE_LIMITATION = Status(0x0213, "Resource limitation", "PS3.7 C.5.20")
 
 STATUSES = tuple(value for value in list(globals().values()) if isinstance(value, Status))
@@ -100,6 +105,8 @@ OF_STORE: _Errors = {
     errors.Gone: PROCESSING_FAILURE,
     errors.UnderHold: PROCESSING_FAILURE,
     errors.TransactionInUse: PROCESSING_FAILURE,
+    errors.AlreadyThere: PROCESSING_FAILURE,
+    errors.NoLongerOpen: PROCESSING_FAILURE,
     errors.NotAcceptable: PROCESSING_FAILURE,
     errors.NotDeidentified: STORE_NOT_DEIDENTIFIED,
     errors.UnsupportedMediaType: PROCESSING_FAILURE,
@@ -134,6 +141,8 @@ OF_FIND: _Errors = {
     errors.Gone: SUCCESS,
     errors.UnderHold: FIND_UNABLE,
     errors.TransactionInUse: FIND_UNABLE,
+    errors.AlreadyThere: FIND_UNABLE,
+    errors.NoLongerOpen: FIND_UNABLE,
     errors.NotAcceptable: FIND_UNABLE,
     errors.UnsupportedMediaType: FIND_UNABLE,
     errors.PayloadTooLarge: FIND_OUT_OF_RESOURCES,
@@ -171,6 +180,17 @@ OF_ACTION: _Errors = {
 } | {errors.TransactionInUse: INVALID_ARGUMENT}
 
 
+OF_PERFORMED: _Errors = {
+    **OF_ACTION,
+    errors.AttributesInvalid: INVALID_ATTRIBUTE_VALUE,
+    errors.AttributesMissing: MISSING_ATTRIBUTE,
+    errors.AlreadyThere: DUPLICATE_INSTANCE,
+    errors.NoLongerOpen: NO_LONGER_OPEN,
+    storage.InvalidIdentifier: INVALID_INSTANCE,
+}
+_NO_LONGER_OPEN_ID = 0xA710
+
+
 def nearest(table: _Errors, kind: type[BaseException], defect: Status) -> Status:
     """The status of the nearest class above an error; ``defect`` when it is in no tree of ours."""
     return next((table[above] for above in kind.__mro__ if above in table), defect)
@@ -194,6 +214,20 @@ def of_retrieve(error: Exception, request_id: RequestId) -> Response:
 def of_action(error: Exception, request_id: RequestId) -> Response:
     """What an N-ACTION response says of an error, after it is logged."""
     return _answer("N-ACTION", OF_ACTION, PROCESSING_FAILURE, error, request_id)
+
+
+def of_performed(message: str, error: Exception, request_id: RequestId) -> Response:
+    """What an N-CREATE or N-SET response says of an error, after it is logged.
+
+    With the attributes that are at fault (0000,1005), and the Error ID that the service has for what is over.
+    """
+    found = _answer(message, OF_PERFORMED, PROCESSING_FAILURE, error, request_id)
+    elements = dict(found.elements)
+    if isinstance(error, errors.AttributesMissing | errors.AttributesInvalid):
+        elements[Element.ATTRIBUTE_IDENTIFIER_LIST] = int(error.paths[0].partition(".")[0], 16)
+    if isinstance(error, errors.NoLongerOpen):
+        elements[Element.ERROR_ID] = _NO_LONGER_OPEN_ID
+    return Response(found.status, elements)
 
 
 def of_echo(error: Exception, request_id: RequestId) -> Response:

@@ -29,6 +29,8 @@ STATUS: dict[type[Exception], HTTPStatus] = {
     errors.Gone: HTTPStatus.GONE,
     errors.UnderHold: HTTPStatus.CONFLICT,
     errors.TransactionInUse: HTTPStatus.CONFLICT,
+    errors.AlreadyThere: HTTPStatus.CONFLICT,
+    errors.NoLongerOpen: HTTPStatus.CONFLICT,
     errors.NotAcceptable: HTTPStatus.NOT_ACCEPTABLE,
     errors.UnsupportedMediaType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     errors.PayloadTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from gateway.errors import InvalidQuery
 from storage.dicom import keys as texts
@@ -87,6 +87,17 @@ def asked(query: Query) -> Asked:
     except InvalidCondition as error:
         raise InvalidQuery(str(error)) from error
     return found
+
+
+def of_data_sets(pairs: Iterable[tuple[str, str]], options: Options = texts.PLAIN) -> list[Key]:
+    """What pairs of paths and texts ask of data sets that stand in no index. Raises InvalidQuery.
+
+    Private keys without their creators match everything.
+    """
+    keys = {path: text for path, text in pairs if text.strip(" *") and path != _CHARACTER_SET}
+    if len(keys) > MAX_KEYS:
+        raise InvalidQuery(f"more than {MAX_KEYS} attributes to match")
+    return _stored(keys, options, Asked(), strict=False)
 
 
 def _moments(keys: dict[str, str], options: Options, found: Asked) -> None:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from psycopg import sql
 
 from storage.control.relational import FAILURES, LOGGED, SCHEMA, RelationalControl
+from storage.control.relational_steps import STEPS
 from storage.index.connections import Connections
 from storage.index.postgres import PostgresSettings, close, connect, translated, usable
 from storage.index.postgres_database import PostgresDatabase
@@ -42,17 +43,24 @@ class PostgresControl(RelationalControl):
             connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(self._settings.schema)))
             # Even what makes nothing takes locks in another order than those who write.
             there = PostgresDatabase(connection).has_table
-            for table, made in (("control_state", SCHEMA), ("failure", FAILURES), ("logged", LOGGED)):
+            for table, made in (
+                ("control_state", SCHEMA),
+                ("failure", FAILURES),
+                ("logged", LOGGED),
+                ("procedure_step", STEPS),
+            ):
                 if not there(table):
                     connection.execute(made.encode())
 
     @contextmanager
-    def _reader(self) -> Iterator[PostgresDatabase]:
+    def reader(self) -> Iterator[PostgresDatabase]:
+        """See RelationalControl."""
         with translated(), self._connections.one() as db:
             yield db
 
     @contextmanager
-    def _writer(self) -> Iterator[PostgresDatabase]:
+    def writer(self) -> Iterator[PostgresDatabase]:
+        """See RelationalControl."""
         with translated(), self._connections.one() as db, db.connection.transaction():
             yield db
 

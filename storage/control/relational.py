@@ -60,16 +60,20 @@ class RelationalControl:
     """A ControlStore (``storage.control.base``) on an engine that gives it connections."""
 
     @abstractmethod
-    def _reader(self) -> AbstractContextManager[Database]:
+    def reader(self) -> AbstractContextManager[Database]:
         """A connection to read on."""
 
     @abstractmethod
-    def _writer(self) -> AbstractContextManager[Database]:
+    def writer(self) -> AbstractContextManager[Database]:
         """A connection in a transaction, which is committed at the end of the block."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """See ControlStore."""
 
     def get(self, kind: str, key: str) -> Document | None:
         """See ControlStore."""
-        with self._reader() as db:
+        with self.reader() as db:
             row = db.execute(
                 f"SELECT key, body, revision, expires_at_s FROM document WHERE kind = ? AND key = ? AND {_THERE}",
                 (kind, key, now_s()),
@@ -78,7 +82,7 @@ class RelationalControl:
 
     def list(self, kind: str, after: str = "", limit: int = 1000) -> Sequence[Document]:
         """See ControlStore."""
-        with self._reader() as db:
+        with self.reader() as db:
             rows = db.execute(
                 "SELECT key, body, revision, expires_at_s FROM document"
                 f" WHERE kind = ? AND key > ? AND {_THERE} ORDER BY key LIMIT ?",
@@ -93,7 +97,7 @@ class RelationalControl:
         text = orjson.dumps(body).decode()
         if len(text) > MAX_BODY_BYTES:
             raise ValueError(f"a document of kind {kind} has {len(text)} bytes, more than {MAX_BODY_BYTES}")
-        with self._writer() as db:
+        with self.writer() as db:
             (revision,) = db.execute(_NEXT).fetchone()
             if expected is None:
                 cursor = db.execute(
@@ -113,7 +117,7 @@ class RelationalControl:
 
     def delete(self, kind: str, key: str) -> bool:
         """See ControlStore."""
-        with self._writer() as db:
+        with self.writer() as db:
             db.execute(_NEXT).fetchone()
             statement = "DELETE FROM document WHERE kind = ? AND key = ? RETURNING expires_at_s"
             row = db.execute(statement, (kind, key)).fetchone()
@@ -121,7 +125,7 @@ class RelationalControl:
 
     def extend(self, kind: str, key: str, expires_at_s: float) -> bool:
         """See ControlStore."""
-        with self._writer() as db:
+        with self.writer() as db:
             row = db.execute(
                 f"UPDATE document SET expires_at_s = ? WHERE kind = ? AND key = ? AND {_THERE} RETURNING key",
                 (expires_at_s, kind, key, now_s()),
@@ -130,13 +134,13 @@ class RelationalControl:
 
     def revision(self) -> int:
         """See ControlStore."""
-        with self._reader() as db:
+        with self.reader() as db:
             return int(db.execute("SELECT revision FROM control_state").fetchone()[0])
 
     def failures(self, names: Sequence[str], at_s: float) -> Mapping[str, Failures]:
         """See ControlStore."""
         marks = ", ".join("?" for _ in names)
-        with self._reader() as db:
+        with self.reader() as db:
             rows = db.execute(
                 f"SELECT name, count, last_s FROM failure WHERE name IN ({marks}) AND expires_at_s > ?",
                 (*names, at_s),
@@ -146,7 +150,7 @@ class RelationalControl:
     def count_failure(self, names: Sequence[str], at_s: float, kept_s: float) -> Mapping[str, Failures]:
         """See ControlStore."""
         found: dict[str, Failures] = {}
-        with self._writer() as db:
+        with self.writer() as db:
             # In one order for everybody: on PostgreSQL two who count for the same names must not wait for each other.
             for name in sorted(set(names)):
                 (count,) = db.execute(
@@ -185,7 +189,7 @@ class RelationalControl:
 
     def sweep(self) -> int:
         """See ControlStore."""
-        with self._writer() as db:
+        with self.writer() as db:
             expired = db.execute("DELETE FROM document WHERE expires_at_s <= ? RETURNING key", (now_s(),)).fetchall()
             forgotten = db.execute(
                 "DELETE FROM failure WHERE expires_at_s <= ? OR expires_at_s <"

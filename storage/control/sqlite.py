@@ -11,6 +11,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from storage.control.relational import FAILURES, LOGGED, SCHEMA, RelationalControl
+from storage.control.relational_steps import STEPS
 from storage.index.connections import Connections
 from storage.index.sqlite import SqliteDatabase, sync_folder, translated
 
@@ -34,8 +35,8 @@ class SqliteControl(RelationalControl):
         self._turn = threading.Lock()
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
         path.touch(mode=0o600)
-        with _one_at_a_time(path.parent), self._writer() as db:
-            db.script(SCHEMA + FAILURES + LOGGED)
+        with _one_at_a_time(path.parent), self.writer() as db:
+            db.script(SCHEMA + FAILURES + LOGGED + STEPS)
         if fsync:
             sync_folder(path.parent)
         self._readers: Connections[SqliteDatabase] = Connections(
@@ -54,12 +55,14 @@ class SqliteControl(RelationalControl):
         return SqliteDatabase(connection)
 
     @contextmanager
-    def _reader(self) -> Iterator[SqliteDatabase]:
+    def reader(self) -> Iterator[SqliteDatabase]:
+        """See RelationalControl."""
         with translated(), self._readers.one() as db:
             yield db
 
     @contextmanager
-    def _writer(self) -> Iterator[SqliteDatabase]:
+    def writer(self) -> Iterator[SqliteDatabase]:
+        """See RelationalControl."""
         with self._turn, translated(), closing(self._connect().connection) as connection:
             connection.execute("BEGIN IMMEDIATE")
             try:

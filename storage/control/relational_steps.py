@@ -1,0 +1,149 @@
+"""Procedure steps in one table of the control state, alike in SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+import orjson
+
+from storage.control.base import now_s
+from storage.control.steps import MAX_BODY_BYTES, Kept, Kind, Listed, Sought, Step, filed
+from storage.dicom.identifiers import Tenant
+from storage.index.database import Database, Found
+
+# Of schema version 1 of the control state too: an earlier release neither sees nor misses it.
+STEPS = """
+CREATE TABLE IF NOT EXISTS procedure_step (
+    tenant           TEXT NOT NULL,
+    kind             TEXT NOT NULL,
+    uid              TEXT NOT NULL,
+    state            TEXT NOT NULL,
+    revision         BIGINT NOT NULL,
+    changed_at_s     DOUBLE PRECISION NOT NULL,
+    patient_id       TEXT NOT NULL,
+    issuer           TEXT NOT NULL,
+    accession_number TEXT NOT NULL,
+    study_uid        TEXT NOT NULL,
+    starts           TEXT NOT NULL,
+    body             TEXT NOT NULL,
+    PRIMARY KEY (tenant, kind, uid)
+);
+CREATE INDEX IF NOT EXISTS procedure_step_starts ON procedure_step (tenant, kind, starts, uid);
+CREATE INDEX IF NOT EXISTS procedure_step_patient ON procedure_step (tenant, kind, patient_id);
+CREATE INDEX IF NOT EXISTS procedure_step_accession ON procedure_step (tenant, kind, accession_number);
+CREATE INDEX IF NOT EXISTS procedure_step_study ON procedure_step (tenant, kind, study_uid);
+CREATE INDEX IF NOT EXISTS procedure_step_changed ON procedure_step (changed_at_s);
+"""
+
+_READ = "uid, state, revision, changed_at_s, body"
+
+
+class Engine(Protocol):
+    """What gives connections to the control state's tables."""
+
+    def reader(self) -> AbstractContextManager[Database]:
+        """A connection to read on."""
+        ...
+
+    def writer(self) -> AbstractContextManager[Database]:
+        """A connection in a transaction, which is committed at the end of the block."""
+        ...
+
+
+class _Taken(Exception):
+    """Somebody else has changed a step first."""
+
+
+class RelationalSteps:
+    """``Steps`` (``storage.control.steps``) where the control state is."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def get(self, tenant: Tenant, kind: Kind, uid: str) -> Kept | None:
+        """See Steps."""
+        with self._engine.reader() as db:
+            row = db.execute(
+                f"SELECT {_READ} FROM procedure_step WHERE tenant = ? AND kind = ? AND uid = ?", (tenant, kind, uid)
+            ).fetchone()
+        return None if row is None else _kept(tenant, kind, row)
+
+    def put(self, *changes: tuple[Step, int | None]) -> bool:
+        """See Steps."""
+        # In one order for everybody: on PostgreSQL two who change the same steps must not wait for each other.
+        rows = sorted(((_row(step), expected) for step, expected in changes), key=lambda each: each[0][:3])
+        try:
+            with self._engine.writer() as db:
+                for row, expected in rows:
+                    _write(db, row, expected, now_s())
+        except _Taken:
+            return False
+        return True
+
+    def find(self, sought: Sought) -> Sequence[Listed]:
+        """See Steps."""
+        wheres: list[tuple[str, Any]] = [("tenant = ?", sought.tenant), ("kind = ?", sought.kind)]
+        for name in ("patient_id", "accession_number", "study_uid"):
+            if value := getattr(sought, name):
+                wheres.append((f"{name} = ?", value))
+        for bound, value in (("starts >= ?", sought.first), ("starts <= ?", sought.last)):
+            if value:
+                wheres.append((bound, value))
+        parameters: list[Any] = [value for _, value in wheres]
+        texts = [text for text, _ in wheres]
+        if sought.states:
+            texts.append(f"state IN ({', '.join('?' for _ in sought.states)})")
+            parameters += sorted(sought.states)
+        texts.append("(starts, uid) > (?, ?)")
+        parameters += [*sought.after, sought.limit]
+        with self._engine.reader() as db:
+            rows = db.execute(
+                f"SELECT {_READ}, starts FROM procedure_step WHERE {' AND '.join(texts)} ORDER BY starts, uid LIMIT ?",
+                tuple(parameters),
+            ).fetchall()
+        return [Listed(_kept(sought.tenant, sought.kind, row[:-1]), row[-1]) for row in rows]
+
+    def sweep(self, before_s: float) -> int:
+        """See Steps."""
+        with self._engine.writer() as db:
+            gone = db.execute("DELETE FROM procedure_step WHERE changed_at_s < ? RETURNING uid", (before_s,)).fetchall()
+        return len(gone)
+
+
+def _row(step: Step) -> tuple[str, ...]:
+    text = orjson.dumps(step.body).decode()
+    if len(text) > MAX_BODY_BYTES:
+        raise ValueError(f"a step of {len(text)} bytes, more than {MAX_BODY_BYTES}")
+    found = filed(step)
+    return (
+        *(step.tenant, step.kind.value, step.uid, step.state),
+        *(found.patient_id, found.issuer, found.accession_number, found.study_uid, found.starts),
+        text,
+    )
+
+
+def _write(db: Database, row: tuple[str, ...], expected: int | None, at_s: float) -> None:
+    tenant, kind, uid, *rest = row
+    if expected is None:
+        cursor = db.execute(
+            "INSERT INTO procedure_step (revision, changed_at_s, tenant, kind, uid,"
+            " state, patient_id, issuer, accession_number, study_uid, starts, body)"
+            " VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING RETURNING uid",
+            (at_s, *row),
+        )
+    else:
+        cursor = db.execute(
+            "UPDATE procedure_step SET revision = revision + 1, changed_at_s = ?,"
+            " state = ?, patient_id = ?, issuer = ?, accession_number = ?, study_uid = ?, starts = ?, body = ?"
+            " WHERE tenant = ? AND kind = ? AND uid = ? AND revision = ? RETURNING uid",
+            (at_s, *rest, tenant, kind, uid, expected),
+        )
+    if cursor.fetchone() is None:
+        raise _Taken
+
+
+def _kept(tenant: Tenant, kind: Kind, row: Found) -> Kept:
+    uid, state, revision, changed_at_s, body = row
+    return Kept(Step(tenant, kind, uid, state, orjson.loads(body)), revision, changed_at_s)

@@ -1,0 +1,190 @@
+"""Modality Performed Procedure Steps: their rules, and what becomes of what was scheduled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pydicom.dataset import Dataset
+from pynetdicom import AE, evt
+from pynetdicom.association import Association
+
+from gateway.assembly import Core
+from gateway.commands.administration import administrator
+from gateway.dimse.server import DimseServer
+from storage.dicom.identifiers import Tenant
+from tests import instances, steps
+from tests.gateway.dimse.test_worklist import MAIN, ask, patients
+
+STEP, RETRIEVE = "1.2.840.10008.3.1.2.3.3", "1.2.840.10008.3.1.2.3.4"
+
+
+@pytest.fixture
+def modality(server: DimseServer) -> Iterator[Association]:
+    """An association of a modality."""
+    scu = AE(ae_title="CT1")
+    for each in (STEP, RETRIEVE):
+        scu.add_requested_context(each)
+    listening = [(evt.EVT_DIMSE_RECV, lambda event: _answers.append(event.message.command_set))]
+    association = scu.associate(*server.address, ae_title="GATEWAY", evt_handlers=listening)
+    assert association.is_established
+    yield association
+    association.release()
+    _answers.clear()
+
+
+_answers: list[Dataset] = []
+"""Command sets as they came: pynetdicom does not give all of them to who asks."""
+
+
+@pytest.fixture
+def order(core: Core) -> Dataset:
+    """What is scheduled."""
+    found = steps.scheduled()
+    core.worklist.schedule(administrator(), MAIN, steps.body(found))
+    return found
+
+
+def create(modality: Association, found: Dataset, uid: str | None = None) -> Dataset:
+    modality.send_n_create(found, STEP, uid or instances.uid())
+    return _answers[-1]
+
+
+def change(modality: Association, found: Dataset, uid: str) -> Dataset:
+    return modality.send_n_set(found, STEP, uid)[0]
+
+
+def read(modality: Association, uid: str, *tags: int) -> Dataset:
+    status, found = modality.send_n_get(list(tags), RETRIEVE, uid)
+    assert status.Status == 0x0000
+    assert found is not None
+    return found
+
+
+def states(core: Core) -> list[str]:
+    decision = core.worklist.enter(administrator(), MAIN, ())
+    return [each.state for each in core.worklist.find(decision, (), states=frozenset())]
+
+
+@pytest.mark.parametrize(("end", "over"), [("COMPLETED", "COMPLETED"), ("DISCONTINUED", "DISCONTINUED")])
+def test_what_is_performed_takes_what_was_scheduled_with_it(
+    core: Core, server: DimseServer, modality: Association, order: Dataset, end: str, over: str
+) -> None:
+    uid = instances.uid()
+    assert create(modality, steps.performed(order), uid).Status == 0x0000
+    _, [told] = ask(server)
+    assert told.ScheduledProcedureStepSequence[0].ScheduledProcedureStepStatus == "STARTED"
+    changed = Dataset()
+    changed.PerformedProcedureStepDescription = "Kopf, nativ"
+    assert change(modality, changed, uid).Status == 0x0000
+    assert states(core) == ["STARTED"]
+    assert change(modality, steps.ended(end), uid).Status == 0x0000
+    assert patients(ask(server)) == []
+    assert states(core) == [over]
+    found = read(modality, uid)
+    assert (found.PerformedProcedureStepStatus, found.PerformedProcedureStepDescription) == (end, "Kopf, nativ")
+    assert found.PatientID == "W-1"
+    assert len(found.PerformedSeriesSequence) == 1
+    assert set(read(modality, uid, 0x00400252, 0x00100020).keys()) == {0x00400252, 0x00100020}
+
+
+def test_only_the_step_that_is_named_follows(core: Core, modality: Association, order: Dataset) -> None:
+    second = steps.scheduled(StudyInstanceUID=order.StudyInstanceUID, ScheduledProcedureStepID="SPS-2")
+    core.worklist.schedule(administrator(), MAIN, steps.body(second))
+    assert create(modality, steps.performed(order)).Status == 0x0000
+    assert states(core) == ["STARTED", "SCHEDULED"]
+
+
+def test_what_was_not_scheduled_is_performed_too(modality: Association) -> None:
+    uid = instances.uid()
+    assert create(modality, steps.performed(steps.scheduled()), uid).Status == 0x0000
+    assert change(modality, steps.ended(), uid).Status == 0x0000
+
+
+def test_who_names_no_uid_is_given_one(modality: Association, order: Dataset) -> None:
+    modality.send_n_create(steps.performed(order), STEP, None)
+    assert _answers[-1].Status == 0x0000
+    assert read(modality, _answers[-1].AffectedSOPInstanceUID).PatientID == "W-1"
+
+
+def test_a_step_that_is_over_is_not_changed(modality: Association, order: Dataset) -> None:
+    uid = instances.uid()
+    create(modality, steps.performed(order), uid)
+    change(modality, steps.ended(), uid)
+    refused = change(modality, steps.ended("DISCONTINUED"), uid)
+    assert (refused.Status, refused.ErrorID) == (0x0110, 0xA710)
+    assert read(modality, uid).PerformedProcedureStepStatus == "COMPLETED"
+
+
+def test_a_uid_is_used_once(modality: Association, order: Dataset) -> None:
+    uid = instances.uid()
+    create(modality, steps.performed(order), uid)
+    assert create(modality, steps.performed(order), uid).Status == 0x0111
+    assert change(modality, steps.ended(), instances.uid()).Status == 0x0112
+
+
+@pytest.mark.parametrize(
+    ("attributes", "status", "at_fault"),
+    [
+        ({"PerformedProcedureStepStatus": "COMPLETED"}, 0x0106, 0x00400252),
+        ({"PerformedProcedureStepStatus": ""}, 0x0120, 0x00400252),
+        ({"ScheduledStepAttributesSequence": []}, 0x0120, 0x00400270),
+        ({"ScheduledStepAttributesSequence": [Dataset()]}, 0x0120, 0x00400270),
+        ({"Modality": ""}, 0x0120, 0x00080060),
+        ({"PerformedStationAETitle": ""}, 0x0120, 0x00400241),
+    ],
+)
+def test_what_a_step_cannot_begin_without(
+    core: Core, modality: Association, order: Dataset, attributes: dict[str, Any], status: int, at_fault: int
+) -> None:
+    answer = create(modality, steps.performed(order, **attributes))
+    assert (answer.Status, answer.AttributeIdentifierList) == (status, at_fault)
+    assert states(core) == ["SCHEDULED"]
+
+
+@pytest.mark.parametrize(
+    ("attributes", "status", "at_fault"),
+    [
+        ({"PatientID": "W-9"}, 0x0106, 0x00100020),
+        ({"PerformedProcedureStepStatus": "SCHEDULED"}, 0x0106, 0x00400252),
+        ({"PerformedProcedureStepEndDate": ""}, 0x0120, 0x00400250),
+        ({"PerformedSeriesSequence": []}, 0x0120, 0x00400340),
+    ],
+)
+def test_what_a_step_cannot_be_made_of(
+    core: Core, modality: Association, order: Dataset, attributes: dict[str, Any], status: int, at_fault: int
+) -> None:
+    uid = instances.uid()
+    create(modality, steps.performed(order), uid)
+    changed = steps.ended()
+    for keyword, value in attributes.items():
+        setattr(changed, keyword, value)
+    answer = change(modality, changed, uid)
+    assert (answer.Status, answer.AttributeIdentifierList) == (status, at_fault)
+    assert read(modality, uid).PerformedProcedureStepStatus == "IN PROGRESS"
+    assert states(core) == ["STARTED"]
+
+
+def test_who_repeats_what_may_not_change_is_not_refused(modality: Association, order: Dataset) -> None:
+    uid = instances.uid()
+    create(modality, steps.performed(order), uid)
+    changed = steps.ended()
+    changed.PatientID, changed.Modality = order.PatientID, "CT"
+    assert change(modality, changed, uid).Status == 0x0000
+
+
+def test_a_discontinued_step_needs_no_series(modality: Association, order: Dataset) -> None:
+    uid = instances.uid()
+    create(modality, steps.performed(order), uid)
+    changed = steps.ended("DISCONTINUED")
+    changed.PerformedSeriesSequence = []
+    assert change(modality, changed, uid).Status == 0x0000
+
+
+def test_another_tenants_steps_are_not_there(core: Core, modality: Association) -> None:
+    theirs = steps.scheduled()
+    core.worklist.schedule(administrator(), Tenant("other"), steps.body(theirs))
+    assert create(modality, steps.performed(theirs)).Status == 0x0000
+    decision = core.worklist.enter(administrator(), Tenant("other"), ())
+    assert [each.state for each in core.worklist.find(decision, ())] == ["SCHEDULED"]

@@ -405,6 +405,11 @@ def action_statuses() -> str:
     return _statuses(own, status.OF_ACTION, status.PROCESSING_FAILURE)
 
 
+def performed_statuses() -> str:
+    """Statuses of N-CREATE, N-SET and N-GET, and the errors behind them."""
+    return _statuses([status.SUCCESS], status.OF_PERFORMED, status.PROCESSING_FAILURE)
+
+
 def _statuses(
     own: Sequence[status.Status], mapped: Mapping[type[Exception], status.Status], defect: status.Status
 ) -> str:
@@ -471,6 +476,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "find-statuses": find_statuses,
     "retrieve-statuses": retrieve_statuses,
     "action-statuses": action_statuses,
+    "performed-statuses": performed_statuses,
     "failure-reasons": failure_reasons,
     "http-statuses": http_statuses,
 }

@@ -342,6 +342,8 @@ def _measure_usage(core: assembly.Core) -> None:
 def _forget(core: assembly.Core) -> None:
     """Of sessions, links, logins and failures; every host does, since each may be the only one."""
     core.metrics.background_items.labels("control state forgotten").inc(core.control.sweep())
+    kept_s = core.settings.worklist.kept_days * 86_400
+    core.metrics.background_items.labels("procedure steps forgotten").inc(core.worklist.forget(time.time() - kept_s))
 
 
 def _purge(core: assembly.Core) -> None:

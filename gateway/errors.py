@@ -52,7 +52,7 @@ class InvalidRequest(GatewayError):
 class AttributesMissing(InvalidRequest):
     """A procedure step lacks attributes, or their values; ``paths`` names them."""
 
-    def __init__(self, paths: Sequence[str], why: str = "without") -> None:
+    def __init__(self, paths: Sequence[str] = (), why: str = "without") -> None:
         super().__init__(f"{why} {_listed(paths)}")
         self.paths = tuple(paths)
 
@@ -60,7 +60,7 @@ class AttributesMissing(InvalidRequest):
 class AttributesInvalid(InvalidRequest):
     """Attributes of a procedure step have values that they may not have; ``paths`` names them."""
 
-    def __init__(self, paths: Sequence[str], why: str) -> None:
+    def __init__(self, paths: Sequence[str] = (), why: str = "not a value that it may have") -> None:
         super().__init__(f"{_listed(paths)}: {why}")
         self.paths = tuple(paths)
 

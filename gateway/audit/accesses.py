@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from gateway.audit.events import BATCHED, BREAK_GLASS, SEARCH, AuditEvent, Counts
+from gateway.audit.events import BATCHED, BREAK_GLASS, SEARCHES, AuditEvent, Counts
 from gateway.errors import AuditUnavailable
 
 _MOST = 10_000
@@ -91,7 +91,7 @@ class Accesses:
         if not self._window_s:
             self._write(event)
             return UNCOUNTED
-        if event.action == SEARCH and event.outcome != "denied":
+        if event.action in SEARCHES and event.outcome != "denied":
             return self._search(event)
         if not _is_batched(event):
             self._write(event)

@@ -10,6 +10,7 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 
 from gateway.audit import codes
 from gateway.audit.codes import Code, Fields
+from gateway.audit.events import SEARCHES
 from gateway.audit.reading import Record
 
 MSGID = "DICOM+RFC3881"
@@ -117,9 +118,9 @@ def _objects(root: Element, record: Record, patients: Patients) -> None:
     fields = record.fields
     studies = codes.studies(fields)
     details = {"record": record.name, **codes.details(fields)}
-    if fields["action"] == "search":
+    if fields["action"] in SEARCHES:
         level = str(next(iter(fields.get("subject", ())), ""))
-        searched = _object(root, codes.SEARCH, level or "search", "2", "24")
+        searched = _object(root, codes.SEARCH, level or str(fields["action"]), "2", "24")
         query = str(fields.get("query", ""))
         SubElement(searched, "ParticipantObjectQuery").text = codes.encoded(query)
         _details(searched, details)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.audit.events import BREAK_GLASS
+from gateway.audit.events import BREAK_GLASS, SEARCHES
 
 OWN = "dicomweb-gateway"
 """Code system of what the standard has no code for."""
@@ -39,6 +39,8 @@ _ACCESSED = Code("110103", "DCM", "DICOM Instances Accessed")
 _TRANSFERRED = Code("110104", "DCM", "DICOM Instances Transferred")
 _DELETED = Code("110105", "DCM", "DICOM Study Deleted")
 _EXPORT = Code("110106", "DCM", "Export")
+_ORDER = Code("110109", "DCM", "Order Record")
+_PROCEDURE = Code("110111", "DCM", "Procedure Record")
 _IMPORT = Code("110107", "DCM", "Import")
 _QUERY = Code("110112", "DCM", "Query")
 _ALERT = Code("110113", "DCM", "Security Alert")
@@ -57,6 +59,9 @@ _EVENTS: dict[str, tuple[Code, str, Code | None]] = {
     "start": (_ACTIVITY, "E", _STARTED),
     "stop": (_ACTIVITY, "E", _STOPPED),
     "search": (_QUERY, "E", None),
+    "worklist": (_QUERY, "E", None),
+    "perform": (_PROCEDURE, "U", None),
+    "schedule": (_ORDER, "U", None),
     "read": (_TRANSFERRED, "R", None),
     "read_deidentified": (_TRANSFERRED, "R", None),
     "download": (_TRANSFERRED, "R", None),
@@ -85,7 +90,7 @@ _FAILED = frozenset(("denied", "refused", "rejected", "misplaced", "locked", "fa
 _OF_STUDIES = frozenset(("erase", "share"))
 """Actions whose subject is a list of studies."""
 
-_TO_US = frozenset(("search", "store"))
+_TO_US = frozenset(("search", "store", "worklist", "perform", "schedule"))
 _FROM_US = frozenset(("read", "read_deidentified", "download", "render", "export", "share", "backup"))
 
 _LIFE_CYCLE = {
@@ -144,7 +149,7 @@ def studies(fields: Fields) -> Sequence[str]:
 def instance(fields: Fields) -> str | None:
     """The SOP Instance UID that a record names."""
     uids = [str(each) for each in fields.get("subject", ()) if is_uid(str(each))]
-    return uids[2] if fields["action"] not in ("search", *_OF_STUDIES) and len(uids) > 2 else None
+    return uids[2] if fields["action"] not in (*SEARCHES, *_OF_STUDIES) and len(uids) > 2 else None
 
 
 def details(fields: Fields) -> dict[str, str]:

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 from gateway.context import Caller
 
-DURABLE = frozenset(("delete", "erase", "retention", "export", "reidentify", "share", "admin"))
+DURABLE = frozenset(("delete", "erase", "retention", "export", "reidentify", "share", "schedule", "admin"))
 """Actions whose records are on the disk before the answer goes out; those of others follow within moments."""
 
 BATCHED = frozenset(("read", "read_deidentified", "download", "render"))
 """Actions of which many requests are one access to a study or series."""
 
-SEARCH = "search"
-"""The action whose every request is recorded with what it asks for, and what all found is counted together."""
+SEARCHES = frozenset(("search", "worklist"))
+"""Actions whose every request is recorded with what it asks for, and what all found is counted together."""
 
 BREAK_GLASS = "break-glass"
 """Outcome of what is allowed since somebody gave a reason."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from gateway.audit import chain, key
 from gateway.audit.accesses import Access, Accesses
 from gateway.audit.chain import Chain, Head
-from gateway.audit.events import DURABLE, SEARCH, AuditEvent
+from gateway.audit.events import DURABLE, SEARCHES, AuditEvent
 from gateway.audit.key import AuditKey
 from gateway.errors import AuditUnavailable
 
@@ -328,6 +328,6 @@ def _fields(event: AuditEvent) -> dict[str, object]:
             frames=counts.frames,
             bytes=counts.bytes,
         )
-        if event.action == SEARCH:
+        if event.action in SEARCHES:
             found["matches"] = counts.matches
     return found

@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 MANIFEST = "manifest.json"
 CONTROL = "control.jsonl"
+STEPS = "steps.jsonl"
 SETTINGS, POLICY, COMMITMENTS, INDEX = "settings.toml", "policy.toml", "commitments.jsonl", "index.sqlite"
 AUDIT, CERTIFICATES, KEYS = "audit/", "certificates/", "keys/"
 CUSTOMER_KEY, AUDIT_KEY = "customer.key", "audit.key"
@@ -17,7 +18,7 @@ PSEUDONYM_KEYS = ("views/", "deidentification/")
 FORMAT = 1
 _MAX_MANIFEST_BYTES = 64 << 20
 _NAME = re.compile(
-    r"settings\.toml|policy\.toml|commitments\.jsonl|control\.jsonl|index\.sqlite|customer\.key|audit\.key|(audit|certificates|keys|views|deidentification)/[A-Za-z0-9_-][A-Za-z0-9._-]*"
+    r"settings\.toml|policy\.toml|commitments\.jsonl|control\.jsonl|steps\.jsonl|index\.sqlite|customer\.key|audit\.key|(audit|certificates|keys|views|deidentification)/[A-Za-z0-9_-][A-Za-z0-9._-]*"
 )
 _BLOCK_BYTES = 1 << 20
 

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from gateway import assembly, views
-from gateway.backups import control
+from gateway.backups import control, steps
 from gateway.backups import manifest as manifests
 from gateway.backups.manifest import BackupDamaged, BackupRefused, Manifest
 from gateway.config import InvalidSettings, Settings
 from gateway.rebuilding import alone, not_meanwhile
+from storage.control.relational_steps import RelationalSteps
 from storage.dicom import identifiers as ids
 from storage.index.stored import Commitment
 
@@ -100,7 +101,7 @@ def _checked(backup: Backup) -> Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """Files put back, files that were there already; likewise keys, users and share links, and requests for commitment.
+    """Files put back, files that were there already; likewise keys, users and links, steps, requests for commitment.
 
     ``commitments`` is None where there is no index yet to put them into. ``keys_missing`` were left out of the backup
     and are not there; they belong where they are said to.
@@ -110,6 +111,8 @@ class Restored:
     files_known: int
     accounts: int
     accounts_known: int
+    steps: int
+    steps_known: int
     commitments: int | None
     commitments_known: int
     keys_missing: dict[str, Path]
@@ -136,6 +139,7 @@ def restore(backup: Backup, manifest: Manifest, settings: Settings, *, force: bo
         held.enter_context(alone(settings) if manifests.INDEX in places else not_meanwhile(settings))
         written = _put(backup, manifest, places, force=force)
     accounts, accounts_known = _accounts(backup, settings)
+    put, there = _steps(backup, settings)
     commitments, known = None, 0
     try:
         assembly.check_index(settings)
@@ -145,7 +149,9 @@ def restore(backup: Backup, manifest: Manifest, settings: Settings, *, force: bo
     else:
         with not_meanwhile(settings):
             commitments, known = _commitments(backup, settings)
-    return Restored(written, len(places) - written, accounts, accounts_known, commitments, known, keys_missing)
+    return Restored(
+        written, len(places) - written, accounts, accounts_known, put, there, commitments, known, keys_missing
+    )
 
 
 def _accounts(backup: Backup, settings: Settings) -> tuple[int, int]:
@@ -153,6 +159,13 @@ def _accounts(backup: Backup, settings: Settings) -> tuple[int, int]:
         return 0, 0  # of an earlier release
     with closing(assembly.control(settings)) as kept, backup.open(manifests.CONTROL) as file:
         return control.put_back(kept, file)
+
+
+def _steps(backup: Backup, settings: Settings) -> tuple[int, int]:
+    if manifests.STEPS not in backup.names():
+        return 0, 0
+    with closing(assembly.control(settings)) as kept, backup.open(manifests.STEPS) as file:
+        return steps.put_back(RelationalSteps(kept), file)
 
 
 def backup_has_none(backup: Backup) -> bool:

@@ -10,13 +10,16 @@ import shutil
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from itertools import chain
 from pathlib import Path
 
 from gateway import assembly, config, views
-from gateway.backups import control
+from gateway.backups import control, steps
 from gateway.backups import manifest as manifests
 from gateway.backups.manifest import BackupRefused, Manifest, Part
 from gateway.config import Settings
+from storage.control.relational_steps import RelationalSteps
+from storage.control.steps import Steps
 from storage.index.sqlite import SqliteIndex
 
 _BLOCK_BYTES = 1 << 20
@@ -60,6 +63,7 @@ def write(
         _write_from_index(settings, partial, with_index)
         with closing(assembly.control(settings)) as kept:
             _write(partial / manifests.CONTROL, control.lines(kept))
+            _write_steps(RelationalSteps(kept), partial)
         written = _manifest(settings, partial)
         _write(partial / manifests.MANIFEST, iter([written.dumps()]))
         if target.suffix == ".tar":
@@ -74,6 +78,13 @@ def write(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return written
+
+
+def _write_steps(kept: Steps, partial: Path) -> None:
+    """Where there are any: an earlier release, which knows of none, takes a backup without them."""
+    found = steps.lines(kept)
+    if (first := next(found, None)) is not None:
+        _write(partial / manifests.STEPS, chain([first], found))
 
 
 def _files(settings: Settings, settings_file: Path | None, with_keys: bool) -> Iterator[tuple[str, Path]]:

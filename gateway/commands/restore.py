@@ -72,6 +72,8 @@ def _tell(restored: reading.Restored, *, as_json: bool) -> int:
                 "files_known": restored.files_known,
                 "accounts": restored.accounts,
                 "accounts_known": restored.accounts_known,
+                "steps": restored.steps,
+                "steps_known": restored.steps_known,
                 "commitments": restored.commitments,
                 "commitments_known": restored.commitments_known,
                 "keys_missing": sorted(restored.keys_missing),
@@ -80,6 +82,8 @@ def _tell(restored: reading.Restored, *, as_json: bool) -> int:
     else:
         terminal.answer(f"{restored.files} files put back, {restored.files_known} were there")
         terminal.answer(f"{restored.accounts} keys, users and share links put back")
+        if restored.steps or restored.steps_known:
+            terminal.answer(f"{restored.steps} procedure steps put back, {restored.steps_known} were there and stay")
     if restored.accounts_known:
         terminal.note(f"{restored.accounts_known} keys, users and share links were there: they stay, and none is added")
     for name, path in restored.keys_missing.items():

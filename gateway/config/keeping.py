@@ -116,6 +116,13 @@ class RecompressionRule(Rule):
     together again from it on each read, byte for byte, which decodes its frames."""
 
 
+class WorklistSettings(Section):
+    """Procedure steps: what is scheduled, and what modalities report that they performed."""
+
+    kept_days: int = Field(default=365, ge=1)
+    """A step that nobody has changed for so many days is forgotten."""
+
+
 class LifecycleSettings(Section):
     """How rules of retention, transition and recompression are carried out by the background worker."""
 

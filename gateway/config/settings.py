@@ -16,6 +16,7 @@ from gateway.config.keeping import (
     RetentionRule,
     Rule,
     TransitionRule,
+    WorklistSettings,
 )
 from gateway.config.notifying import WebhookSettings
 from gateway.config.section import LOOPBACK, TenantName
@@ -60,6 +61,7 @@ class Settings(BaseSettings):
     recompression: tuple[RecompressionRule, ...] = ()
     webhooks: tuple[WebhookSettings, ...] = ()
     lifecycle: LifecycleSettings = LifecycleSettings()
+    worklist: WorklistSettings = WorklistSettings()
     audit: AuditSettings = AuditSettings()
     syslog: SyslogSettings = SyslogSettings()
     log: LogSettings = LogSettings()

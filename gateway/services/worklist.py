@@ -49,12 +49,10 @@ class WorklistService:
         """
         sought, left = scheduled_step.sought(decision.tenant, pairs, states)
         keys = scheduled_step.keys(left, options)
-        number = 0
         for each in self._pages(sought):
             step = each.kept.step
             if all(metadata.matches(key, step.body) for key in keys) and within(decision.scope, step):
-                number += 1
-                decision.access.took(matches=number)
+                decision.access.took(matches=1)
                 yield step
 
     def schedule(self, caller: Caller, tenant: ids.Tenant, body: JsonDataSet) -> Step:
@@ -103,6 +101,10 @@ class WorklistService:
             if self._steps.put((in_state(kept.step, CANCELLED), kept.revision)):
                 return
         raise Busy("others change the same step all the time; try again")
+
+    def forget(self, before_s: float) -> int:
+        """Forget the steps, performed ones too, that nobody has changed since a time (Unix time); how many."""
+        return self._steps.sweep(before_s)
 
     def _let_in(
         self, caller: Caller, action: Action, tenant: ids.Tenant, subject: tuple[str, ...], query: str = ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -37,6 +37,7 @@ CREATE INDEX IF NOT EXISTS procedure_step_study ON procedure_step (tenant, kind,
 CREATE INDEX IF NOT EXISTS procedure_step_changed ON procedure_step (changed_at_s);
 """
 
+_PAGE = 500
 _READ = "uid, state, revision, changed_at_s, body"
 
 
@@ -104,6 +105,22 @@ class RelationalSteps:
                 tuple(parameters),
             ).fetchall()
         return [Listed(_kept(sought.tenant, sought.kind, row[:-1]), row[-1]) for row in rows]
+
+    def every(self) -> Iterator[Step]:
+        """See Steps."""
+        place: tuple[str, ...] = ("", "", "")
+        while True:
+            with self._engine.reader() as db:
+                rows = db.execute(
+                    f"SELECT tenant, kind, {_READ} FROM procedure_step WHERE (tenant, kind, uid) > (?, ?, ?)"
+                    " ORDER BY tenant, kind, uid LIMIT ?",
+                    (*place, _PAGE),
+                ).fetchall()
+            for tenant, kind, *row in rows:
+                yield _kept(Tenant(tenant), Kind(kind), tuple(row)).step
+            if len(rows) < _PAGE:
+                return
+            place = rows[-1][:3]
 
     def sweep(self, before_s: float) -> int:
         """See Steps."""

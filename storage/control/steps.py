@@ -6,7 +6,7 @@ PS3.4 Annexes F "Modality Performed Procedure Step" and K "Basic Worklist Manage
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -116,6 +116,10 @@ class Steps(Protocol):
 
     def find(self, sought: Sought) -> Sequence[Listed]:
         """Steps in the order of their starts."""
+        ...
+
+    def every(self) -> Iterator[Step]:
+        """All steps of all tenants; what comes meanwhile may be missed."""
         ...
 
     def sweep(self, before_s: float) -> int:

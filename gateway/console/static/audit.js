@@ -6,7 +6,7 @@ import { count } from "./text.js";
 const COLUMNS = ["When", "Who", "Did what", "Outcome", "About"];
 const ACTIONS = [
   "search", "read", "read_deidentified", "render", "download", "store", "delete", "share", "echo", "associate",
-  "authenticate", "login", "logout", "admin", "audit_read", "export", "reidentify", "erase", "hold", "retention",
+  "worklist", "perform", "schedule", "authenticate", "login", "logout", "admin", "audit_read", "export", "reidentify", "erase", "hold", "retention",
   "transition", "commitment", "policy", "configure",
 ];
 const OUTCOMES = ["allowed", "denied", "break-glass", "refused", "stored", "new version", "duplicate", "deleted"];

@@ -6,7 +6,8 @@ const ACTIONS = [
   ["echo", "verify by C-ECHO"], ["search", "search"], ["read", "read"], ["read_deidentified", "read through a view"],
   ["download", "download"], ["render", "see pictures"], ["store", "store"], ["delete", "delete"],
   ["share", "share by a link"], ["audit_read", "read the audit trail"], ["reidentify", "re-identify"],
-  ["admin", "administer"],
+  ["worklist", "be told what is scheduled"], ["perform", "report what is performed"],
+  ["schedule", "schedule procedure steps"], ["admin", "administer"],
 ];
 
 /** Show the page in `place`. */

@@ -63,4 +63,4 @@ def test_storage_classes_are_told_from_others(sop_class_uid: str, stored: bool) 
 
 
 def test_other_services_are_refused(server: DimseServer) -> None:
-    assert negotiate(server, [("1.2.840.10008.5.1.4.31", ["1.2.840.10008.1.2"])]) == {}
+    assert negotiate(server, [("1.2.840.10008.5.1.1.9", ["1.2.840.10008.1.2"])]) == {}

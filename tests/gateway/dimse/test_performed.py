@@ -15,6 +15,7 @@ from gateway.commands.administration import administrator
 from gateway.dimse.server import DimseServer
 from storage.dicom.identifiers import Tenant
 from tests import instances, steps
+from tests.conformance.claims import claim
 from tests.gateway.dimse.test_worklist import MAIN, ask, patients
 
 STEP, RETRIEVE = "1.2.840.10008.3.1.2.3.3", "1.2.840.10008.3.1.2.3.4"
@@ -68,6 +69,7 @@ def states(core: Core) -> list[str]:
 
 
 @pytest.mark.parametrize(("end", "over"), [("COMPLETED", "COMPLETED"), ("DISCONTINUED", "DISCONTINUED")])
+@claim("I1", "I12", "I13")
 def test_what_is_performed_takes_what_was_scheduled_with_it(
     core: Core, server: DimseServer, modality: Association, order: Dataset, end: str, over: str
 ) -> None:
@@ -96,18 +98,21 @@ def test_only_the_step_that_is_named_follows(core: Core, modality: Association, 
     assert states(core) == ["STARTED", "SCHEDULED"]
 
 
+@claim("I14")
 def test_what_was_not_scheduled_is_performed_too(modality: Association) -> None:
     uid = instances.uid()
     assert create(modality, steps.performed(steps.scheduled()), uid).Status == 0x0000
     assert change(modality, steps.ended(), uid).Status == 0x0000
 
 
+@claim("I8")
 def test_who_names_no_uid_is_given_one(modality: Association, order: Dataset) -> None:
     modality.send_n_create(steps.performed(order), STEP, None)
     assert _answers[-1].Status == 0x0000
     assert read(modality, _answers[-1].AffectedSOPInstanceUID).PatientID == "W-1"
 
 
+@claim("I11")
 def test_a_step_that_is_over_is_not_changed(modality: Association, order: Dataset) -> None:
     uid = instances.uid()
     create(modality, steps.performed(order), uid)
@@ -135,6 +140,7 @@ def test_a_uid_is_used_once(modality: Association, order: Dataset) -> None:
         ({"PerformedStationAETitle": ""}, 0x0120, 0x00400241),
     ],
 )
+@claim("I7")
 def test_what_a_step_cannot_begin_without(
     core: Core, modality: Association, order: Dataset, attributes: dict[str, Any], status: int, at_fault: int
 ) -> None:
@@ -152,6 +158,7 @@ def test_what_a_step_cannot_begin_without(
         ({"PerformedSeriesSequence": []}, 0x0120, 0x00400340),
     ],
 )
+@claim("I9", "I10")
 def test_what_a_step_cannot_be_made_of(
     core: Core, modality: Association, order: Dataset, attributes: dict[str, Any], status: int, at_fault: int
 ) -> None:
@@ -166,6 +173,7 @@ def test_what_a_step_cannot_be_made_of(
     assert states(core) == ["STARTED"]
 
 
+@claim("I10")
 def test_who_repeats_what_may_not_change_is_not_refused(modality: Association, order: Dataset) -> None:
     uid = instances.uid()
     create(modality, steps.performed(order), uid)
@@ -174,6 +182,7 @@ def test_who_repeats_what_may_not_change_is_not_refused(modality: Association, o
     assert change(modality, changed, uid).Status == 0x0000
 
 
+@claim("I9")
 def test_a_discontinued_step_needs_no_series(modality: Association, order: Dataset) -> None:
     uid = instances.uid()
     create(modality, steps.performed(order), uid)

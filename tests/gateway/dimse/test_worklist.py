@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydicom.dataset import Dataset
 from pynetdicom import AE
 
+from gateway import assembly
+from gateway.access.door import Door
 from gateway.assembly import Core
 from gateway.commands.administration import administrator
 from gateway.dimse.server import DimseServer
+from gateway.services.worklist import WorklistService
+from storage.control.relational_steps import RelationalSteps
 from storage.dicom.identifiers import Tenant
 from tests import steps
+from tests.conformance.claims import claim
 from tests.gateway.dimse.conftest import Serve
 
 WORKLIST = "1.2.840.10008.5.1.4.31"
@@ -35,7 +42,9 @@ def schedule(core: Core) -> Schedule:
     return scheduled
 
 
-def ask(server: DimseServer, keys: Dataset | None = None, **step: str) -> tuple[int, list[Dataset]]:
+def ask(
+    server: DimseServer, keys: Dataset | None = None, *, calling: str = "CT1", **step: str
+) -> tuple[int, list[Dataset]]:
     """Ask for the worklist by keys, and keys of the step; the last status, and what came."""
     asked = keys or Dataset()
     item = Dataset()
@@ -45,7 +54,7 @@ def ask(server: DimseServer, keys: Dataset | None = None, **step: str) -> tuple[
     for keyword in ("PatientName", "PatientID", "AccessionNumber"):
         if keyword not in asked:
             setattr(asked, keyword, "")
-    scu = AE(ae_title="CT1")
+    scu = AE(ae_title=calling)
     scu.add_requested_context(WORKLIST)
     association = scu.associate(*server.address, ae_title="GATEWAY")
     assert association.is_established
@@ -67,6 +76,7 @@ def keys(**attributes: Any) -> Dataset:
     return found
 
 
+@claim("I4")
 def test_a_station_is_told_of_its_day_with_all_that_it_asks_for(server: DimseServer, schedule: Schedule) -> None:
     code = keys(CodeValue="CT-H", CodingSchemeDesignator="L", CodeMeaning="Head")
     order = schedule(
@@ -100,6 +110,7 @@ def test_a_station_is_told_of_its_day_with_all_that_it_asks_for(server: DimseSer
     assert "RetrieveAETitle" not in found
 
 
+@claim("I4")
 def test_a_sequence_without_keys_comes_back_whole(server: DimseServer, schedule: Schedule) -> None:
     schedule()
     asked = keys(PatientID="", ScheduledProcedureStepSequence=[])
@@ -148,6 +159,7 @@ def test_a_sequence_without_keys_comes_back_whole(server: DimseServer, schedule:
         ({"PatientID": "nobody"}, {}, []),
     ],
 )
+@claim("I2", "I3")
 def test_every_key_matches_as_the_standard_says(
     server: DimseServer, schedule: Schedule, asked: dict[str, str], step: dict[str, str], expected: list[str]
 ) -> None:
@@ -184,6 +196,7 @@ def test_an_order_that_comes_again_changes_its_step_and_no_other(server: DimseSe
     ]
 
 
+@claim("I1")
 def test_what_is_cancelled_is_not_told_any_more(core: Core, server: DimseServer, schedule: Schedule) -> None:
     order = schedule()
     core.worklist.cancel(administrator(), MAIN, f"{order.StudyInstanceUID} SPS-1")
@@ -197,6 +210,7 @@ def test_another_tenant_has_a_worklist_of_its_own(core: Core, server: DimseServe
     assert patients(ask(server)) == []
 
 
+@claim("I5")
 def test_more_matches_than_are_given_are_refused_after_those(core: Core, serve: Serve, schedule: Schedule) -> None:
     settings = core.settings.model_copy(update={"dimse": core.settings.dimse.model_copy(update={"max_matches": 2})})
     for number in range(3):
@@ -204,3 +218,40 @@ def test_more_matches_than_are_given_are_refused_after_those(core: Core, serve: 
     with serve(dataclasses.replace(core, settings=settings)) as server:
         status, found = ask(server)
     assert (status, len(found)) == (0xA700, 2)
+
+
+_POLICY = """
+[[principal]]
+name = "ct"
+kind = "ae"
+ae_title = "CT1"
+actions = ["worklist"]
+scope = { Modality = ["CT"], PatientID = ["W-*"] }
+
+[[principal]]
+name = "others"
+kind = "ae"
+ae_title = "*"
+actions = ["echo", "store"]
+"""
+
+
+@claim("I6")
+def test_who_may_is_told_of_what_is_within_the_scope(
+    core: Core, serve: Serve, schedule: Schedule, tmp_path: Path
+) -> None:
+    schedule()
+    schedule(AccessionNumber="A-2", PatientID="W-2", Modality="MR")
+    schedule(AccessionNumber="A-3", PatientID="X-3")
+    (tmp_path / "policy.toml").write_text(_POLICY)
+    door = Door(tmp_path / "policy.toml", core.trail)
+    worklist = WorklistService(RelationalSteps(core.control), door)
+    with serve(dataclasses.replace(core, door=door, worklist=worklist)) as server:
+        assert patients(ask(server)) == ["W-1"]
+        assert ask(server, calling="WS")[0] == 0x0124
+    core.trail.close()
+    written = "".join(path.read_text() for path in assembly.audit_directory(core.settings).glob("*.jsonl"))
+    lines = [json.loads(line) for line in written.splitlines() if '"worklist"' in line and '"ct"' in line]
+    assert lines[0]["outcome"] == "allowed"
+    assert sum(each.get("matches", 0) for each in lines) == 1
+    assert "W-1" not in written

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from storage.control import relational_steps
 from storage.control.postgres import PostgresControl
 from storage.control.relational_steps import RelationalSteps
 from storage.control.sqlite import SqliteControl
@@ -126,6 +127,20 @@ def test_pages_follow_one_another_without_a_gap(two: tuple[Steps, Steps]) -> Non
         after = page[-1].place
     assert found == sorted(found, key=lambda uid: (int(uid) % 2 == 0, uid))
     assert len(set(found)) == 25
+
+
+def test_every_step_is_told_once_whatever_its_tenant_and_kind(
+    two: tuple[Steps, Steps], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relational_steps, "_PAGE", 3)
+    one, other = two
+    given = [
+        dataclasses.replace(scheduled(uid), tenant=Tenant(tenant), kind=kind)
+        for tenant in ("a", "b") for kind in Kind for uid in ("1", "2")
+    ]  # fmt: skip
+    one.put(*((each, None) for each in given))
+    found = [(each.tenant, each.kind, each.uid) for each in other.every()]
+    assert sorted(found) == sorted((each.tenant, each.kind, each.uid) for each in given)
 
 
 def test_what_nobody_has_changed_for_long_goes(two: tuple[Steps, Steps]) -> None:

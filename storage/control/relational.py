@@ -170,7 +170,7 @@ class RelationalControl:
             (name, each.at_s, each.key, orjson.dumps(each.body).decode())
             for each in sorted(entries, key=lambda each: (each.at_s, each.key))
         ]
-        with self._writer() as db:
+        with self.writer() as db:
             for row in rows:
                 db.execute("INSERT INTO logged (log, at_s, key, body) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", row)
             db.execute(
@@ -181,7 +181,7 @@ class RelationalControl:
 
     def logged(self, name: str, limit: int) -> Sequence[Entry]:
         """See ControlStore."""
-        with self._reader() as db:
+        with self.reader() as db:
             rows = db.execute(
                 "SELECT at_s, key, body FROM logged WHERE log = ? ORDER BY at_s DESC, key DESC LIMIT ?", (name, limit)
             ).fetchall()

@@ -19,7 +19,7 @@ from tests.raw_peer import RawPeer, echo, pdu
 
 ABORT = pdu(7, bytes(4))
 VERIFICATION = "1.2.840.10008.1.1"
-PROCEDURE_STEPS = "1.2.840.10008.3.1.2.3.3"
+FILM_SESSION = "1.2.840.10008.5.1.1.1"
 
 
 def over(core: Core, count: int = 1, tenant: str = "main") -> list[Association]:
@@ -32,7 +32,7 @@ def over(core: Core, count: int = 1, tenant: str = "main") -> list[Association]:
 
 def test_what_was_asked_for_and_what_failed_is_counted(server: DimseServer, core: Core) -> None:
     application_entity = AE(ae_title="CT1")
-    for syntax in (VERIFICATION, STUDY_ROOT_FIND, PROCEDURE_STEPS):
+    for syntax in (VERIFICATION, STUDY_ROOT_FIND, FILM_SESSION):
         application_entity.add_requested_context(syntax)
     application_entity.add_requested_context(CTImageStorage, ExplicitVRLittleEndian)
     association = application_entity.associate(*server.address, ae_title="GATEWAY")
@@ -50,7 +50,7 @@ def test_what_was_asked_for_and_what_failed_is_counted(server: DimseServer, core
     assert (found.proposed, found.accepted, found.not_accepted) == (
         4,
         3,
-        [f"Modality Performed Procedure Step SOP Class ({PROCEDURE_STEPS})"],
+        [f"Basic Film Session SOP Class ({FILM_SESSION})"],
     )
     assert found.served == [Served("C-STORE", 2, 1), Served("C-ECHO", 1, 0)]
     assert (found.outcome, found.detail) == ("released", "")

@@ -175,7 +175,7 @@ AFTER = {
         p_data(fragment(1, 3, command(0x8001, 1, element(0x0120, 1), element(0x0900, 0)))),
         BY_USER,
     ),
-    "message of another service": (p_data(fragment(1, 3, command(0x0140))), BY_USER),
+    "message of another service": (p_data(fragment(1, 3, command(0x0150))), BY_USER),
 }  # fmt: skip
 
 

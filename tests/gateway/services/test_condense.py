@@ -395,6 +395,19 @@ def test_what_is_condensed_otherwise_is_no_reason_to_lose_what_was_sent(core: Co
     assert whole(core, located) == before
 
 
+def test_an_original_that_is_damaged_is_not_replaced_as_if_it_were_whole(core: Core, pool: ImagingPool) -> None:
+    located = store(core, part10_file(frames()))
+    list(service(core, pool).round())
+    damaged = bytearray(whole(core, located))
+    damaged[located.data_offset + 40] ^= 1
+    core.archive.objects.delete(located.object_key)
+    core.archive.objects.put(located.object_key, [bytes(damaged)])
+    (step,) = service(core, pool, INSTEAD).round()
+    assert (step.left, step.kept) == (Left.NOT_EQUAL, 0)
+    assert set(kept(core)) == {located.object_key, beside(core, located).object_key}
+    assert verified(core) == [(located.object_key, Wrong.DIGEST)]
+
+
 def test_who_reads_while_it_is_replaced_gets_all_of_it(core: Core, pool: ImagingPool) -> None:
     y, x = np.mgrid[:1024, :1024]
     big = smooth(rows=1024, columns=1024)

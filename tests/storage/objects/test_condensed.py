@@ -136,20 +136,23 @@ def test_any_range_is_that_of_the_bytes_that_were_put(pieces: list[bytes | Coded
             store.read_at(key, len(expected) + 1, 1)
 
 
-@given(data=st.binary(min_size=40, max_size=90), place=st.integers(0, 10_000), bit=st.integers(0, 7))
-def test_no_changed_bit_gives_other_bytes(data: bytes, place: int, bit: int) -> None:
+def test_no_changed_bit_gives_other_bytes() -> None:
+    data = bytes(range(90))
     behind = MemoryObjectStore()
     store = CondensedObjectStore(behind, decode)
     store.condense(KEY, [data[:20], piece(data[20:30]), data[30:]], sha256=hashlib.sha256(data).hexdigest(), form=FORM)
-    kept = bytearray(behind.get(condensed_key(KEY)))
-    kept[place % len(kept)] ^= 1 << bit
-    behind.delete(condensed_key(KEY))
-    behind.put(condensed_key(KEY), [bytes(kept)])
-    fresh = CondensedObjectStore(behind, decode)
-    try:
-        assert fresh.get(KEY) == data
-    except ObjectDamaged:
-        return
+    kept = behind.get(condensed_key(KEY))
+    found = 0
+    for place in range(len(kept) * 8):
+        changed = bytearray(kept)
+        changed[place // 8] ^= 1 << place % 8
+        behind.delete(condensed_key(KEY))
+        behind.put(condensed_key(KEY), [bytes(changed)])
+        try:
+            assert CondensedObjectStore(behind, decode).get(KEY) == data
+        except ObjectDamaged:
+            found += 1
+    assert found > len(kept) * 7
 
 
 def test_large_bytes_are_deflated_in_parts_and_a_decoded_frame_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import tarfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pyotp
@@ -20,10 +21,15 @@ from gateway.access.authentication import Credential, Scheme
 from gateway.access.shares import LOOKING, Shares
 from gateway.assembly import Core
 from gateway.audit.trail import AuditTrail
+from gateway.commands.administration import administrator
 from gateway.context import Caller, Principal, PrincipalKind, Source, command_line
 from gateway.services.commitment import Reference, Result
+from storage.control.relational_steps import RelationalSteps
+from storage.control.steps import Step
 from storage.dicom import identifiers as ids
+from storage.dicom.identifiers import Tenant
 from storage.dicom.matching import EVERYTHING
+from tests import steps
 from tests.callers import THIS_MACHINE
 from tests.engines import Engines
 from tests.instances import CT, data_set, part10_file
@@ -382,3 +388,35 @@ def test_an_index_in_postgresql_is_not_asked_of_a_backup(
     assert cli.main(["backup", "-c", str(place), "--with-index", str(tmp_path / "backup")]) == 1
     assert "pg_dump" in capsys.readouterr().err
     assert not (tmp_path / "backup").exists()
+
+
+def kept_steps(place: Path) -> list[Step]:
+    """Every procedure step, in some order."""
+    with closing(assembly.control(config.load(place))) as kept:
+        return sorted(RelationalSteps(kept).every(), key=lambda each: each.uid)
+
+
+def test_procedure_steps_are_put_back_where_they_are_not_there(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    without = tmp_path / "without"
+    assert cli.main(["backup", "-c", str(place), str(without)]) == 0
+    assert not (without / "steps.jsonl").exists(), "an earlier release restores what it knows"
+
+    core = assembly.build(config.load(place), "test-1")
+    for number in (1, 2):
+        order = steps.scheduled(AccessionNumber=f"A-{number}", PatientName="Müller^Jörg=山田")
+        core.worklist.schedule(administrator(), Tenant("main"), steps.body(order))
+    core.close()
+    before = kept_steps(place)
+    target = tmp_path / "backup.tar"
+    assert cli.main(["backup", "-c", str(place), str(target)]) == 0
+
+    for file in (tmp_path / "data").glob("control.sqlite*"):
+        file.unlink()
+    for told in ("2 procedure steps put back, 0 were there", "0 procedure steps put back, 2 were there"):
+        capsys.readouterr()
+        assert cli.main(["restore", "-c", str(place), str(target)]) == 0
+        assert told in capsys.readouterr().out
+    assert kept_steps(place) == before
+    assert len(before) == 2

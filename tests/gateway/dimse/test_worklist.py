@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -245,8 +246,10 @@ def test_who_may_is_told_of_what_is_within_the_scope(
     schedule(AccessionNumber="A-3", PatientID="X-3")
     (tmp_path / "policy.toml").write_text(_POLICY)
     door = Door(tmp_path / "policy.toml", core.trail)
-    worklist = WorklistService(RelationalSteps(core.control), door)
-    with serve(dataclasses.replace(core, door=door, worklist=worklist)) as server:
+    with (
+        closing(assembly.control(core.settings)) as kept,
+        serve(dataclasses.replace(core, door=door, worklist=WorklistService(RelationalSteps(kept), door))) as server,
+    ):
         assert patients(ask(server)) == ["W-1"]
         assert ask(server, calling="WS")[0] == 0x0124
     core.trail.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import datetime
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -13,7 +12,7 @@ from gateway.access.door import Door
 from gateway.commands import terminal
 from gateway.commands.administration import administrator, opened, with_tenant
 from gateway.commands.arguments import Commands, checked, with_config, with_json
-from gateway.services.quarantine import Item, QuarantineService
+from gateway.services.quarantine import QuarantineService
 from gateway.services.room import Room
 from gateway.services.spool import Spool
 from storage.dicom import identifiers as ids
@@ -56,29 +55,14 @@ def _service(options: argparse.Namespace) -> Iterator[QuarantineService]:
         yield QuarantineService(archive, spool, room, conflicts, door, where, read_only=storage.read_only)
 
 
-def _fields(item: Item) -> dict[str, object]:
-    found = item.quarantined
-    return {
-        "version": found.version,
-        "received": datetime.datetime.fromtimestamp(item.received_at_s, datetime.UTC).isoformat(timespec="seconds"),
-        "source": item.source_ae_title,
-        "principal": item.principal,
-        "address": item.address,
-        "reason": found.reason,
-        "study": found.key.study_uid,
-        "series": found.key.series_uid,
-        "instance": found.key.sop_uid,
-    }
-
-
 def _list(options: argparse.Namespace) -> int:
     with _service(options) as service:
         found, total = service.listed(administrator(), options.tenant, "", _LISTED)
     if options.json:
-        terminal.report({"total": total, "instances": [_fields(each) for each in found]})
+        terminal.report({"total": total, "instances": [each.fields("seconds") for each in found]})
         return terminal.OK
     for each in found:
-        told = _fields(each)
+        told = each.fields("seconds")
         who = [str(told[name]) for name in ("source", "principal", "address") if told[name]]
         source = f"from {', '.join(who)}" if who else "from nobody that is known any more"
         terminal.answer(terminal.safe(f"{told['version']}  {told['received']}  {source}  {told['reason']}"))
@@ -93,7 +77,7 @@ def _show(options: argparse.Namespace) -> int:
         found = service.inspect(administrator(), options.tenant, options.version)
     if options.json:
         compared = [{"keyword": each.keyword, "here": each.here, "archive": each.archive} for each in found.compared]
-        terminal.report({**_fields(found.item), "against": found.against, "compared": compared})
+        terminal.report({**found.item.fields("seconds"), "against": found.against, "compared": compared})
         return terminal.OK
     terminal.answer(found.item.quarantined.reason)
     terminal.answer(f"compared with {found.against}" if found.against else "the archive has nothing of it any more")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Mapping
 
 from aiohttp import web
@@ -14,7 +13,6 @@ from gateway.http.keys import CALLER, CORE, OFFLOAD
 from gateway.http.offload import Lane
 from gateway.http.openapi import Operation, Parameter
 from gateway.http.route import Route
-from gateway.services.quarantine import Item
 from storage.dicom import identifiers as ids
 from storage.errors import InvalidIdentifier
 
@@ -59,7 +57,9 @@ async def listed(request: web.Request) -> web.StreamResponse:
     found, total = await request.app[OFFLOAD].run(
         Lane.LONG, service.listed, caller, tenant, query.get("after", ""), limit
     )
-    return web.json_response({"total": total, "instances": [_told(each) for each in found]}, headers=_HEADERS)
+    return web.json_response(
+        {"total": total, "instances": [each.fields("milliseconds") for each in found]}, headers=_HEADERS
+    )
 
 
 async def inspect(request: web.Request) -> web.StreamResponse:
@@ -69,7 +69,7 @@ async def inspect(request: web.Request) -> web.StreamResponse:
         Lane.LONG, service.inspect, caller, ids.Tenant(caller.principal.tenant), _version(request)
     )
     compared = [{"keyword": each.keyword, "here": each.here, "archive": each.archive} for each in found.compared]
-    told = {**_told(found.item), "against": found.against, "compared": compared}
+    told = {**found.item.fields("milliseconds"), "against": found.against, "compared": compared}
     return web.json_response(told, headers=_HEADERS)
 
 
@@ -96,22 +96,6 @@ def _version(request: web.Request) -> ids.Version:
         return ids.version(request.match_info["version"])
     except InvalidIdentifier as error:
         raise InvalidParameter("version: as the list of the quarantine has it") from error
-
-
-def _told(item: Item) -> Mapping[str, str]:
-    found = item.quarantined
-    received = datetime.datetime.fromtimestamp(item.received_at_s, datetime.UTC)
-    return {
-        "version": found.version,
-        "received": received.isoformat(timespec="milliseconds"),
-        "source": item.source_ae_title,
-        "principal": item.principal,
-        "address": item.address,
-        "reason": found.reason,
-        "study": found.key.study_uid,
-        "series": found.key.series_uid,
-        "instance": found.key.sop_uid,
-    }
 
 
 def routes() -> list[Route]:

@@ -69,6 +69,22 @@ class Item:
         """When it came, in seconds since 1970-01-01 UTC."""
         return ids.version_time_s(self.quarantined.version)
 
+    def fields(self, timespec: str) -> dict[str, str]:
+        """What is told of it, by name; ``timespec`` of ISO 8601 says how exactly the time is."""
+        found = self.quarantined
+        received = datetime.datetime.fromtimestamp(self.received_at_s, datetime.UTC)
+        return {
+            "version": found.version,
+            "received": received.isoformat(timespec=timespec),
+            "source": self.source_ae_title,
+            "principal": self.principal,
+            "address": self.address,
+            "reason": found.reason,
+            "study": found.key.study_uid,
+            "series": found.key.series_uid,
+            "instance": found.key.sop_uid,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Compared:

@@ -674,7 +674,7 @@ def build(settings: Settings, worker: str, *, any_age: bool = False) -> Core:
         ),
         commitment=CommitmentService(archive, door),
         worklist=WorklistService(steps, door, record_values=settings.audit.query_values),
-        performed=PerformedService(steps, door),
+        performed=PerformedService(steps, door, room),
         room=room,
         probe=probe,
     )

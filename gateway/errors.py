@@ -2,7 +2,8 @@
 
 GatewayError
 ├── InvalidRequest           the request itself is at fault
-│   ├── AttributesMissing    a procedure step lacks attributes, or their values
+│   ├── AttributesMissing    a procedure step lacks attributes
+│   ├── ValuesMissing        a procedure step has attributes without values that need some
 │   ├── AttributesInvalid    attributes of a procedure step have values that they may not have
 │   ├── InvalidQuery         an attribute, value or parameter of a search
 │   └── InvalidParameter     a parameter of a retrieval or rendering
@@ -50,9 +51,17 @@ class InvalidRequest(GatewayError):
 
 
 class AttributesMissing(InvalidRequest):
-    """A procedure step lacks attributes, or their values; ``paths`` names them."""
+    """A procedure step lacks attributes; ``paths`` names them."""
 
     def __init__(self, paths: Sequence[str] = (), why: str = "without") -> None:
+        super().__init__(f"{why} {_listed(paths)}")
+        self.paths = tuple(paths)
+
+
+class ValuesMissing(InvalidRequest):
+    """A procedure step has attributes without values that need some; ``paths`` names them."""
+
+    def __init__(self, paths: Sequence[str] = (), why: str = "no value in") -> None:
         super().__init__(f"{why} {_listed(paths)}")
         self.paths = tuple(paths)
 

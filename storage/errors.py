@@ -122,5 +122,9 @@ class SchemaMismatch(StorageError):
     """The index was written by a release this one cannot work with."""
 
 
+class StepTooLarge(StorageError):
+    """A procedure step is longer than is kept, or what it is looked for by is."""
+
+
 class StaleObject(StorageError):
     """The object waited so long for its row that the background worker may be giving it one."""

@@ -143,13 +143,15 @@ def life_cycle(fields: Fields) -> str | None:
 def studies(fields: Fields) -> Sequence[str]:
     """Study Instance UIDs that a record is about: the first UID of its subject, or all where it names studies alone."""
     uids = [str(each) for each in fields.get("subject", ()) if is_uid(str(each))]
+    if fields["action"] == "perform":
+        return uids[1:]  # behind the UID of the performed step
     return uids if fields["action"] in _OF_STUDIES else uids[:1]
 
 
 def instance(fields: Fields) -> str | None:
     """The SOP Instance UID that a record names."""
     uids = [str(each) for each in fields.get("subject", ()) if is_uid(str(each))]
-    return uids[2] if fields["action"] not in (*SEARCHES, *_OF_STUDIES) and len(uids) > 2 else None
+    return uids[2] if fields["action"] not in (*SEARCHES, *_OF_STUDIES, "perform") and len(uids) > 2 else None
 
 
 def details(fields: Fields) -> dict[str, str]:

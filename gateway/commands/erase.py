@@ -15,6 +15,7 @@ from gateway.commands.arguments import Commands, with_config, with_json
 from gateway.config import InvalidSettings, Settings
 from gateway.services.erase import Certificate, EraseService
 from storage import reconcile
+from storage.control.relational_steps import RelationalSteps
 
 
 def add(commands: Commands) -> None:
@@ -47,7 +48,8 @@ def run(options: argparse.Namespace) -> int:
             held.enter_context(closing(each))
             for each in assembly.view_erasers(settings, options.tenant, archive.objects)
         ]
-        service = EraseService(archive, trail, _kept_indexes(settings), views)
+        steps = RelationalSteps(held.enter_context(closing(assembly.control(settings))))
+        service = EraseService(archive, trail, steps, _kept_indexes(settings), views)
         certificate = service.erase(administrator(), options.tenant, whose, rehearse=options.dry_run)
     document = certificate.document()
     terminal.report(document)

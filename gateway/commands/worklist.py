@@ -13,7 +13,7 @@ from gateway.access.door import Door
 from gateway.commands import terminal
 from gateway.commands.administration import administrator, with_tenant
 from gateway.commands.arguments import Commands, with_config, with_json
-from gateway.errors import InvalidRequest
+from gateway.errors import Busy, InvalidRequest
 from gateway.services.scheduled_step import LISTED, STEPS
 from gateway.services.worklist import WorklistService
 from storage.control.relational_steps import RelationalSteps
@@ -21,7 +21,7 @@ from storage.control.steps import Step, item_of
 from storage.dicom import compose, file_meta, json_model, short
 from storage.dicom.json_model import JsonDataSet
 from storage.dicom.limits import Limits
-from storage.errors import Unreadable
+from storage.errors import StepTooLarge, Unreadable
 
 _MAX_BYTES = 4 << 20
 _KEYS = {"date": f"{STEPS}.00400002", "station": f"{STEPS}.00400001", "modality": f"{STEPS}.00080060"}
@@ -44,7 +44,7 @@ def add(commands: Commands) -> None:
         "import", help="schedule steps from worklist files (DICOM, DICOM JSON), or change those that are known"
     )
     importing.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="a file, or a directory of files")
-    cancelling = what.add_parser("cancel", help="cancel a step that nobody has begun")
+    cancelling = what.add_parser("cancel", help="cancel a step that is not completed")
     cancelling.add_argument("step", help="as `gateway worklist list` names it: Study Instance UID and step ID")
     cancelling.add_argument("id", nargs="?", default="", help=argparse.SUPPRESS)
     for each, command in ((listing, _list), (importing, _import), (cancelling, _cancel)):
@@ -95,7 +95,7 @@ def _import(options: argparse.Namespace) -> int:
             try:
                 for body in _read(file, limits):
                     scheduled.append(service.schedule(administrator(), options.tenant, body))
-            except (InvalidRequest, Unreadable, OSError) as error:
+            except (InvalidRequest, Busy, StepTooLarge, Unreadable, OSError) as error:
                 refused[str(file)] = error.strerror or "" if isinstance(error, OSError) else str(error)
             meter.update(meter.done + 1)
     for name, why in refused.items():
@@ -106,7 +106,10 @@ def _import(options: argparse.Namespace) -> int:
 
 
 def _files(path: Path) -> list[Path]:
-    return sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
+    """A file, or those below a directory; an empty one there is a mark, such as other worklist servers lock by."""
+    if not path.is_dir():
+        return [path]
+    return sorted(each for each in path.rglob("*") if each.is_file() and each.stat().st_size)
 
 
 def _read(file: Path, limits: Limits) -> Iterator[JsonDataSet]:

@@ -105,8 +105,8 @@ _OF_FIND = (
     Extension.EMPTY_VALUES,
     Extension.MULTIPLE_VALUES,
 )
-# PS3.4 K.5.1: neither levels nor a start without its date are there to be related or combined.
-_OF_WORKLIST = tuple(each for each in _OF_FIND if each not in (Extension.RELATIONAL, Extension.COMBINED_DATE_TIME))
+# PS3.4 K.5.1.2: the first two are always 1. Times are told as they were scheduled, in whatever zone.
+_OF_WORKLIST = tuple(each for each in _OF_FIND if each is not Extension.TIMEZONE)
 _EXTENSIONS = {
     Field.C_FIND_RQ: _OF_FIND,
     Field.C_MOVE_RQ: (Extension.RELATIONAL,),

@@ -35,13 +35,13 @@ class _Handler:
     *Status*
 
     | ``0x0000`` Success
+    | ``0x0001`` Success, but some of the attributes that N-GET asks for are not there
     | ``0x0106`` Invalid attribute value; the attribute may not be changed
     | ``0x0110`` Processing failure; with Error ID 0xA710 the step is over and may no longer be updated
     | ``0x0111`` Duplicate SOP Instance
     | ``0x0112`` No such SOP Instance
-    | ``0x0115`` Invalid argument value: the data set cannot be read
     | ``0x0117`` Invalid SOP Instance UID
-    | ``0x0120`` Missing attribute, or its value
+    | ``0x0120``, ``0x0121`` Missing attribute, missing attribute value
     | ``0x0124`` Refused: not authorized
     | ``0x0213`` Resource limitation
     """
@@ -77,7 +77,8 @@ class CreateHandler(_Handler):
     def _answer(self, association: Association, message: Message) -> Response:
         named = message.command.text(Element.AFFECTED_SOP_INSTANCE_UID)
         sop_uid = ids.sop_uid(named or str(generate_uid()))
-        self._core.performed.create(association.peer.caller, sop_uid, self._data_set(message))
+        decision = self._core.performed.enter(association.peer.caller, sop_uid)
+        self._core.performed.create(decision, sop_uid, self._data_set(message))
         found: dict[Element, Value] = {Element.AFFECTED_SOP_INSTANCE_UID: sop_uid}
         return Response(status.SUCCESS.code, found)
 
@@ -89,7 +90,8 @@ class SetHandler(_Handler):
 
     def _answer(self, association: Association, message: Message) -> Response:
         sop_uid = ids.sop_uid(message.command.text(Element.REQUESTED_SOP_INSTANCE_UID))
-        self._core.performed.change(association.peer.caller, sop_uid, self._data_set(message))
+        decision = self._core.performed.enter(association.peer.caller, sop_uid)
+        self._core.performed.change(decision, sop_uid, self._data_set(message))
         return status.response(status.SUCCESS)
 
 
@@ -100,8 +102,9 @@ class ReadHandler(_Handler):
 
     def _answer(self, association: Association, message: Message) -> Response:
         sop_uid = ids.sop_uid(message.command.text(Element.REQUESTED_SOP_INSTANCE_UID))
-        step = self._core.performed.get(association.peer.caller, sop_uid)
+        step = self._core.performed.get(self._core.performed.enter(association.peer.caller, sop_uid), sop_uid)
         asked = message.command.tags(Element.ATTRIBUTE_IDENTIFIER_LIST) or sorted(step.body)
         keys = Keys((), tuple(Key(tag, step.body[tag]["vr"]) for tag in sorted(set(asked)) if tag in step.body))
         answers = Answers(keys, message.context.transfer_syntax)
-        return Response(status.SUCCESS.code, data_set=answers.answer(step.body))
+        code = status.SUCCESS if set(asked) <= step.body.keys() else status.SOME_NOT_THERE
+        return Response(code.code, data_set=answers.answer(step.body))

@@ -85,9 +85,10 @@ NO_SUCH_OBJECT = Status(0x0112, "No such SOP Instance", "PS3.7 C.5.11", told=Tru
 INVALID_ARGUMENT = Status(0x0115, "Invalid argument value", "PS3.7 C.5.10", told=True)
 INVALID_ATTRIBUTE_VALUE = Status(0x0106, "Invalid attribute value", "PS3.7 C.5.9", told=True)
 MISSING_ATTRIBUTE = Status(0x0120, "Missing attribute", "PS3.7 C.5.17", told=True)
-NO_LONGER_OPEN = Status(
-    0x0110, "Performed Procedure Step Object may no longer be updated", "PS3.4 F.7.2.2.2", told=True
-)
+MISSING_VALUE = Status(0x0121, "Missing attribute value", "PS3.7 C.5.18", told=True)
+# The words are the standard's: PS3.4 Table F.7.2-2.
+SOME_NOT_THERE = Status(0x0001, "Requested optional attributes are not supported", "PS3.4 F.8.2.1.4")
+NO_LONGER_OPEN = Status(0x0110, "Performed Procedure Step Object may no longer be updated", "PS3.4 F.7.2.2.2")
 RESOURCE_LIMITATION = Status(0x0213, "Resource limitation", "PS3.7 C.5.20")
 
 STATUSES = tuple(value for value in list(globals().values()) if isinstance(value, Status))
@@ -129,6 +130,7 @@ OF_STORE: _Errors = {
     storage.ReadOnly: STORE_OUT_OF_RESOURCES,
     storage.SchemaMismatch: PROCESSING_FAILURE,
     storage.StaleObject: STORE_OUT_OF_RESOURCES,
+    storage.StepTooLarge: PROCESSING_FAILURE,
     imaging.ImagingError: PROCESSING_FAILURE,
 }
 
@@ -163,6 +165,7 @@ OF_FIND: _Errors = {
     storage.ReadOnly: FIND_UNABLE,
     storage.SchemaMismatch: FIND_UNABLE,
     storage.StaleObject: FIND_OUT_OF_RESOURCES,
+    storage.StepTooLarge: FIND_OUT_OF_RESOURCES,
     imaging.ImagingError: FIND_UNABLE,
 }
 
@@ -184,9 +187,11 @@ OF_PERFORMED: _Errors = {
     **OF_ACTION,
     errors.AttributesInvalid: INVALID_ATTRIBUTE_VALUE,
     errors.AttributesMissing: MISSING_ATTRIBUTE,
+    errors.ValuesMissing: MISSING_VALUE,
     errors.AlreadyThere: DUPLICATE_INSTANCE,
     errors.NoLongerOpen: NO_LONGER_OPEN,
     storage.InvalidIdentifier: INVALID_INSTANCE,
+    storage.Unreadable: PROCESSING_FAILURE,
 }
 _NO_LONGER_OPEN_ID = 0xA710
 
@@ -223,7 +228,7 @@ def of_performed(message: str, error: Exception, request_id: RequestId) -> Respo
     """
     found = _answer(message, OF_PERFORMED, PROCESSING_FAILURE, error, request_id)
     elements = dict(found.elements)
-    if isinstance(error, errors.AttributesMissing | errors.AttributesInvalid):
+    if isinstance(error, errors.AttributesMissing | errors.ValuesMissing | errors.AttributesInvalid):
         elements[Element.ATTRIBUTE_IDENTIFIER_LIST] = int(error.paths[0].partition(".")[0], 16)
     if isinstance(error, errors.NoLongerOpen):
         elements[Element.ERROR_ID] = _NO_LONGER_OPEN_ID

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Generator
 
 from gateway.assembly import Core
@@ -50,8 +51,10 @@ class WorklistHandler:
         answers = Answers(asked, context.transfer_syntax)
         caller = association.peer.caller
         decision = self._core.worklist.enter(caller, ids.Tenant(caller.principal.tenant), asked.pairs)
+        # Dates and times are always one range here, whatever was negotiated (PS3.4 K.5.1.2).
+        matching = dataclasses.replace(options(context), combined=False)
         most = self._core.settings.dimse.max_matches
-        for number, step in enumerate(self._core.worklist.find(decision, asked.pairs, options(context))):
+        for number, step in enumerate(self._core.worklist.find(decision, asked.pairs, matching)):
             if number == most:
                 raise PayloadTooLarge(f"more than {most} matches")
             if association.is_cancelled(message.command.message_id):

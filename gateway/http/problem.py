@@ -63,6 +63,7 @@ STATUS: dict[type[Exception], HTTPStatus] = {
     # Not 503: trying again here would never help.
     storage.ReadOnly: HTTPStatus.FORBIDDEN,
     storage.SchemaMismatch: HTTPStatus.INTERNAL_SERVER_ERROR,
+    storage.StepTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     storage.StaleObject: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 """The status of each domain error, by the nearest class in its line."""

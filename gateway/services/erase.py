@@ -14,6 +14,7 @@ from gateway.errors import NotFound, UnderHold
 from gateway.services.hold import refuse_held
 from storage import reconcile
 from storage.archive import Archive
+from storage.control.steps import Steps
 from storage.dicom import identifiers as ids
 from storage.index.base import Index
 
@@ -42,6 +43,8 @@ class Certificate:
     kept_indexes: Sequence[str]
     views: Mapping[str, int]
     """Objects that were erased from each view."""
+    steps: int
+    """Procedure steps, scheduled and performed."""
 
     def document(self) -> Mapping[str, object]:
         """As JSON values."""
@@ -58,6 +61,7 @@ class Certificate:
             "bytes": sum(each.size for each in versions),
             "records_removed": len(self.found.records),
             "objects_of_views": dict(self.views),
+            "procedure_steps": self.steps,
             "sha256_of_objects": sorted(each.sha256 for each in versions if each.sha256),
             "left_since_they_are_arriving": len(self.found.arriving),
             "may_still_be_in": [*(f"the index kept by a reindex: {name}" for name in self.kept_indexes), *ELSEWHERE],
@@ -89,9 +93,15 @@ class EraseService:
     """
 
     def __init__(
-        self, archive: Archive, trail: AuditTrail, kept_indexes: Sequence[str] = (), views: Sequence[View] = ()
+        self,
+        archive: Archive,
+        trail: AuditTrail,
+        steps: Steps,
+        kept_indexes: Sequence[str] = (),
+        views: Sequence[View] = (),
     ) -> None:
         self._archive = archive
+        self._steps = steps
         self._trail = trail
         self._kept_indexes = kept_indexes
         self._views = views
@@ -117,8 +127,11 @@ class EraseService:
         subject = () if isinstance(whose, reconcile.Patient) else (whose,)
         self._trail.write(AuditEvent("erase", "rehearsed" if rehearse else "allowed", caller, tenant, subject))
         found = reconcile.find(self._archive, tenant, whose)
+        patient = (whose.patient_id, whose.issuer) if isinstance(whose, reconcile.Patient) else None
+        studies = [*found.studies, *subject]
+        steps = self._steps.erase(tenant, studies, patient, rehearse=True)
         try:
-            self._refuse(tenant, whose, found)
+            self._refuse(tenant, whose, found, steps)
         except (UnderHold, NotFound) as error:
             self._trail.write(AuditEvent("erase", "refused", caller, tenant, subject, type(error).__name__))
             raise
@@ -129,18 +142,21 @@ class EraseService:
             # Before the archive's, so that the command can be given again; and after, since a view follows it.
             views = {name: erase() for name, erase in erasures.items()}
             record = reconcile.erase(self._archive, found)
+            steps = self._steps.erase(tenant, studies, patient)
             for name, erase in erasures.items():
                 views[name] += erase()
-            detail = f"{len(found.versions)} versions by record {record}"
+            detail = f"{len(found.versions)} versions and {steps} procedure steps by record {record}"
             self._trail.write(AuditEvent("erase", "erased", caller, tenant, tuple(found.studies), detail))
         now = datetime.datetime.now(datetime.UTC)
-        return Certificate(tenant, found, record, caller.principal.name, now, self._kept_indexes, views)
+        return Certificate(tenant, found, record, caller.principal.name, now, self._kept_indexes, views, steps)
 
-    def _refuse(self, tenant: ids.Tenant, whose: reconcile.Patient | ids.StudyUid, found: reconcile.Found) -> None:
+    def _refuse(
+        self, tenant: ids.Tenant, whose: reconcile.Patient | ids.StudyUid, found: reconcile.Found, steps: int
+    ) -> None:
         refuse_held(self._archive, tenant, found.studies)
         if isinstance(whose, reconcile.Patient):
             named = [state.held for _, state in self._archive.index.in_force(tenant)]
             if any((each.issuer, each.patient_id) == (whose.issuer, whose.patient_id) for each in named):
                 raise UnderHold("a legal hold is on the patient; what is held stays")
-        if not found.versions:
+        if not found.versions and not steps:
             raise NotFound("there is nothing to erase: neither rows nor objects nor anything in quarantine")

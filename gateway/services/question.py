@@ -24,6 +24,7 @@ MAX_DEPTH = 8
 _UID_SEPARATORS = re.compile(r"[\\,]")
 _CHARACTER_SET = "00080005"
 _TIMEZONE_OFFSET = "00080201"
+_LEVEL = "00080052"
 _REQUEST_ATTRIBUTES = "00400275"
 
 
@@ -94,7 +95,9 @@ def of_data_sets(pairs: Iterable[tuple[str, str]], options: Options = texts.PLAI
 
     Private keys without their creators match everything.
     """
-    keys = {path: text for path, text in pairs if text.strip(" *") and path != _CHARACTER_SET}
+    # What a request says of itself, which some modalities send by mistake (PS3.4 K.2.2.2).
+    ours = (_CHARACTER_SET, _TIMEZONE_OFFSET, _LEVEL)
+    keys = {path: text for path, text in pairs if text.strip(" *") and path not in ours}
     if len(keys) > MAX_KEYS:
         raise InvalidQuery(f"more than {MAX_KEYS} attributes to match")
     return _stored(keys, options, Asked(), strict=False)

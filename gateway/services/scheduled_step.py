@@ -29,7 +29,7 @@ STUDY_UID = "0020000D"
 ACCESSION_NUMBER = "00080050"
 _STATUS, _START_DATE, _START_TIME = "00400020", "00400002", "00400003"
 _MODALITY, _STATIONS = "00080060", "00400001"
-_REQUESTED_ID, _PATIENT_ID, _PATIENT_NAME = "00401001", "00100020", "00100010"
+_REQUESTED_ID, _PATIENT_ID, _PATIENT_NAME, _ISSUER = "00401001", "00100020", "00100010", "00100021"
 
 SCHEDULED, STARTED, COMPLETED, DISCONTINUED, CANCELLED = (
     "SCHEDULED", "STARTED", "COMPLETED", "DISCONTINUED", "CANCELLED",
@@ -39,6 +39,8 @@ WAITING = frozenset((SCHEDULED, "ARRIVED", "READY"))
 LISTED = WAITING | {STARTED, "DEPARTED"}
 """States of what modalities are told of: the values of Scheduled Procedure Step Status (0040,0020)."""
 
+_KEPT = frozenset((STARTED, "DEPARTED", COMPLETED))
+"""States that an order which comes again does not change."""
 _DAY = Attribute("ScheduledProcedureStepStartDate", f"{STEPS}.{_START_DATE}", "DA", Level.SERIES)
 _TIME = Attribute("ScheduledProcedureStepStartTime", f"{STEPS}.{_START_TIME}", "TM", Level.SERIES)
 _MIDNIGHT, _LAST_MOMENT = "000000.000000", "235959.999999"
@@ -51,14 +53,14 @@ def checked(body: JsonDataSet) -> JsonDataSet:
     if len(items) != 1 or not isinstance(items[0], dict):
         raise InvalidRequest(f"{describe(STEPS)}: one item, for one step")
     item: JsonDataSet = items[0]
-    needed = ((body, (_PATIENT_ID, _PATIENT_NAME)), (item, (_START_DATE, _MODALITY, _STATIONS)))
-    lacking = [describe(tag) for said, tags in needed for tag in tags if not json_model.text_of(said, tag).strip()]
+    needed = ((body, (_PATIENT_ID, _PATIENT_NAME)), (item, (_START_DATE, _START_TIME, _MODALITY, _STATIONS)))
+    lacking = [describe(tag) for said, tags in needed for tag in tags if not said.get(tag, {}).get("Value")]
     if lacking:
         raise InvalidRequest(f"without {', '.join(lacking)}")
     if date(json_model.text_of(item, _START_DATE)) is None:
         raise InvalidRequest(f"{describe(_START_DATE)}: a date as YYYYMMDD")
     time = json_model.text_of(item, _START_TIME)
-    if time and time_bound(time, high=False) is None:
+    if time_bound(time, high=False) is None:
         raise InvalidRequest(f"{describe(_START_TIME)}: a time as HHMMSS")
     status = json_model.text_of(item, _STATUS)
     if status and status not in LISTED:
@@ -75,7 +77,7 @@ def checked(body: JsonDataSet) -> JsonDataSet:
 def made(tenant: ids.Tenant, body: JsonDataSet, known: Kept | None) -> Step:
     """The step of a checked data set, with the identifiers that it lacks: those that are known of it, or new ones.
 
-    One that was begun or is over keeps its state; one that was cancelled is scheduled again.
+    One that was begun or completed keeps its state; one that was cancelled or discontinued is scheduled again.
     """
     before = known.step.body if known else {}
     item, item_before = dict(item_of(body, STEPS)), item_of(before, STEPS)
@@ -84,12 +86,24 @@ def made(tenant: ids.Tenant, body: JsonDataSet, known: Kept | None) -> Step:
     accession = json_model.text_of(body, ACCESSION_NUMBER)
     _fill(whole, before, _REQUESTED_ID, "SH", accession or _new_id())
     _fill(item, item_before, STEP_ID, "SH", _new_id())
-    state = json_model.text_of(item, _STATUS) or SCHEDULED
-    if known and known.step.state not in WAITING | {CANCELLED}:
+    said = json_model.text_of(item, _STATUS)
+    state = said or SCHEDULED
+    if known and known.step.state in _KEPT | (frozenset() if said else WAITING):
         state = known.step.state
     uid = known.step.uid if known else f"{json_model.text_of(whole, STUDY_UID)} {json_model.text_of(item, STEP_ID)}"
     whole[STEPS] = {"vr": "SQ", "Value": [item]}
     return in_state(Step(tenant, Kind.SCHEDULED, uid, state, whole), state)
+
+
+def is_of(step: Step, body: JsonDataSet) -> bool:
+    """Whether a data set is about a step: about its patient, or about its study by name."""
+    study = json_model.text_of(body, STUDY_UID)
+    if study and study == json_model.text_of(step.body, STUDY_UID):
+        return True
+    if json_model.text_of(step.body, _PATIENT_ID) != json_model.text_of(body, _PATIENT_ID):
+        return False
+    one, other = json_model.text_of(step.body, _ISSUER), json_model.text_of(body, _ISSUER)
+    return not (one and other) or one == other
 
 
 def in_state(step: Step, state: str) -> Step:
@@ -141,7 +155,7 @@ def sought(
 
     def exact(path: str) -> str:
         text = left.get(path, "")
-        return "" if any(character in text for character in '*?\\,"') else text
+        return "" if any(character in text for character in '*?\\,"\0') else text
 
     found = Sought(
         tenant, Kind.SCHEDULED, states, exact(_PATIENT_ID), exact(ACCESSION_NUMBER), exact(STUDY_UID),

@@ -10,10 +10,11 @@ from collections.abc import Iterator, Sequence
 
 from gateway.access.actions import Action
 from gateway.access.door import Decision, Door
+from gateway.audit.events import AuditEvent
 from gateway.context import OWN_KINDS, Caller
-from gateway.errors import Busy, InvalidRequest, NotFound
+from gateway.errors import Busy, Forbidden, InvalidRequest, NotFound
 from gateway.services import scheduled_step, search_record
-from gateway.services.scheduled_step import CANCELLED, LISTED, WAITING, in_state, step_id, within
+from gateway.services.scheduled_step import CANCELLED, DISCONTINUED, LISTED, in_state, is_of, step_id, within
 from storage.control.steps import Kept, Kind, Listed, Sought, Step, Steps
 from storage.dicom import identifiers as ids
 from storage.dicom import json_model, metadata
@@ -68,25 +69,30 @@ class WorklistService:
             Others change the same step all the time.
         Forbidden, AuditUnavailable, storage.errors.StorageUnavailable
         """
-        item = scheduled_step.checked(body)
         named = json_model.text_of(body, scheduled_step.STUDY_UID)
-        self._let_in(caller, Action.SCHEDULE, tenant, (named,) if named else ())
+        subject = (named,) if len(named) <= ids.UID_MAX_LENGTH else ()
+        decision = self._let_in(caller, Action.SCHEDULE, tenant, tuple(filter(None, subject)))
+        item = scheduled_step.checked(body)
         for _ in range(_TRIES):
             known = self._known(tenant, body, json_model.text_of(item, scheduled_step.STEP_ID))
             step = scheduled_step.made(tenant, body, known)
+            if not within(decision.scope, step) or (known and not within(decision.scope, known.step)):
+                raise Forbidden("the step is outside of what the caller may schedule")
             if self._steps.put((step, known.revision if known else None)):
+                study = json_model.text_of(step.body, scheduled_step.STUDY_UID)
+                self._door.record(AuditEvent(Action.SCHEDULE.value, step.state.lower(), caller, tenant, (study,)))
                 return step
         raise Busy("others change the same step all the time; try again")
 
     def cancel(self, caller: Caller, tenant: ids.Tenant, uid: str) -> None:
-        """Cancel a step that nobody has begun; no modality is told of it any more.
+        """Cancel a step that is not completed; no modality is told of it any more.
 
         Raises
         ------
         NotFound
             There is no such step.
         InvalidRequest
-            It was begun, or is over.
+            It is completed, or cancelled.
         Busy
             Others change the same step all the time.
         Forbidden, AuditUnavailable, storage.errors.StorageUnavailable
@@ -96,7 +102,7 @@ class WorklistService:
             kept = self._steps.get(tenant, Kind.SCHEDULED, uid)
             if kept is None:
                 raise NotFound("there is no such step on the worklist")
-            if kept.step.state not in WAITING:
+            if kept.step.state not in LISTED | {DISCONTINUED}:
                 raise InvalidRequest(f"the step is {kept.step.state}, and cannot be cancelled")
             if self._steps.put((in_state(kept.step, CANCELLED), kept.revision)):
                 return
@@ -122,13 +128,21 @@ class WorklistService:
             sought = dataclasses.replace(sought, after=page[-1].place)
 
     def _known(self, tenant: ids.Tenant, body: JsonDataSet, asked_id: str) -> Kept | None:
-        """The step that an order is about: of its accession number, else of its study; without an ID, the only one."""
+        """The step that an order is about: of its accession number, else of its study; without an ID, the only one.
+
+        Accession numbers of two patients may be the same: they are of two departments. Raises InvalidRequest.
+        """
         accession = json_model.text_of(body, scheduled_step.ACCESSION_NUMBER)
         study = json_model.text_of(body, scheduled_step.STUDY_UID)
         if not accession and not study:
             return None
         sought = Sought(tenant, Kind.SCHEDULED, accession_number=accession, study_uid="" if accession else study)
-        found = [each.kept for each in self._pages(sought)]
-        if not asked_id:
-            return found[0] if len(found) == 1 else None
-        return next((each for each in found if step_id(each.step) == asked_id), None)
+        found = [each.kept for each in self._pages(sought) if is_of(each.kept.step, body)]
+        if asked_id:
+            found = [each for each in found if step_id(each.step) == asked_id]
+        if not found and study and asked_id:
+            # Its accession number may have been corrected.
+            return self._steps.get(tenant, Kind.SCHEDULED, f"{study} {asked_id}")
+        if len(found) > 1:
+            raise InvalidRequest("several steps are of this request: name the Scheduled Procedure Step ID")
+        return found[0] if found else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
@@ -9,8 +10,19 @@ from typing import Any, Protocol
 import orjson
 
 from storage.control.base import now_s
-from storage.control.steps import MAX_BODY_BYTES, Kept, Kind, Listed, Sought, Step, filed
+from storage.control.steps import (
+    MAX_BODY_BYTES,
+    MAX_KEY_LENGTH,
+    MAX_SCHEDULED_BYTES,
+    Kept,
+    Kind,
+    Listed,
+    Sought,
+    Step,
+    filed,
+)
 from storage.dicom.identifiers import Tenant
+from storage.errors import StepTooLarge
 from storage.index.database import Database, Found
 
 # Of schema version 1 of the control state too: an earlier release neither sees nor misses it.
@@ -31,13 +43,14 @@ CREATE TABLE IF NOT EXISTS procedure_step (
     PRIMARY KEY (tenant, kind, uid)
 );
 CREATE INDEX IF NOT EXISTS procedure_step_starts ON procedure_step (tenant, kind, starts, uid);
-CREATE INDEX IF NOT EXISTS procedure_step_patient ON procedure_step (tenant, kind, patient_id);
-CREATE INDEX IF NOT EXISTS procedure_step_accession ON procedure_step (tenant, kind, accession_number);
-CREATE INDEX IF NOT EXISTS procedure_step_study ON procedure_step (tenant, kind, study_uid);
+CREATE INDEX IF NOT EXISTS procedure_step_patient ON procedure_step (tenant, kind, patient_id, starts, uid);
+CREATE INDEX IF NOT EXISTS procedure_step_accession ON procedure_step (tenant, kind, accession_number, starts, uid);
+CREATE INDEX IF NOT EXISTS procedure_step_study ON procedure_step (tenant, kind, study_uid, starts, uid);
 CREATE INDEX IF NOT EXISTS procedure_step_changed ON procedure_step (changed_at_s);
 """
 
-_PAGE = 500
+_PAGE = 20
+_SWEPT = 500
 _READ = "uid, state, revision, changed_at_s, body"
 
 
@@ -89,7 +102,9 @@ class RelationalSteps:
         for name in ("patient_id", "accession_number", "study_uid"):
             if value := getattr(sought, name):
                 wheres.append((f"{name} = ?", value))
-        for bound, value in (("starts >= ?", sought.first), ("starts <= ?", sought.last)):
+        # The later of both bounds: SQLite enters its index at this one, and skips from there to where the page begins.
+        first = max(sought.first, sought.after[0])
+        for bound, value in (("starts >= ?", first), ("starts <= ?", sought.last)):
             if value:
                 wheres.append((bound, value))
         parameters: list[Any] = [value for _, value in wheres]
@@ -124,21 +139,46 @@ class RelationalSteps:
 
     def sweep(self, before_s: float) -> int:
         """See Steps."""
-        with self._engine.writer() as db:
-            gone = db.execute("DELETE FROM procedure_step WHERE changed_at_s < ? RETURNING uid", (before_s,)).fetchall()
-        return len(gone)
+        day = datetime.datetime.fromtimestamp(before_s, datetime.UTC).strftime("%Y%m%d").rjust(8, "0")
+        removed = 0
+        while True:
+            # Some at a time: whoever logs in meanwhile writes into the same file.
+            with self._engine.writer() as db:
+                gone = db.execute(
+                    "DELETE FROM procedure_step WHERE (tenant, kind, uid) IN (SELECT tenant, kind, uid"
+                    " FROM procedure_step WHERE changed_at_s < ? AND starts < ? LIMIT ?) RETURNING uid",
+                    (before_s, day, _SWEPT),
+                ).fetchall()
+            removed += len(gone)
+            if len(gone) < _SWEPT:
+                return removed
+
+    def erase(
+        self, tenant: Tenant, studies: Sequence[str], patient: tuple[str, str] | None = None, *, rehearse: bool = False
+    ) -> int:
+        """See Steps."""
+        wheres: list[tuple[str, tuple[str, ...]]] = [("study_uid = ?", (uid,)) for uid in studies if uid]
+        if patient is not None:
+            wheres.append(("patient_id = ? AND issuer = ?", patient))
+        found: set[tuple[Kind, str]] = set()
+        with self._engine.reader() if rehearse else self._engine.writer() as db:
+            for text, values in wheres:
+                for kind in Kind:
+                    within = f"FROM procedure_step WHERE tenant = ? AND kind = ? AND {text}"
+                    statement = f"SELECT uid {within}" if rehearse else f"DELETE {within} RETURNING uid"
+                    found.update((kind, uid) for (uid,) in db.execute(statement, (tenant, kind, *values)).fetchall())
+        return len(found)
 
 
 def _row(step: Step) -> tuple[str, ...]:
-    text = orjson.dumps(step.body).decode()
-    if len(text) > MAX_BODY_BYTES:
-        raise ValueError(f"a step of {len(text)} bytes, more than {MAX_BODY_BYTES}")
+    encoded, most = orjson.dumps(step.body), MAX_SCHEDULED_BYTES if step.kind is Kind.SCHEDULED else MAX_BODY_BYTES
+    if len(encoded) > most:
+        raise StepTooLarge(f"a step of {len(encoded)} bytes, more than {most}")
     found = filed(step)
-    return (
-        *(step.tenant, step.kind.value, step.uid, step.state),
-        *(found.patient_id, found.issuer, found.accession_number, found.study_uid, found.starts),
-        text,
-    )
+    keys = (found.patient_id, found.issuer, found.accession_number, found.study_uid, found.starts)
+    if any(len(key) > MAX_KEY_LENGTH or "\0" in key for key in keys) or len(step.uid) > 2 * MAX_KEY_LENGTH + 1:
+        raise StepTooLarge(f"an identifier of more than {MAX_KEY_LENGTH} characters, or with a NUL")
+    return (step.tenant, step.kind.value, step.uid, step.state, *keys, encoded.decode())
 
 
 def _write(db: Database, row: tuple[str, ...], expected: int | None, at_s: float) -> None:

@@ -16,8 +16,12 @@ from storage.dicom.identifiers import Tenant
 from storage.dicom.json_model import JsonDataSet
 from storage.dicom.normal import date, time_bound
 
-MAX_BODY_BYTES = 4 << 20
-"""Longest body, written as JSON: one that names 20,000 images."""
+MAX_BODY_BYTES = 8 << 20
+"""Longest body, written as JSON: of a report of 20,000 images."""
+MAX_SCHEDULED_BYTES = 256 << 10
+"""Longest body of what is scheduled: many of these are looked through at once."""
+MAX_KEY_LENGTH = 64
+"""Most characters of what a step is looked for by."""
 
 
 class Kind(StrEnum):
@@ -109,8 +113,7 @@ class Steps(Protocol):
     def put(self, *changes: tuple[Step, int | None]) -> bool:
         """Write steps durably, all or none; False when somebody else came first.
 
-        With each goes the revision that is replaced; None says that there is none. ValueError for a body that is
-        longer than the bound.
+        With each goes the revision that is replaced; None says that there is none. Raises StepTooLarge too.
         """
         ...
 
@@ -123,7 +126,16 @@ class Steps(Protocol):
         ...
 
     def sweep(self, before_s: float) -> int:
-        """Remove steps that nobody has changed since a time (Unix time); how many."""
+        """Remove steps that nobody has changed since a time (Unix time), and that start before it; how many."""
+        ...
+
+    def erase(
+        self, tenant: Tenant, studies: Sequence[str], patient: tuple[str, str] | None = None, *, rehearse: bool = False
+    ) -> int:
+        """Remove every step of some studies, and of a patient by ID and issuer; how many there are.
+
+        A rehearsal only counts.
+        """
         ...
 
 
@@ -145,8 +157,8 @@ def filed(step: Step) -> Filed:
 def item_of(body: JsonDataSet, tag: str) -> JsonDataSet:
     """The first item of a sequence; an empty one when there is none."""
     values = body.get(tag, {}).get("Value") or [{}]
-    found: JsonDataSet = values[0] or {}
-    return found
+    found = values[0]
+    return found if isinstance(found, dict) else {}
 
 
 def moment_of(body: JsonDataSet, day: str, time: str) -> str:

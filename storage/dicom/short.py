@@ -13,7 +13,7 @@ from storage.dicom.json_model import JsonDataSet
 from storage.dicom.limits import Limits
 from storage.errors import MalformedDataSet
 
-_MAX_ELEMENTS = 400_000
+_MAX_ELEMENTS = 100_000
 _SPECIFIC_CHARACTER_SET = 0x00080005
 
 

@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from itertools import chain
 from pathlib import Path
 
-from storage.errors import ObjectDamaged, ObjectNotFound
+from storage.errors import ObjectDamaged, ObjectNotFound, ObjectRemoved
 from storage.objects import container
 from storage.objects.base import (
     BlocksReader,
@@ -276,6 +276,8 @@ class CondensedObjectStore:
                     yield data[place : min(place + _BLOCK_BYTES, end)]
         except ObjectNotFound as error:
             self._forget(key)
+            if isinstance(error, ObjectRemoved):
+                raise
             raise ObjectNotFound(key) from error
 
     def _part(self, key: str, layout: Layout, number: int, decode: Decode) -> bytes:
@@ -334,6 +336,8 @@ class CondensedObjectStore:
         behind = condensed_key(key)
         try:
             begun = self._store.read_at(behind, 0, _FIRST_READ_BYTES)
+        except ObjectRemoved:
+            raise
         except ObjectNotFound as error:
             raise ObjectNotFound(key) from error
         end = container.manifest_end(behind, begun)

@@ -259,7 +259,7 @@ def test_what_is_wrong_with_a_user_is_said(site: Site, arguments: list[str], typ
 
 
 def test_a_policy_is_checked_with_every_fault(site: Site) -> None:
-    roles = "roles: administrator, auditor, clinic, modality, radiologist, reidentifier, viewer\n"
+    roles = "roles: administrator, auditor, clinic, modality, radiologist, reidentifier, scheduler, viewer\n"
     assert site.give("policy", "check") == (0, roles, "")
     other = site.folder / "other.toml"
     other.write_text("")

@@ -101,3 +101,18 @@ def test_a_step_is_cancelled_by_its_name_in_the_list(
     assert "is CANCELLED, and cannot be cancelled" in capsys.readouterr().err
     assert cli.main(["worklist", "cancel", *place, "1.2.3 SPS-1"]) == 1
     assert "there is no such step" in capsys.readouterr().err
+
+
+def test_an_erasure_takes_the_patients_steps_with_it(
+    place: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in (1, 2):
+        order = steps.scheduled(PatientID=f"W-{number}", AccessionNumber=f"A-{number}")
+        assert cli.main(["worklist", "import", *place, str(wl(tmp_path / "1.wl", order))]) == 0
+    capsys.readouterr()
+    for dry in (["--dry-run"], []):
+        assert cli.main(["erase", *place, "--patient-id", "W-1", *dry]) == 0
+        assert json.loads(capsys.readouterr().out)["procedure_steps"] == 1
+    assert listed(place, capsys) == [("W-2", "SCHEDULED")]
+    assert cli.main(["erase", *place, "--patient-id", "W-1"]) == 1
+    assert "there is nothing to erase" in capsys.readouterr().err

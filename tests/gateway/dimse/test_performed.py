@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,12 +13,17 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
 
+from gateway import assembly
+from gateway.access.door import Door
 from gateway.assembly import Core
 from gateway.commands.administration import administrator
 from gateway.dimse.server import DimseServer
+from gateway.services.performed import PerformedService
+from storage.control.relational_steps import RelationalSteps
 from storage.dicom.identifiers import Tenant
 from tests import instances, steps
 from tests.conformance.claims import claim
+from tests.gateway.dimse.conftest import Serve
 from tests.gateway.dimse.test_worklist import MAIN, ask, patients
 
 STEP, RETRIEVE = "1.2.840.10008.3.1.2.3.3", "1.2.840.10008.3.1.2.3.4"
@@ -35,6 +43,14 @@ def modality(server: DimseServer) -> Iterator[Association]:
     _answers.clear()
 
 
+_MR_ONLY = """
+[[principal]]
+name = "mr"
+kind = "ae"
+ae_title = "*"
+actions = ["perform"]
+scope = { Modality = ["MR"] }
+"""
 _answers: list[Dataset] = []
 """Command sets as they came: pynetdicom does not give all of them to who asks."""
 
@@ -60,6 +76,14 @@ def read(modality: Association, uid: str, *tags: int) -> Dataset:
     status, found = modality.send_n_get(list(tags), RETRIEVE, uid)
     assert status.Status == 0x0000
     assert found is not None
+    return found
+
+
+def request(**attributes: str) -> Dataset:
+    """An item of the Scheduled Step Attributes Sequence."""
+    found = Dataset()
+    for keyword, value in attributes.items():
+        setattr(found, keyword, value)
     return found
 
 
@@ -133,18 +157,24 @@ def test_a_uid_is_used_once(modality: Association, order: Dataset) -> None:
     ("attributes", "status", "at_fault"),
     [
         ({"PerformedProcedureStepStatus": "COMPLETED"}, 0x0106, 0x00400252),
-        ({"PerformedProcedureStepStatus": ""}, 0x0120, 0x00400252),
-        ({"ScheduledStepAttributesSequence": []}, 0x0120, 0x00400270),
-        ({"ScheduledStepAttributesSequence": [Dataset()]}, 0x0120, 0x00400270),
-        ({"Modality": ""}, 0x0120, 0x00080060),
-        ({"PerformedStationAETitle": ""}, 0x0120, 0x00400241),
+        ({"PerformedProcedureStepStatus": ""}, 0x0121, 0x00400252),
+        ({"ScheduledStepAttributesSequence": []}, 0x0121, 0x00400270),
+        ({"ScheduledStepAttributesSequence": [Dataset()]}, 0x0121, 0x00400270),
+        ({"ScheduledStepAttributesSequence": [request(StudyInstanceUID="1.2.3")] * 101}, 0x0106, 0x00400270),
+        ({"Modality": ""}, 0x0121, 0x00080060),
+        ({"Modality": None}, 0x0120, 0x00080060),
+        ({"PerformedStationAETitle": ""}, 0x0121, 0x00400241),
     ],
 )
 @claim("I7")
 def test_what_a_step_cannot_begin_without(
     core: Core, modality: Association, order: Dataset, attributes: dict[str, Any], status: int, at_fault: int
 ) -> None:
-    answer = create(modality, steps.performed(order, **attributes))
+    given = {keyword: value for keyword, value in attributes.items() if value is not None}
+    found = steps.performed(order, **given)
+    for keyword in attributes.keys() - given.keys():
+        delattr(found, keyword)
+    answer = create(modality, found)
     assert (answer.Status, answer.AttributeIdentifierList) == (status, at_fault)
     assert states(core) == ["SCHEDULED"]
 
@@ -154,8 +184,8 @@ def test_what_a_step_cannot_begin_without(
     [
         ({"PatientID": "W-9"}, 0x0106, 0x00100020),
         ({"PerformedProcedureStepStatus": "SCHEDULED"}, 0x0106, 0x00400252),
-        ({"PerformedProcedureStepEndDate": ""}, 0x0120, 0x00400250),
-        ({"PerformedSeriesSequence": []}, 0x0120, 0x00400340),
+        ({"PerformedProcedureStepEndDate": ""}, 0x0121, 0x00400250),
+        ({"PerformedSeriesSequence": []}, 0x0121, 0x00400340),
     ],
 )
 @claim("I9", "I10")
@@ -189,6 +219,58 @@ def test_a_discontinued_step_needs_no_series(modality: Association, order: Datas
     changed = steps.ended("DISCONTINUED")
     changed.PerformedSeriesSequence = []
     assert change(modality, changed, uid).Status == 0x0000
+
+
+@claim("I15")
+def test_who_chose_a_wrong_entry_has_not_begun_it(core: Core, modality: Association, order: Dataset) -> None:
+    uid, reason = instances.uid(), Dataset()
+    create(modality, steps.performed(order), uid)
+    reason.CodeValue, reason.CodingSchemeDesignator = "110514", "DCM"
+    reason.CodeMeaning = "Incorrect worklist entry selected"
+    changed = steps.ended("DISCONTINUED")
+    changed.PerformedProcedureStepDiscontinuationReasonCodeSequence = [reason]
+    assert change(modality, changed, uid).Status == 0x0000
+    assert states(core) == ["SCHEDULED"]
+
+
+def test_what_one_report_completed_another_does_not_take_back(
+    core: Core, modality: Association, order: Dataset
+) -> None:
+    first, second = instances.uid(), instances.uid()
+    for uid in (first, second):
+        assert create(modality, steps.performed(order), uid).Status == 0x0000
+    assert change(modality, steps.ended(), first).Status == 0x0000
+    assert change(modality, steps.ended("DISCONTINUED"), second).Status == 0x0000
+    assert states(core) == ["COMPLETED"]
+
+
+def test_of_a_group_of_procedures_those_that_are_referenced_follow(
+    core: Core, modality: Association, order: Dataset
+) -> None:
+    found = steps.performed(order)
+    [item] = found.ScheduledStepAttributesSequence
+    referenced = request(ReferencedSOPInstanceUID=item.StudyInstanceUID)
+    item.StudyInstanceUID, item.ReferencedStudySequence = instances.uid(), [referenced]
+    assert create(modality, found).Status == 0x0000
+    assert states(core) == ["STARTED"]
+
+
+@claim("I16")
+def test_who_may_report_of_some_changes_only_these(core: Core, serve: Serve, order: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "policy.toml").write_text(_MR_ONLY)
+    door = Door(tmp_path / "policy.toml", core.trail)
+    with closing(assembly.control(core.settings)) as kept:
+        performed = PerformedService(RelationalSteps(kept), door, core.room)
+        with serve(dataclasses.replace(core, door=door, performed=performed)) as server:
+            scu = AE(ae_title="MR1")
+            scu.add_requested_context(STEP)
+            association = scu.associate(*server.address, ae_title="GATEWAY")
+            assert association.send_n_create(steps.performed(order), STEP, instances.uid())[0].Status == 0x0124
+            # It says that it is an MR, of the study of a CT.
+            lying = steps.performed(order, Modality="MR")
+            assert association.send_n_create(lying, STEP, instances.uid())[0].Status == 0x0000
+            association.release()
+    assert states(core) == ["SCHEDULED"]
 
 
 def test_another_tenants_steps_are_not_there(core: Core, modality: Association) -> None:

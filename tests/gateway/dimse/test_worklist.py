@@ -17,11 +17,15 @@ from gateway import assembly
 from gateway.access.door import Door
 from gateway.assembly import Core
 from gateway.commands.administration import administrator
+from gateway.context import Caller, Source
 from gateway.dimse.server import DimseServer
+from gateway.errors import InvalidRequest
+from gateway.services import scheduled_step
 from gateway.services.worklist import WorklistService
 from storage.control.relational_steps import RelationalSteps
-from storage.dicom.identifiers import Tenant
+from storage.dicom.identifiers import SopUid, Tenant
 from tests import steps
+from tests.callers import THIS_MACHINE
 from tests.conformance.claims import claim
 from tests.gateway.dimse.conftest import Serve
 
@@ -206,6 +210,60 @@ def test_what_is_cancelled_is_not_told_any_more(core: Core, server: DimseServer,
     assert patients(ask(server)) == ["W-1"]
 
 
+def test_two_patients_with_one_accession_number_have_a_step_each(server: DimseServer, schedule: Schedule) -> None:
+    first = schedule()
+    second = schedule(PatientID="W-2", PatientName="Other^One")
+    assert sorted(patients(ask(server))) == ["W-1", "W-2"]
+    assert first.StudyInstanceUID != second.StudyInstanceUID
+
+
+def test_a_corrected_accession_number_changes_the_step_of_its_study(server: DimseServer, schedule: Schedule) -> None:
+    order = schedule()
+    schedule(StudyInstanceUID=order.StudyInstanceUID, AccessionNumber="A-9")
+    _, [found] = ask(server)
+    assert found.AccessionNumber == "A-9"
+
+
+def test_an_order_that_may_mean_several_steps_has_to_name_one(core: Core, schedule: Schedule) -> None:
+    order = schedule()
+    schedule(StudyInstanceUID=order.StudyInstanceUID, ScheduledProcedureStepID="SPS-2")
+    again = steps.scheduled(StudyInstanceUID=order.StudyInstanceUID, ScheduledProcedureStepID="")
+    with pytest.raises(InvalidRequest, match="several steps"):
+        core.worklist.schedule(administrator(), MAIN, steps.body(again))
+
+
+def test_what_was_discontinued_is_ordered_again_and_what_hangs_is_cancelled(
+    core: Core, server: DimseServer, schedule: Schedule
+) -> None:
+    order = schedule()
+    uid = f"{order.StudyInstanceUID} SPS-1"
+    decision = core.performed.enter(Caller(THIS_MACHINE, Source("dimse", "127.0.0.1")), SopUid("1.2.3"))
+    core.performed.create(decision, SopUid("1.2.3"), steps.body(steps.performed(order)))
+    core.worklist.cancel(administrator(), MAIN, uid)
+    assert patients(ask(server)) == []
+    core.performed.change(decision, SopUid("1.2.3"), steps.body(steps.ended("DISCONTINUED")))
+    schedule(StudyInstanceUID=order.StudyInstanceUID)
+    assert patients(ask(server)) == ["W-1"]
+
+
+@claim("I17")
+def test_what_a_request_says_of_itself_is_not_matched(server: DimseServer, schedule: Schedule) -> None:
+    schedule()
+    asked = keys(TimezoneOffsetFromUTC="+0100", QueryRetrieveLevel="STUDY", SpecificCharacterSet="ISO_IR 100")
+    assert patients(ask(server, asked)) == ["W-1"]
+
+
+def test_many_steps_are_told_page_after_page(
+    core: Core, server: DimseServer, schedule: Schedule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scheduled_step, "_PAGE", 3)
+    for number in range(8):
+        schedule(
+            AccessionNumber=f"A-{number}", PatientID=f"W-{number}", ScheduledProcedureStepStartTime=f"0{number // 2}00"
+        )
+    assert sorted(patients(ask(server))) == [f"W-{number}" for number in range(8)]
+
+
 def test_another_tenant_has_a_worklist_of_its_own(core: Core, server: DimseServer) -> None:
     core.worklist.schedule(administrator(), Tenant("other"), steps.body(steps.scheduled()))
     assert patients(ask(server)) == []
@@ -250,11 +308,11 @@ def test_who_may_is_told_of_what_is_within_the_scope(
         closing(assembly.control(core.settings)) as kept,
         serve(dataclasses.replace(core, door=door, worklist=WorklistService(RelationalSteps(kept), door))) as server,
     ):
-        assert patients(ask(server)) == ["W-1"]
+        assert patients(ask(server, keys(PatientName="gray*"))) == ["W-1"]
         assert ask(server, calling="WS")[0] == 0x0124
     core.trail.close()
     written = "".join(path.read_text() for path in assembly.audit_directory(core.settings).glob("*.jsonl"))
     lines = [json.loads(line) for line in written.splitlines() if '"worklist"' in line and '"ct"' in line]
     assert lines[0]["outcome"] == "allowed"
     assert sum(each.get("matches", 0) for each in lines) == 1
-    assert "W-1" not in written
+    assert "gray" not in written.lower()

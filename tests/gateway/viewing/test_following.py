@@ -24,6 +24,7 @@ from gateway.viewing.patients import Patient
 from gateway.viewing.review import Review
 from storage import reconcile
 from storage.archive import Archive
+from storage.control.relational_steps import RelationalSteps
 from storage.dicom import identifiers as ids
 from storage.dicom.attributes import Level
 from storage.dicom.matching import EVERYTHING
@@ -45,6 +46,11 @@ PERSON = {
     "StudyDescription": "CT thorax of Ann Gray",
     "StudyDate": "20260101",
 }
+
+
+def steps_of(core: Core) -> RelationalSteps:
+    """Its procedure steps."""
+    return RelationalSteps(assembly.control(core.settings))
 
 
 def of_person(**attributes: Any) -> Dataset:
@@ -236,7 +242,7 @@ async def test_of_whom_too_much_is_known_nothing_is_shown_until_it_is_erased(
     with pytest.raises(InvalidParameter, match="withheld all the same: too many names are known"):
         review.release(command_line("test"), picture.SOPInstanceUID, "looked at it")
     erasers = list(assembly.view_erasers(core.settings, MAIN, core.archive.objects))
-    EraseService(core.archive, core.trail, (), erasers).erase(
+    EraseService(core.archive, core.trail, steps_of(core), (), erasers).erase(
         command_line("test"), MAIN, reconcile.Patient("", "MRN-4711")
     )
     await put(client, of_person())
@@ -338,7 +344,7 @@ async def test_an_erasure_leaves_nothing_in_the_view_and_nothing_of_what_it_knew
     tenant = ids.Tenant("main")
     before = {info.key for info in core.archive.objects.list("main/views/")}
     views = list(assembly.view_erasers(core.settings, tenant, core.archive.objects))
-    certificate = EraseService(core.archive, core.trail, (), views).erase(
+    certificate = EraseService(core.archive, core.trail, steps_of(core), (), views).erase(
         command_line("test"), tenant, reconcile.Patient("", "MRN-4711")
     )
     assert certificate.document()["objects_of_views"] == {"research": 1}

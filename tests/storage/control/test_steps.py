@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,9 +14,10 @@ from storage.control import relational_steps
 from storage.control.postgres import PostgresControl
 from storage.control.relational_steps import RelationalSteps
 from storage.control.sqlite import SqliteControl
-from storage.control.steps import MAX_BODY_BYTES, Filed, Kind, Sought, Step, Steps, filed
+from storage.control.steps import MAX_SCHEDULED_BYTES, Filed, Kind, Sought, Step, Steps, filed
 from storage.dicom.identifiers import Tenant
 from storage.dicom.json_model import JsonDataSet
+from storage.errors import StepTooLarge
 
 TENANT = Tenant("main")
 
@@ -145,7 +147,7 @@ def test_every_step_is_told_once_whatever_its_tenant_and_kind(
 
 def test_what_nobody_has_changed_for_long_goes(two: tuple[Steps, Steps]) -> None:
     one, other = two
-    one.put((scheduled("1"), None))
+    one.put((scheduled("1", "20200101"), None))
     kept = one.get(TENANT, Kind.SCHEDULED, "1")
     assert kept is not None
     assert other.sweep(kept.changed_at_s) == 0
@@ -153,9 +155,43 @@ def test_what_nobody_has_changed_for_long_goes(two: tuple[Steps, Steps]) -> None
     assert one.get(TENANT, Kind.SCHEDULED, "1") is None
 
 
-def test_a_body_beyond_the_bound_is_not_kept(two: tuple[Steps, Steps]) -> None:
-    with pytest.raises(ValueError, match="more than"):
-        two[0].put((scheduled("1", t00100010="x" * MAX_BODY_BYTES), None))
+def test_what_is_to_come_is_not_forgotten(two: tuple[Steps, Steps]) -> None:
+    one, other = two
+    one.put((scheduled("far", "29991201"), None), (scheduled("near", "20200101"), None))
+    assert other.sweep(time.time() + 60) == 1
+    assert uids(one) == ["far"]
+
+
+def test_a_patients_steps_and_those_of_a_study_are_erased_and_no_others(two: tuple[Steps, Steps]) -> None:
+    one, other = two
+    performed = {"00100020": {"vr": "LO", "Value": ["P-1"]}}
+    one.put(
+        (scheduled("1", t00100020="P-1"), None),
+        (scheduled("2", t00100020="P-1", t00100021="CLINIC"), None),
+        (scheduled("3", t00100020="P-2", t0020000D="1.2"), None),
+        (scheduled("4", t00100020="P-2"), None),
+        (Step(TENANT, Kind.PERFORMED, "5", "COMPLETED", performed), None),
+        (dataclasses.replace(scheduled("6", t00100020="P-1"), tenant=Tenant("other")), None),
+    )
+    assert other.erase(TENANT, ["1.2"], ("P-1", ""), rehearse=True) == 3
+    assert other.erase(TENANT, ["1.2"], ("P-1", "")) == 3
+    assert sorted(each.uid for each in one.every()) == ["2", "4", "6"]
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        scheduled("1", t00100010="x" * MAX_SCHEDULED_BYTES),
+        scheduled("1", t00100020="x" * 65),
+        scheduled("1", t00080050="a\0b"),
+        scheduled("1" * 200),
+    ],
+    ids=["body", "patient", "NUL", "uid"],
+)
+def test_what_is_beyond_the_bounds_is_not_kept(two: tuple[Steps, Steps], step: Step) -> None:
+    with pytest.raises(StepTooLarge):
+        two[0].put((step, None))
+    assert uids(two[1]) == []
 
 
 def test_a_performed_step_is_filed_by_the_request_that_it_names() -> None:

@@ -32,7 +32,7 @@ INSTANCES, KILLS = 25, 3
 
 @pytest.mark.parametrize(
     ("pair", "keep"),
-    [("local+sqlite", "beside"), ("s3+sqlite", "beside"), ("local+sqlite", "instead"), ("s3+postgres", "instead")],
+    [("s3+sqlite", "beside"), ("local+sqlite", "instead"), ("s3+postgres", "instead")],
 )
 def test_killed_in_the_middle_it_goes_on_until_everything_has_one(
     pair: str, keep: str, request: pytest.FixtureRequest, tmp_path: Path

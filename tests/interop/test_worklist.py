@@ -15,7 +15,11 @@ from tests import instances, steps
 from tests.programs import need_program
 from tests.serving import Gateway
 
-pytestmark = [need_program("findscu", "dcmtk"), pytest.mark.xdist_group("worklist")]
+pytestmark = [
+    pytest.mark.dealt("s3+postgres"),
+    need_program("findscu", "dcmtk"),
+    pytest.mark.xdist_group("worklist"),
+]
 
 STEP = "1.2.840.10008.3.1.2.3.3"
 ORDER = """(0008,0005) CS ISO_IR 100

@@ -17,6 +17,7 @@ from gateway.imaging.errors import FrameDamaged, FrameMismatch
 from gateway.imaging.pool import ImagingPool
 from storage.archive import Archive
 from storage.dicom import file_meta, json_model
+from storage.dicom import identifiers as ids
 from storage.dicom.frames import FrameKind, FrameTable
 from storage.errors import ObjectDamaged, ObjectNotFound
 from storage.index.stored import Located
@@ -91,21 +92,23 @@ class Condenser:
         )
 
     def _replace(self, each: Located, write: Callable[[], None], go_on: Callable[[], None]) -> None:
-        """Have an object condensed, and not as it was put; whatever a crash left of it before."""
+        """Have an object condensed, and not as it was put; whatever a crash left of it before.
+
+        No verdict removes what is condensed: a decoder that was killed or a byte lost on the way makes it wrong for a
+        moment, and somebody else may just have found that it is whole, and removed what was put. It goes with the
+        instance; until then both are there, and it is looked at again.
+        """
         objects, key = self._objects, each.object_key
         plain, condensed = objects.forms(key)
-        if plain and condensed and not self._is_whole(each, go_on):
-            objects.keep_plain(key)
-            condensed = False
         if plain and not condensed:
             write()
-            if not self._is_whole(each, go_on):
-                objects.keep_plain(key)
-                raise NotTheSame
-        if key not in self._archive.index.known_objects([key]):
-            # Erased meanwhile: nothing of it may come back.
+        whole = not plain or self._is_whole(each, go_on)
+        if not self._archive.index.kept_versions([ids.parse_object_key(key)[1]]):
+            # Erased or purged meanwhile: nothing of it may come back.
             objects.delete(key)
             raise ObjectNotFound(key)
+        if not whole:
+            raise NotTheSame
         if plain:
             objects.keep_condensed(key)
 

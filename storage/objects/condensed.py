@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from itertools import chain
 from pathlib import Path
 
-from storage.errors import ObjectDamaged, ObjectNotFound, ObjectRemoved
+from storage.errors import ObjectDamaged, ObjectNotFound, ObjectRemoved, StorageUnavailable
 from storage.objects import container
 from storage.objects.base import (
     BlocksReader,
@@ -137,7 +137,8 @@ class CondensedObjectStore:
         if _INSTANCE.search(key):
             try:
                 sharers = self._layout(key).sharers
-            except (ObjectNotFound, ObjectDamaged):
+            except (ObjectNotFound, ObjectDamaged, StorageUnavailable):
+                # What cannot be read has to go all the same; what shares its bytes goes by its own row.
                 sharers = ()
             for each in sharers:
                 self._store.delete(condensed_key(each))
@@ -229,11 +230,6 @@ class CondensedObjectStore:
         """Remove an instance as it was put: it was read from what is condensed, and is the same."""
         self._store.delete(key)
 
-    def keep_plain(self, key: str) -> None:
-        """Remove what is condensed of an instance that is there as it was put."""
-        self._store.delete(condensed_key(key))
-        self._forget(key)
-
     # Reading
 
     def _is_there(self, kept_key: str) -> bool:
@@ -299,8 +295,9 @@ class CondensedObjectStore:
         if len(data) != part.length or zlib.crc32(data) != part.crc:
             raise ObjectDamaged(f"{key}: what is kept of frame {number} gives other bytes than it was made of")
         with self._lock:
+            # Another thread may have decoded the same meanwhile.
+            self._decoded_bytes += len(data) - len(self._decoded.pop((key, number), b""))
             self._decoded[key, number] = data
-            self._decoded_bytes += len(data)
             while self._decoded_bytes > _KEPT_DECODED_BYTES:
                 _, dropped = self._decoded.popitem(last=False)
                 self._decoded_bytes -= len(dropped)

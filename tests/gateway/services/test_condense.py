@@ -391,7 +391,7 @@ def test_what_is_condensed_otherwise_is_no_reason_to_lose_what_was_sent(core: Co
     with Wrong(1, 1 << 30, 60.0) as wrong:
         (step,) = service(core, wrong, INSTEAD).round()
     assert (step.left, step.kept) == (Left.NOT_EQUAL, 0)
-    assert set(kept(core)) == {located.object_key, beside(core, located).object_key}
+    assert {located.object_key, beside(core, located).object_key} <= set(kept(core))
     assert whole(core, located) == before
 
 
@@ -404,7 +404,7 @@ def test_an_original_that_is_damaged_is_not_replaced_as_if_it_were_whole(core: C
     core.archive.objects.put(located.object_key, [bytes(damaged)])
     (step,) = service(core, pool, INSTEAD).round()
     assert (step.left, step.kept) == (Left.NOT_EQUAL, 0)
-    assert set(kept(core)) == {located.object_key, beside(core, located).object_key}
+    assert {located.object_key, beside(core, located).object_key} <= set(kept(core))
     assert verified(core) == [(located.object_key, Wrong.DIGEST)]
 
 

@@ -6,6 +6,7 @@ import hashlib
 import threading
 import zlib
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -182,6 +183,21 @@ def test_large_bytes_are_deflated_in_parts_and_a_decoded_frame_is_decoded_once(m
         assert fresh.get(KEY) == whole
     assert len(decoded) == 4 + 8, "no more is kept than there is room for"
     assert fresh._decoded_bytes == sum(map(len, fresh._decoded.values())) <= 9000
+
+
+def test_who_decodes_the_same_at_once_leaves_it_counted_once() -> None:
+    together = threading.Barrier(2, timeout=30)
+
+    def slow(data: bytes, form: str) -> bytes:
+        together.wait()
+        return decode(data, form)
+
+    store = CondensedObjectStore(MemoryObjectStore(), slow)
+    data = b"frame" * 10
+    store.condense(KEY, [piece(data)], sha256=hashlib.sha256(data).hexdigest(), form=FORM)
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(store.get, (KEY, KEY))) == [data, data]
+    assert store._decoded_bytes == len(data)
 
 
 # Both forms
